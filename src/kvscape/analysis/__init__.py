@@ -1,0 +1,1 @@
+"""Pure arithmetic about models and machines; nothing here needs TVM."""

@@ -1,0 +1,29 @@
+"""What the processor says of itself."""
+
+import platform
+from functools import cache
+from pathlib import Path
+
+# The instruction sets a kernel may ask for, as Linux names them.
+KNOWN_FEATURES = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "amx_int8")
+
+
+@cache
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    first = text.split("\n\n", 1)[0]
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+
+
+def cpu_name() -> str:
+    """The processor's marketing name, or its architecture where the system tells no more."""
+    return _cpuinfo().get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """The instruction sets among ``KNOWN_FEATURES`` that this processor has."""
+    flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features", "")).split())
+    return tuple(name for name in KNOWN_FEATURES if name in flags)

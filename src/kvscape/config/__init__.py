@@ -1,0 +1,17 @@
+"""What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
+
+from kvscape.config.engine import KV_DTYPES, EngineConfig
+from kvscape.config.model import LayerGroup, ModelConfig
+from kvscape.config.overrides import parse_overrides
+from kvscape.config.point import BuildConfig, DesignPoint, Workload
+
+__all__ = [
+    "KV_DTYPES",
+    "BuildConfig",
+    "DesignPoint",
+    "EngineConfig",
+    "LayerGroup",
+    "ModelConfig",
+    "Workload",
+    "parse_overrides",
+]

