@@ -1,0 +1,56 @@
+"""Turns away, in one clear line, a request that could never be served."""
+
+from kvscape.config import EngineConfig, ModelConfig
+from kvscape.engine.request import Request
+from kvscape.errors import CapacityError, ConfigError
+
+
+def longest_sequence(config: EngineConfig) -> int:
+    """Tokens of prompt and answer together at most; the last one needs no place in the KV cache."""
+    return min(config.context_window_size, config.total_tokens + 1)
+
+
+def check_request(request: Request, model: ModelConfig, config: EngineConfig) -> None:
+    """Raise ConfigError for a request that makes no sense, CapacityError for one that does not fit."""
+    _check_task(request)
+    _check_tokens(request, model.vocab_size)
+    spare = 1 if request.generates else 0
+    _check_context(request, config.context_window_size - spare)
+    _check_cache(request, config.total_tokens + 1 - spare)
+
+
+def _check_task(request: Request) -> None:
+    if not request.prompt_token_ids:
+        raise ConfigError("the prompt is empty", "there is nothing to continue", "give at least one token")
+    if request.generates:
+        return
+    if not request.prompt_logprobs:
+        raise ConfigError("max_tokens = 0", "no prompt log-probabilities are asked for", "ask for at least one token")
+    if len(request.prompt_token_ids) < 2:
+        raise ConfigError("a text of one token has no score", "nothing comes before it", "give at least two tokens")
+
+
+def _check_tokens(request: Request, vocab_size: int) -> None:
+    for token_id in request.prompt_token_ids:
+        if not 0 <= token_id < vocab_size:
+            raise ConfigError(
+                f"token {token_id} in the prompt", f"the vocabulary has {vocab_size}", "use the model's own tokenizer"
+            )
+
+
+def _check_context(request: Request, most: int) -> None:
+    if len(request.prompt_token_ids) > most:
+        raise CapacityError(
+            f"the prompt has {len(request.prompt_token_ids)} tokens",
+            f"at most {most} fit in the context window",
+            "shorten it or raise context_window_size",
+        )
+
+
+def _check_cache(request: Request, most: int) -> None:
+    if len(request.prompt_token_ids) > most:
+        raise CapacityError(
+            f"the prompt has {len(request.prompt_token_ids)} tokens",
+            f"at most {most} fit in the KV cache",
+            "shorten it or raise max_total_sequence_length",
+        )

@@ -1,0 +1,79 @@
+"""What the engine asks of a device: one ragged forward serves prefill, decode, mixed batches and scoring."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from kvscape.artifact import LibraryMetadata
+from kvscape.config import ModelConfig
+
+IntArray: TypeAlias = npt.NDArray[np.int32]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class StepInput:
+    """The tokens of one step: n tokens of s sequences, r rows of logits wanted; all arrays are int32.
+
+    The tokens of sequence i are ``query_starts[i]`` to ``query_starts[i + 1]``, in order of position; sequences with
+    one token come first. A token sees the keys of its own sequence up to its own position, those of this step included.
+    """
+
+    token_ids: IntArray
+    """[n]"""
+    positions: IntArray
+    """[n] places in the sequence, from 0."""
+    query_starts: IntArray
+    """[s + 1]"""
+    kv_lengths: IntArray
+    """[s] keys present after this step."""
+    slots: tuple[IntArray, ...]
+    """[n] per layer group: page x page_size + offset, where the token's key and value go."""
+    page_tables: tuple[IntArray, ...]
+    """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read."""
+    logit_rows: IntArray
+    """[r] tokens whose logits are wanted, ascending; r may be 0."""
+
+
+class KVPools(Protocol):
+    """The pages of all layer groups, allocated; they change in place."""
+
+    @property
+    def nbytes(self) -> int:
+        """Sum of the allocated tensors' sizes."""
+
+
+class Logits(Protocol):
+    """Logits that stay on the device; valid until the next forward."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(r, vocab_size)."""
+
+
+class Device(Protocol):
+    """A loaded library with its weights."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+
+    @property
+    def metadata(self) -> LibraryMetadata: ...
+
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> KVPools:
+        """Allocate ``num_pages[g]`` pages for each layer of layer group g."""
+
+    def forward(self, step: StepInput, pools: KVPools) -> Logits:
+        """Append the step's keys and values to ``pools`` and return the wanted rows of logits."""
+
+    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+        """Log softmax of each row at its token: [r] -> [r]."""
+
+    def greedy(self, logits: Logits) -> IntArray:
+        """The likeliest token of each row, the lowest id among equals: [r]."""
+
+    def fetch(self, logits: Logits) -> FloatArray:
+        """The logits themselves, on the host: [r, vocab_size]."""

@@ -1,0 +1,141 @@
+"""The engine: schedule, run, postprocess, until every request has its answer."""
+
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Ordered
+
+import numpy as np
+
+from kvscape.analysis.memory import num_pages
+from kvscape.config import EngineConfig
+from kvscape.engine.admission import check_request
+from kvscape.engine.devices.device import Device, FloatArray
+from kvscape.engine.finish import FinishRule
+from kvscape.engine.kv_cache import PagedKVCache
+from kvscape.engine.metrics import EngineMetrics, RequestMetrics
+from kvscape.engine.model_runner import ModelRunner, StepResult
+from kvscape.engine.request import FinishReason, Output, Request, SamplingParams, TokenLogprob
+from kvscape.engine.scheduler import Scheduler
+from kvscape.engine.sequence import Chunk, Sequence
+from kvscape.engine.text import Detokenizer, TextStream
+from kvscape.errors import ConfigError
+
+
+class Engine:
+    """Serves many requests at once on one device.
+
+    Greedy tokens, samples and scores do not depend on batch, chunks, pages or preemption. ``detokenizer`` makes a
+    fresh one for each request; without it outputs have no text. Raises ConfigError if the model was not made for the
+    context.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        config: EngineConfig,
+        detokenizer: Callable[[], Detokenizer] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.config = config.fitted(device.model)
+        self.model = device.model
+        self.metrics = EngineMetrics()
+        pages = [num_pages(self.config)] * len(self.model.layer_groups)
+        self.pools = device.allocate(self.config.kv_dtype, pages, self.config.page_size)
+        self.cache = PagedKVCache(pages, self.config.page_size)
+        self._scheduler = Scheduler(self.config, self.cache)
+        self._runner = ModelRunner(device, self.pools, self.cache)
+        self._finish_rule = FinishRule(self.model, self.config)
+        self._detokenizer, self._clock = detokenizer, clock
+        self._sequences: dict[str, Sequence] = {}
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a request waits or runs."""
+        return self._scheduler.has_work
+
+    def add(self, request: Request) -> None:
+        """Queue ``request``; raise ConfigError if it makes no sense, CapacityError if it can never fit."""
+        check_request(request, self.model, self.config)
+        if request.request_id in self._sequences:
+            raise ConfigError(f"request {request.request_id!r} is already there", "ids are unique", "choose another id")
+        if request.params.stop and self._detokenizer is None:
+            raise ConfigError("stop strings need text", "this engine has no detokenizer", "give it one")
+        text = TextStream(self._detokenizer() if self._detokenizer else None, request.params.stop)
+        sequence = Sequence(request, text, RequestMetrics(self._clock()))
+        self._sequences[request.request_id] = sequence
+        self._scheduler.add(sequence)
+
+    def step(self) -> list[Output]:
+        """Compute one batch; return what it added to the requests that advanced."""
+        chunks = self._scheduler.schedule()
+        result = self._runner.run(chunks)
+        return self._postprocess(chunks, result)
+
+    def cancel(self, request_id: str) -> Output | None:
+        """End a request now and free its pages; return its last output, or None if it is not there."""
+        sequence = self._sequences.get(request_id)
+        return self._output(sequence, (), "", "cancelled") if sequence else None
+
+    def score(self, token_ids: Ordered[int]) -> FloatArray:
+        """Log-probability of each token after the first, given those before it: f32 [n - 1].
+
+        The engine must be idle; with other requests running, add a Request with ``prompt_logprobs`` instead.
+        """
+        if self.has_work:
+            raise RuntimeError("Engine.score needs an idle engine")
+        request = Request("score", tuple(map(int, token_ids)), SamplingParams(max_tokens=0), prompt_logprobs=True)
+        self.add(request)
+        try:
+            while True:
+                for output in self.step():
+                    if output.prompt_logprobs is not None:
+                        return output.prompt_logprobs
+        finally:
+            self.cancel(request.request_id)
+
+    def _postprocess(self, chunks: list[Chunk], result: StepResult) -> list[Output]:
+        self.metrics.steps += bool(chunks)
+        self.metrics.preemptions = self._scheduler.num_preemptions
+        outputs = [self._advance(chunk, result) for chunk in chunks]
+        return [output for output in outputs if output is not None]
+
+    def _advance(self, chunk: Chunk, result: StepResult) -> Output | None:
+        sequence = chunk.sequence
+        sequence.num_computed = chunk.stop
+        self.metrics.computed_tokens += chunk.stop - chunk.start
+        sequence.prompt_logprobs += result.scores.get(sequence.request_id, [])
+        token_id = result.tokens.get(sequence.request_id)
+        if token_id is not None:
+            return self._append(sequence, token_id, result)
+        scored = not sequence.request.generates and sequence.num_pending == 0
+        return self._output(sequence, (), "", "length") if scored else None
+
+    def _append(self, sequence: Sequence, token_id: int, result: StepResult) -> Output:
+        sequence.token_ids.append(token_id)
+        sequence.metrics.token_times_s.append(self._clock())
+        self.metrics.generated_tokens += 1
+        text = "" if self._finish_rule.ends(sequence) else sequence.text.add(token_id)
+        reason = self._finish_rule.reason(sequence)
+        return self._output(sequence, (token_id,), text, reason, result.logprobs.get(sequence.request_id))
+
+    def _output(
+        self,
+        sequence: Sequence,
+        token_ids: tuple[int, ...],
+        text: str,
+        reason: FinishReason | None,
+        logprob: TokenLogprob | None = None,
+    ) -> Output:
+        logprobs = () if logprob is None else (logprob,)
+        if reason is None:
+            return Output(sequence.request_id, token_ids, text, logprobs)
+        self._retire(sequence)
+        scores = np.array(sequence.prompt_logprobs, np.float32) if sequence.request.prompt_logprobs else None
+        text += sequence.text.finish()
+        return Output(sequence.request_id, token_ids, text, logprobs, reason, scores, sequence.metrics)
+
+    def _retire(self, sequence: Sequence) -> None:
+        del self._sequences[sequence.request_id]
+        self._scheduler.finish(sequence)
+        sequence.metrics.finished_s = self._clock()
+        self.metrics.finished_requests += 1

@@ -1,0 +1,45 @@
+"""When the tokens of a request came, and what the engine has done so far; times are in seconds."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class RequestMetrics:
+    """Time stamps of one request, from one monotonic clock."""
+
+    arrival_s: float
+    token_times_s: list[float] = field(default_factory=list)
+    finished_s: float | None = None
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Time to first token."""
+        return self.token_times_s[0] - self.arrival_s if self.token_times_s else None
+
+    @property
+    def itl_s(self) -> list[float]:
+        """Inter-token latencies: one sample between each two neighbouring tokens."""
+        return [after - before for before, after in zip(self.token_times_s, self.token_times_s[1:], strict=False)]
+
+    @property
+    def e2e_s(self) -> float | None:
+        """End-to-end latency."""
+        return None if self.finished_s is None else self.finished_s - self.arrival_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first: (E2E - TTFT) / (output tokens - 1)."""
+        if self.ttft_s is None or self.e2e_s is None or len(self.token_times_s) < 2:
+            return None
+        return (self.e2e_s - self.ttft_s) / (len(self.token_times_s) - 1)
+
+
+@dataclass
+class EngineMetrics:
+    """Counters since the engine began; ``computed_tokens`` counts a recomputed token again."""
+
+    steps: int = 0
+    computed_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    finished_requests: int = 0

@@ -1,0 +1,77 @@
+"""Turns the chunks of one step into arrays, runs the device, and brings back scores and new tokens."""
+
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass, field
+
+from kvscape.engine.batch import int32, step_input
+from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
+from kvscape.engine.kv_cache import PagedKVCache
+from kvscape.engine.request import TokenLogprob
+from kvscape.engine.sampler import choose, token_logprob
+from kvscape.engine.sequence import Chunk, Sequence
+
+
+@dataclass
+class StepResult:
+    """What one step found, by request id: log-probabilities of prompt tokens, and the next token."""
+
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    logprobs: dict[str, TokenLogprob] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class LogitRow:
+    """One row of logits: it scores ``target``, or chooses the token after ``position`` when that is None."""
+
+    sequence: Sequence
+    position: int
+
+    @property
+    def target(self) -> int | None:
+        tokens = self.sequence.token_ids
+        return tokens[self.position + 1] if self.position + 1 < len(tokens) else None
+
+
+class ModelRunner:
+    """Runs the model over the pages of a cache."""
+
+    def __init__(self, device: Device, pools: KVPools, cache: PagedKVCache) -> None:
+        self._device, self._pools, self._cache = device, pools, cache
+
+    def run(self, chunks: Ordered[Chunk]) -> StepResult:
+        """Compute ``chunks``; an empty step computes nothing."""
+        result = StepResult()
+        if not chunks:
+            return result
+        rows = [LogitRow(chunk.sequence, position) for chunk in chunks for position in chunk.logit_positions]
+        logits = self._device.forward(step_input(chunks, self._cache), self._pools)
+        self._score(rows, logits, result)
+        self._sample(rows, logits, result)
+        return result
+
+    def _score(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
+        targets = [row.target for row in rows]
+        if all(target is None for target in targets):
+            return
+        logprobs = self._device.logprobs(logits, int32(target or 0 for target in targets))
+        for row, logprob in zip(rows, logprobs.tolist(), strict=True):
+            if row.target is not None:
+                result.scores.setdefault(row.sequence.request_id, []).append(logprob)
+
+    def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
+        choosing = [(index, row.sequence) for index, row in enumerate(rows) if row.target is None]
+        host = [(index, sequence) for index, sequence in choosing if sequence.request.params.needs_logits]
+        if len(host) < len(choosing):
+            greedy = self._device.greedy(logits)
+            result.tokens |= {sequence.request_id: int(greedy[index]) for index, sequence in choosing}
+        if host:
+            fetched = self._device.fetch(logits)
+            for index, sequence in host:
+                self._choose(fetched[index], sequence, result)
+
+    def _choose(self, logits: FloatArray, sequence: Sequence, result: StepResult) -> None:
+        token_id = choose(logits, sequence)
+        result.tokens[sequence.request_id] = token_id
+        if sequence.request.params.logprobs is not None:
+            result.logprobs[sequence.request_id] = token_logprob(logits, token_id, sequence.request.params.logprobs)

@@ -1,0 +1,116 @@
+"""What is asked of the engine, and what it answers."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from kvscape.engine.devices.device import FloatArray
+from kvscape.engine.metrics import RequestMetrics
+from kvscape.errors import ConfigError
+
+FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("max_tokens", 0, math.inf),
+    ("temperature", 0.0, math.inf),
+    ("top_k", 0, math.inf),
+    ("top_p", 0.0, 1.0),
+    ("min_p", 0.0, 1.0),
+    ("repetition_penalty", 0.0, math.inf),
+    ("presence_penalty", -2.0, 2.0),
+    ("frequency_penalty", -2.0, 2.0),
+    ("seed", 0, 2**64 - 1),
+)
+_MUST_BE_POSITIVE = ("top_p", "repetition_penalty")
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to choose tokens and when to stop; the defaults are greedy.
+
+    ``temperature`` 0 means greedy, ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 mean off. ``logprobs`` N gives the chosen
+    token's log-probability and those of the N likeliest, under the model's own distribution (before penalties and
+    temperature). ``max_tokens`` 0 computes the prompt only. The repetition penalty counts prompt and answer (CTRL,
+    Keskar et al. 2019, arXiv 1909.05858), the presence and frequency penalties the answer alone, as OpenAI's do.
+    """
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            _check_range(name, getattr(self, name), least, most)
+        if not isinstance(self.stop, tuple) or "" in self.stop:
+            raise ConfigError(f"stop = {self.stop!r}", "it must be a tuple of non-empty strings", "write ('END',)")
+        if self.logprobs is not None:
+            _check_range("logprobs", self.logprobs, 0, math.inf)
+
+    @property
+    def penalized(self) -> bool:
+        """Whether any penalty changes the logits."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether the device's own greedy choice is not enough."""
+        return self.temperature > 0 or self.penalized or self.logprobs is not None
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    inside = value > least if name in _MUST_BE_POSITIVE else value >= least
+    if inside and value <= most and value != math.inf:
+        return
+    lower = f"above {least:g}" if name in _MUST_BE_POSITIVE else f"at least {least:g}"
+    upper = "" if most == math.inf else f" and at most {most:g}"
+    raise ConfigError(f"{name} = {value}", f"it must be {lower}{upper}", "correct the value")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue, to score, or both."""
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    params: SamplingParams = field(default_factory=SamplingParams)
+    prompt_logprobs: bool = False
+
+    @property
+    def generates(self) -> bool:
+        return self.params.max_tokens > 0
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """Log-probability of a token, and the likeliest tokens in its place with theirs, best first."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What one step added to one request; the last one has a ``finish_reason``.
+
+    ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
+    tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
+    ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i) and ``metrics`` come with the last output.
+    """
+
+    request_id: str
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    finish_reason: FinishReason | None = None
+    prompt_logprobs: FloatArray | None = None
+    metrics: RequestMetrics | None = None

@@ -1,0 +1,96 @@
+"""Decides which tokens are computed in the next step."""
+
+from collections import deque
+
+from kvscape.config import EngineConfig
+from kvscape.engine.kv_cache import PagedKVCache
+from kvscape.engine.sequence import Chunk, Sequence, Status
+
+
+class Scheduler:
+    """First come, first served, with chunked prefill, continuous batching and preemption by recomputation.
+
+    A step has a budget of ``prefill_chunk_size`` tokens (at least one for each running sequence): decoding sequences
+    take theirs first, prompts share the rest, so that a long prompt never stalls running answers. When pages run out,
+    the youngest sequence gives its pages up and waits at the front. Every running sequence is older than every
+    waiting one, and the oldest always advances: nobody starves.
+    """
+
+    def __init__(self, config: EngineConfig, cache: PagedKVCache) -> None:
+        self._cache = cache
+        self._chunk_size = config.prefill_chunk_size
+        self._max_batch_size = config.max_batch_size
+        self._budget = max(config.prefill_chunk_size, config.max_batch_size)
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+        self.num_preemptions = 0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+
+    def finish(self, sequence: Sequence) -> None:
+        """Forget ``sequence``, waiting or running, and free its pages."""
+        owner = self.running if sequence.status is Status.RUNNING else self.waiting
+        owner.remove(sequence)
+        sequence.status = Status.FINISHED
+        self._cache.free(sequence)
+
+    def schedule(self) -> list[Chunk]:
+        """Choose the chunks of one step, single tokens first, and give them pages."""
+        before = self.num_preemptions
+        chunks = self._continue_running()
+        if self.num_preemptions == before:
+            self._admit_waiting(chunks)
+        return sorted(chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
+
+    def _continue_running(self) -> list[Chunk]:
+        chunks: list[Chunk] = []
+        for sequence in sorted(self.running, key=lambda one: one.num_pending > 1):
+            if sequence.status is Status.RUNNING and self._make_room(sequence, chunks):
+                self._take(sequence, chunks)
+        return chunks
+
+    def _admit_waiting(self, chunks: list[Chunk]) -> None:
+        while self.waiting and len(self.running) < self._max_batch_size and self._budget_left(chunks) > 0:
+            if self._cache.room(self.waiting[0]) < self.waiting[0].num_pending:
+                return
+            sequence = self.waiting.popleft()
+            sequence.status = Status.RUNNING
+            self.running.append(sequence)
+            self._take(sequence, chunks)
+
+    def _take(self, sequence: Sequence, chunks: list[Chunk]) -> None:
+        """Plan as many tokens of ``sequence`` as budget and pages allow."""
+        length = min(
+            sequence.num_pending, self._chunk_size, self._budget_left(chunks), max(self._cache.room(sequence), 0)
+        )
+        if length > 0:
+            stop = sequence.num_computed + length
+            self._cache.grow(sequence, stop)
+            chunks.append(Chunk(sequence, sequence.num_computed, stop))
+
+    def _budget_left(self, chunks: list[Chunk]) -> int:
+        return self._budget - sum(chunk.stop - chunk.start for chunk in chunks)
+
+    def _make_room(self, sequence: Sequence, chunks: list[Chunk]) -> bool:
+        """Preempt younger sequences until a token of ``sequence`` fits; False if it has to wait or was preempted."""
+        planned = [chunk.sequence for chunk in chunks]
+        while self._cache.room(sequence) <= 0:
+            victim = self.running[-1]
+            if victim in planned:
+                return False
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._cache.free(sequence)
+        sequence.status = Status.WAITING
+        self.waiting.appendleft(sequence)
+        self.num_preemptions += 1

@@ -1,0 +1,80 @@
+"""A request while the engine works on it."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from kvscape.engine.metrics import RequestMetrics
+from kvscape.engine.request import Request
+from kvscape.engine.text import TextStream
+
+
+class Status(Enum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Prompt and answer so far, how much of them the KV cache holds, and in which pages.
+
+    ``token_ids`` may be one token ahead of the cache: the newest token is computed in the next step, and the last one
+    never is.
+    """
+
+    request: Request
+    text: TextStream
+    metrics: RequestMetrics
+    status: Status = Status.WAITING
+    num_computed: int = 0
+    page_tables: tuple[list[int], ...] = ()
+    prompt_logprobs: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.token_ids = list(self.request.prompt_token_ids)
+
+    @property
+    def request_id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.request.prompt_token_ids)
+
+    @property
+    def output_token_ids(self) -> list[int]:
+        return self.token_ids[self.num_prompt_tokens :]
+
+    @property
+    def num_to_compute(self) -> int:
+        """Tokens the cache must hold before the next answer; a score needs no key of the prompt's last token."""
+        return len(self.token_ids) if self.request.generates else len(self.token_ids) - 1
+
+    @property
+    def num_pending(self) -> int:
+        """Tokens that wait to be computed: 1 while decoding."""
+        return self.num_to_compute - self.num_computed
+
+    def wants_logits(self, position: int) -> bool:
+        """Whether the logits at ``position`` choose the next token, or score a prompt token not scored yet."""
+        if position == len(self.token_ids) - 1:
+            return True
+        scoring = self.request.prompt_logprobs and position < self.num_prompt_tokens - 1
+        return scoring and position >= len(self.prompt_logprobs)
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """The tokens ``start`` to ``stop`` of one sequence, to be computed in one step."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+    @property
+    def token_ids(self) -> list[int]:
+        return self.sequence.token_ids[self.start : self.stop]
+
+    @property
+    def logit_positions(self) -> list[int]:
+        return [position for position in range(self.start, self.stop) if self.sequence.wants_logits(position)]
