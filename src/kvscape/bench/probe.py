@@ -1,0 +1,59 @@
+"""A short probe of the machine's two limits, with numpy alone."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvscape.analysis.roofline import DeviceRates
+from kvscape.results import current_environment
+
+PASS_S = 0.05
+PASSES = 4
+MATRIX = 768
+
+
+def measure_rates(nbytes: int, threads: int | None = None) -> DeviceRates:
+    """Measure both limits in about half a second.
+
+    Bytes are read from a buffer of ``nbytes``, the weights' size: a small model may live in the processor's cache.
+    Arithmetic is a float32 matrix product of numpy's BLAS: integer kernels with 8-bit dot products can pass it.
+    """
+    cores = current_environment().cores
+    share = min(1.0, (threads or cores) / cores)  # BLAS takes all cores
+    return DeviceRates(_memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())
+
+
+def _memory_bytes_per_s(nbytes: int, threads: int) -> float:
+    parts = np.array_split(np.ones(max(nbytes // 4, threads * 1024), np.float32), threads)
+    size = sum(part.nbytes for part in parts)
+    with ThreadPoolExecutor(threads) as pool:
+        return size * _best_rate(lambda: list(pool.map(_read, parts)))
+
+
+def _read(part: NDArray[np.float32]) -> float:
+    return float(part.max())  # vectorised and without the dependence between additions that slows a sum
+
+
+def _operations_per_s() -> float:
+    a = np.ones((MATRIX, MATRIX), np.float32)
+    out = np.empty_like(a)
+    return 2.0 * MATRIX**3 * _best_rate(lambda: np.matmul(a, a, out=out))
+
+
+def _best_rate(call: Callable[[], object]) -> float:
+    """Calls a second in the best of some passes of ``PASS_S`` seconds: a disturbed pass says nothing of the machine."""
+    call()
+    return max(_rate(call) for _ in range(PASSES))
+
+
+def _rate(call: Callable[[], object]) -> float:
+    start, calls = time.perf_counter(), 0
+    while True:
+        call()
+        calls += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= PASS_S:
+            return calls / elapsed

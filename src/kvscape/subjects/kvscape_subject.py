@@ -1,0 +1,83 @@
+"""kvscape's own engine as a subject."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvscape.analysis.memory import Memory, predict_memory
+from kvscape.config import DesignPoint, ModelConfig
+from kvscape.engine.request import Request, SamplingParams
+from kvscape.subjects.subject import Token
+
+if TYPE_CHECKING:
+    from kvscape.llm import LLM
+
+
+def load_kvscape(point: DesignPoint, jit: str = "on", model_lib: Path | None = None) -> "KvscapeSubject":
+    """Find or build the point's artefact and load it."""
+    from kvscape.llm import LLM  # a study names subjects without loading TVM
+
+    llm = LLM(**asdict(point.build), **asdict(point.engine), threads=point.threads, jit=jit, model_lib=model_lib)
+    return KvscapeSubject(llm)
+
+
+class KvscapeSubject:
+    """An open ``LLM``, stepped by hand so that every step can be timed."""
+
+    def __init__(self, llm: "LLM") -> None:
+        self._llm = llm
+
+    @property
+    def model(self) -> ModelConfig:
+        return self._llm.metadata.model
+
+    @property
+    def memory(self) -> Memory:
+        return self._llm.memory
+
+    @property
+    def predicted_memory(self) -> Memory:
+        weights_bytes = self._llm.artifact.manifest.weights_bytes
+        return predict_memory(self.model, self._llm.engine.config, weights_bytes, self._llm.metadata.workspaces)
+
+    @property
+    def bits_per_weight(self) -> float:
+        return self._llm.artifact.manifest.bits_per_weight
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        return self._llm.metadata.kernels
+
+    @cached_property
+    def ordinary_token_ids(self) -> Sequence[int]:
+        special = {*self._llm.tokenizer.special_token_ids, *self.model.eos_token_ids}
+        return [token for token in range(self.model.vocab_size) if token not in special]
+
+    @property
+    def leading_token_id(self) -> int | None:
+        with_bos = self._llm.tokenizer.encode("", add_bos=True)
+        return with_bos[0] if with_bos else None
+
+    def encode(self, text: str) -> list[int]:
+        return self._llm.tokenizer.encode(text, add_bos=False)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return self._llm.tokenizer.decode(token_ids)
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
+        engine, params = self._llm.engine, SamplingParams(max_tokens=max_tokens, ignore_eos=True)
+        for number, prompt in enumerate(prompts):
+            engine.add(Request(str(number), tuple(prompt), params))
+        while engine.has_work:
+            yield [Token(int(out.request_id), token) for out in engine.step() for token in out.token_ids]
+
+    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        return self._llm.engine.score(token_ids)
+
+    def close(self) -> None:
+        self._llm.close()

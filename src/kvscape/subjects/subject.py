@@ -1,0 +1,72 @@
+"""What can be measured: the one Protocol between the bench and whatever runs the model."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvscape.analysis.memory import Memory
+from kvscape.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token of one of the requests that run together."""
+
+    request: int
+    token_id: int
+
+
+class Subject(Protocol):
+    """A loaded design point. Loading is the registry's part; ``close`` frees what it holds."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The shape of the model."""
+        ...
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes that are really allocated."""
+        ...
+
+    @property
+    def predicted_memory(self) -> Memory:
+        """Bytes that the arithmetic promised before anything was allocated."""
+        ...
+
+    @property
+    def bits_per_weight(self) -> float: ...
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Names of the kernels that run."""
+        ...
+
+    @property
+    def ordinary_token_ids(self) -> Sequence[int]:
+        """Token ids that are text: no control tokens, nothing that ends a turn."""
+        ...
+
+    @property
+    def leading_token_id(self) -> int | None:
+        """The token that this model's tokenizer puts before every text, if it does."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without a leading token."""
+        ...
+
+    def decode(self, token_ids: Sequence[int]) -> str: ...
+
+    def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
+        """Run all prompts together, greedily, to exactly ``max_tokens`` tokens each; yield after every step."""
+        ...
+
+    def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Natural log-probability of each token given those before it, [n - 1]."""
+        ...
+
+    def close(self) -> None: ...
