@@ -50,7 +50,8 @@ class Scheduler:
     def _continue_running(self) -> list[Chunk]:
         chunks: list[Chunk] = []
         for sequence in sorted(self.running, key=lambda one: one.num_pending > 1):
-            if sequence.status is Status.RUNNING and self._make_room(sequence, chunks):
+            preempted = sequence.status is not Status.RUNNING
+            if not preempted and self._budget_left(chunks) > 0 and self._make_room(sequence, chunks):
                 self._take(sequence, chunks)
         return chunks
 
@@ -65,13 +66,10 @@ class Scheduler:
 
     def _take(self, sequence: Sequence, chunks: list[Chunk]) -> None:
         """Plan as many tokens of ``sequence`` as budget and pages allow."""
-        length = min(
-            sequence.num_pending, self._chunk_size, self._budget_left(chunks), max(self._cache.room(sequence), 0)
-        )
-        if length > 0:
-            stop = sequence.num_computed + length
-            self._cache.grow(sequence, stop)
-            chunks.append(Chunk(sequence, sequence.num_computed, stop))
+        fitting = self._cache.room(sequence)
+        stop = sequence.num_computed + min(sequence.num_pending, self._chunk_size, self._budget_left(chunks), fitting)
+        self._cache.grow(sequence, stop)
+        chunks.append(Chunk(sequence, sequence.num_computed, stop))
 
     def _budget_left(self, chunks: list[Chunk]) -> int:
         return self._budget - sum(chunk.stop - chunk.start for chunk in chunks)

@@ -1,0 +1,46 @@
+"""Runs requests through an engine on the fake device, and through the toy model alone."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from fake_device import EOS, FakeDevice, toy_logits
+
+from kvscape.config import EngineConfig
+from kvscape.engine import Engine, Output, Request, SamplingParams
+
+
+def engine(device: FakeDevice | None = None, **knobs: int) -> Engine:
+    return Engine(device or FakeDevice(), EngineConfig(**{"context_window_size": 256, **knobs}))  # type: ignore[arg-type]
+
+
+def prompt(seed: int, length: int, vocab_size: int = 40) -> tuple[int, ...]:
+    return tuple(np.random.default_rng(seed).integers(2, vocab_size, length).tolist())
+
+
+def run(target: Engine, requests: Iterable[Request]) -> dict[str, list[Output]]:
+    """Add all requests, step until all are done; outputs by request."""
+    outputs: dict[str, list[Output]] = {}
+    for request in requests:
+        target.add(request)
+    while target.has_work:
+        for output in target.step():
+            outputs.setdefault(output.request_id, []).append(output)
+    return outputs
+
+
+def tokens(outputs: Iterable[Output]) -> list[int]:
+    return [token for output in outputs for token in output.token_ids]
+
+
+def generate(target: Engine, prompt_token_ids: tuple[int, ...], params: SamplingParams) -> list[Output]:
+    return run(target, [Request("one", prompt_token_ids, params)])["one"]
+
+
+def expected_greedy(prompt_token_ids: tuple[int, ...], max_tokens: int) -> list[int]:
+    """What the toy model says without engine, cache or batch."""
+    sequence = list(prompt_token_ids)
+    for _ in range(max_tokens):
+        sequence.append(int(toy_logits(sequence).argmax()))
+        if sequence[-1] == EOS:
+            break
+    return sequence[len(prompt_token_ids) :]

@@ -1,0 +1,114 @@
+"""Tokens do not depend on how the work is cut: batch, chunk, page size, preemption, neighbours."""
+
+import numpy as np
+import pytest
+from fake_device import FakeDevice, toy_logits
+from generation import engine, expected_greedy, generate, prompt, run, tokens
+
+from kvscape.engine import Request, SamplingParams
+
+PROMPTS = [prompt(seed, length) for seed, length in enumerate([1, 17, 5, 40, 33, 16, 2, 9])]
+EXPECTED = [expected_greedy(one, 30) for one in PROMPTS]
+GREEDY = SamplingParams(max_tokens=30)
+SAMPLED = SamplingParams(
+    max_tokens=30, temperature=0.9, top_k=20, top_p=0.95, seed=7, repetition_penalty=1.2, frequency_penalty=0.3
+)
+
+
+def requests(params: SamplingParams = GREEDY) -> list[Request]:
+    return [Request(str(index), one, params) for index, one in enumerate(PROMPTS)]
+
+
+def answers(params: SamplingParams = GREEDY, **knobs: int) -> list[list[int]]:
+    outputs = run(engine(FakeDevice(), **knobs), requests(params))
+    return [tokens(outputs[str(index)]) for index in range(len(PROMPTS))]
+
+
+def test_the_expected_answers_are_worth_comparing() -> None:
+    assert len({tuple(answer) for answer in EXPECTED}) == len(EXPECTED)
+    assert sum(map(len, EXPECTED)) > 100
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("chunk", [1, 3, 16, 512])
+@pytest.mark.parametrize("page_size", [1, 4, 16, 32])
+def test_greedy_tokens_are_the_models_own(batch: int, chunk: int, page_size: int) -> None:
+    assert answers(max_batch_size=batch, prefill_chunk_size=chunk, page_size=page_size) == EXPECTED
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 512])
+@pytest.mark.parametrize("page_size", [1, 4, 16])
+def test_preemption_changes_no_token(chunk: int, page_size: int) -> None:
+    target = engine(max_batch_size=4, prefill_chunk_size=chunk, page_size=page_size, max_total_sequence_length=80)
+    outputs = run(target, requests())
+    assert [tokens(outputs[str(index)]) for index in range(len(PROMPTS))] == EXPECTED
+    assert target.metrics.preemptions > 0
+
+
+def test_samples_do_not_depend_on_batch_chunk_or_preemption() -> None:
+    alone = answers(SAMPLED)
+    assert alone != EXPECTED
+    assert answers(SAMPLED, max_batch_size=4, prefill_chunk_size=3) == alone
+    assert answers(SAMPLED, max_batch_size=4, page_size=4, max_total_sequence_length=80) == alone
+
+
+@pytest.mark.parametrize("pool", [80, 1024])
+def test_cancelled_neighbours_change_no_token(pool: int) -> None:
+    target = engine(max_batch_size=4, prefill_chunk_size=8, page_size=4, max_total_sequence_length=pool)
+    for request in requests():
+        target.add(request)
+    got: dict[str, list[int]] = {}
+    for step in range(10**6):
+        if not target.has_work:
+            break
+        for output in target.step():
+            got.setdefault(output.request_id, []).extend(output.token_ids)
+        if step in (2, 5, 9):
+            target.cancel(str(step % 4))
+    kept = [index for index in range(len(PROMPTS)) if index not in (1, 2)]
+    assert [got[str(index)] for index in kept] == [EXPECTED[index] for index in kept]
+
+
+def test_greedy_and_sampled_neighbours_do_not_mix() -> None:
+    alone = answers(SAMPLED)
+    mixed = [Request(str(i), one, SAMPLED if i % 2 else GREEDY) for i, one in enumerate(PROMPTS)]
+    outputs = run(engine(max_batch_size=4, prefill_chunk_size=8), mixed)
+    for index in range(len(PROMPTS)):
+        assert tokens(outputs[str(index)]) == (alone if index % 2 else EXPECTED)[index]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 512])
+def test_score_is_the_log_softmax_of_the_model(chunk: int) -> None:
+    text = prompt(3, 60)
+    logits = np.stack([toy_logits(text[:length]) for length in range(1, 60)]).astype(np.float64)
+    expected = logits[np.arange(59), text[1:]] - np.log(np.exp(logits).sum(axis=1))
+    scores = engine(prefill_chunk_size=chunk, page_size=4).score(text)
+    assert scores.dtype == np.float32
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+
+
+def test_scores_beside_generation_survive_preemption() -> None:
+    target = engine(max_batch_size=2, prefill_chunk_size=3, page_size=4, max_total_sequence_length=80)
+    long_answer = Request("long", prompt(0, 16), SamplingParams(max_tokens=60, ignore_eos=True))
+    scoring = Request("score", prompt(1, 60), SamplingParams(max_tokens=0), prompt_logprobs=True)
+    outputs = run(target, [long_answer, scoring])
+    assert target.metrics.preemptions > 0
+    scores = outputs["score"][-1].prompt_logprobs
+    assert scores is not None
+    np.testing.assert_array_equal(scores, engine().score(scoring.prompt_token_ids))
+
+
+def test_one_request_can_be_scored_and_continued() -> None:
+    request = Request("both", PROMPTS[3], GREEDY, prompt_logprobs=True)
+    outputs = run(engine(prefill_chunk_size=7), [request])["both"]
+    scores = outputs[-1].prompt_logprobs
+    assert scores is not None
+    np.testing.assert_array_equal(scores, engine().score(PROMPTS[3]))
+    assert tokens(outputs) == EXPECTED[3]
+
+
+def test_logits_are_computed_only_where_they_are_needed() -> None:
+    device = FakeDevice()
+    generate(engine(device, prefill_chunk_size=16), PROMPTS[3], SamplingParams(max_tokens=3, ignore_eos=True))
+    assert [len(step.logit_rows) for step in device.steps] == [0, 0, 1, 1, 1]
+    assert device.fetched_rows == 0

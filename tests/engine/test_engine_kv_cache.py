@@ -1,0 +1,131 @@
+"""Pages: none is owned twice, none is lost, whatever happens in whatever order."""
+
+import numpy as np
+import pytest
+from fake_device import FakeDevice
+from generation import engine, expected_greedy, prompt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvscape.engine import Engine, Request, RequestMetrics, SamplingParams
+from kvscape.engine.kv_cache import PagedKVCache
+from kvscape.engine.page_allocator import PageAllocator
+from kvscape.engine.sequence import Sequence
+from kvscape.engine.text import TextStream
+from kvscape.errors import CapacityError
+
+
+def sequence(length: int = 100) -> Sequence:
+    return Sequence(Request("one", (5,) * length), TextStream(None, ()), RequestMetrics(0.0))
+
+
+def test_the_pool_fills_to_its_last_token_and_the_next_one_fails() -> None:
+    cache, one = PagedKVCache([4, 4], page_size=8), sequence()
+    for length in range(1, 33):
+        cache.grow(one, length)
+        one.num_computed = length
+    assert cache.room(one) == 0
+    with pytest.raises(CapacityError, match="no pages for 33 tokens"):
+        cache.grow(one, 33)
+    assert cache.room(one) == 0
+    cache.free(one)
+    assert cache.room(one) == 32
+
+
+def test_the_smallest_pool_decides_and_a_failure_takes_nothing() -> None:
+    cache, one = PagedKVCache([4, 2], page_size=8), sequence()
+    assert cache.room(one) == 16
+    with pytest.raises(CapacityError):
+        cache.grow(one, 17)
+    assert [pool.num_free for pool in cache.allocators] == [4, 2]
+
+
+def test_slots_follow_the_page_table() -> None:
+    slots = PagedKVCache([9], page_size=4).slots([7, 2, 5], start=2, stop=10)
+    np.testing.assert_array_equal(slots, [30, 31, 8, 9, 10, 11, 20, 21])
+    assert slots.dtype == np.int32
+
+
+def test_a_shared_page_is_freed_by_its_last_holder() -> None:
+    pool = PageAllocator(1)
+    page = pool.allocate()
+    pool.share(page)
+    pool.release(page)
+    with pytest.raises(CapacityError, match="all 1 pages are in use"):
+        pool.allocate()
+    pool.release(page)
+    assert pool.allocate() == page
+
+
+@pytest.mark.parametrize("use", [PageAllocator.release, PageAllocator.share])
+def test_a_free_page_cannot_be_used(use: object) -> None:
+    with pytest.raises(ValueError, match="page 0 is free"):
+        use(PageAllocator(1), 0)  # type: ignore[operator]
+
+
+def check_pages(target: Engine) -> None:
+    """Assert that each page has exactly one holder or is free, and that the cache holds what was computed."""
+    live = list(target._sequences.values())
+    for group, pool in enumerate(target.cache.allocators):
+        held = [page for one in live if one.page_tables for page in one.page_tables[group]]
+        assert len(held) == len(set(held)) == pool.num_pages - pool.num_free
+        assert all(pool.references(page) == 1 for page in held)
+        for one in live:
+            table = one.page_tables[group] if one.page_tables else []
+            assert one.num_computed <= len(table) * target.cache.page_size
+
+
+ADD = st.tuples(st.just("add"), st.integers(1, 40), st.integers(0, 30))
+CANCEL = st.tuples(st.just("cancel"), st.integers(0, 20), st.just(0))
+STEP = st.tuples(st.just("step"), st.integers(1, 5), st.just(0))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.one_of(ADD, CANCEL, STEP), max_size=30),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([1, 5, 64]),
+    st.sampled_from([1, 3, 8]),
+    st.sampled_from([40, 64, 200]),
+)
+def test_any_order_of_add_step_and_cancel_keeps_the_pages(
+    actions: list[tuple[str, int, int]], batch: int, chunk: int, page_size: int, pool: int
+) -> None:
+    device = FakeDevice()
+    target = engine(
+        device, max_batch_size=batch, prefill_chunk_size=chunk, page_size=page_size, max_total_sequence_length=pool
+    )
+    prompts: dict[str, tuple[tuple[int, ...], int]] = {}
+    answers: dict[str, list[int]] = {}
+    cancelled: set[str] = set()
+
+    def step() -> None:
+        for output in target.step():
+            answers.setdefault(output.request_id, []).extend(output.token_ids)
+        check_pages(target)
+        assert len(target._scheduler.running) <= batch
+        if device.steps:
+            assert len(device.steps[-1].token_ids) <= max(batch, chunk)
+
+    for action, number, max_tokens in actions:
+        if action == "add":
+            name = str(len(prompts))
+            prompts[name] = (prompt(number, number), max_tokens)
+            scoring = max_tokens == 0 and number > 1
+            params = SamplingParams(max_tokens=max_tokens if scoring else max(max_tokens, 1))
+            target.add(Request(name, prompts[name][0], params, prompt_logprobs=scoring))
+        elif action == "cancel" and target.cancel(str(number)):
+            cancelled.add(str(number))
+        for _ in range(number if action == "step" else 0):
+            step()
+        check_pages(target)
+    for _ in range(5000):
+        if not target.has_work:
+            break
+        step()
+    assert not target.has_work and not target._sequences
+    assert all(free.num_free == free.num_pages for free in target.cache.allocators)
+    for name, (one, max_tokens) in prompts.items():
+        if name not in cancelled and max_tokens > 0:
+            expected = expected_greedy(one, max_tokens)
+            assert answers[name] == expected[: pool + 1 - len(one)]

@@ -1,0 +1,43 @@
+"""Sampling parameters that make no sense are turned away."""
+
+import math
+
+import pytest
+
+from kvscape.engine import SamplingParams
+from kvscape.errors import ConfigError
+
+
+def test_the_defaults_are_greedy() -> None:
+    params = SamplingParams()
+    assert (params.max_tokens, params.temperature, params.needs_logits) == (128, 0.0, False)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.1}, {"logprobs": 0}, {"presence_penalty": -0.5}])
+def test_some_choices_need_logits_on_the_host(fields: dict[str, float]) -> None:
+    assert SamplingParams(**fields).needs_logits  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("max_tokens", -1, "at least 0"),
+        ("temperature", -0.1, "at least 0"),
+        ("temperature", math.nan, "at least 0"),
+        ("temperature", math.inf, "at least 0"),
+        ("top_k", -1, "at least 0"),
+        ("top_p", 0.0, "above 0 and at most 1"),
+        ("top_p", 1.1, "above 0 and at most 1"),
+        ("min_p", 1.1, "at least 0 and at most 1"),
+        ("repetition_penalty", 0.0, "above 0"),
+        ("presence_penalty", 2.1, "at least -2 and at most 2"),
+        ("frequency_penalty", -2.1, "at least -2 and at most 2"),
+        ("seed", 2**64, "at least 0"),
+        ("logprobs", -1, "at least 0"),
+        ("stop", ("",), "non-empty"),
+        ("stop", "END", "tuple"),
+    ],
+)
+def test_values_out_of_range_are_turned_away(name: str, value: object, why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} = .*: it must be .*{why}"):
+        SamplingParams(**{name: value})  # type: ignore[arg-type]

@@ -1,0 +1,104 @@
+"""The sampler against a plain reference that looks at tokens one by one."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvscape.engine import SamplingParams
+from kvscape.engine.sampler import Vector, distribution, draw, log_softmax, penalize, token_logprob
+
+LOGITS = st.lists(st.floats(-20, 20), min_size=2, max_size=30, unique=True).map(lambda values: np.array(values))
+PARAMS = st.builds(
+    SamplingParams,
+    temperature=st.floats(0.1, 3),
+    top_k=st.integers(0, 35),
+    top_p=st.floats(0.05, 1),
+    min_p=st.floats(0, 1),
+)
+
+
+def reference_distribution(logits: Vector, params: SamplingParams) -> list[float]:
+    kept = {token: math.exp((value - max(logits)) / params.temperature) for token, value in enumerate(logits)}
+    ranked = sorted(kept, key=lambda token: -kept[token])[: params.top_k or None]
+    total = sum(kept[token] for token in ranked)
+    nucleus: list[int] = []
+    for token in ranked:
+        if params.top_p < 1 and sum(kept[one] for one in nucleus) / total >= params.top_p:
+            break
+        nucleus.append(token)
+    final = [token for token in nucleus if kept[token] >= params.min_p * kept[ranked[0]]]
+    total = sum(kept[token] for token in final)
+    return [kept[token] / total if token in final else 0.0 for token in range(len(logits))]
+
+
+@given(LOGITS, PARAMS)
+def test_distribution_keeps_what_the_reference_keeps(logits: Vector, params: SamplingParams) -> None:
+    got = distribution(logits, params)
+    expected = np.array(reference_distribution(logits, params))
+    # a token on the very edge may fall either way by rounding: then both must still agree on all the others
+    edge = (got > 0) != (expected > 0)
+    assert edge.sum() <= 1
+    if not edge.any():
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (SamplingParams(temperature=1), [0.5, 0.25, 0.125, 0.125]),
+        (SamplingParams(temperature=0.5), [16 / 22, 4 / 22, 1 / 22, 1 / 22]),
+        (SamplingParams(temperature=1, top_k=1), [1, 0, 0, 0]),
+        (SamplingParams(temperature=1, top_k=2), [2 / 3, 1 / 3, 0, 0]),
+        (SamplingParams(temperature=1, top_p=0.5), [1, 0, 0, 0]),
+        (SamplingParams(temperature=1, top_p=0.51), [2 / 3, 1 / 3, 0, 0]),
+        (SamplingParams(temperature=1, min_p=0.4), [2 / 3, 1 / 3, 0, 0]),
+        (SamplingParams(temperature=1, top_k=2, top_p=0.6), [1, 0, 0, 0]),
+    ],
+)
+def test_distribution_by_hand(params: SamplingParams, expected: list[float]) -> None:
+    logits = np.log(np.array([0.5, 0.25, 0.125, 0.125])) + 3
+    np.testing.assert_allclose(distribution(logits, params), expected, rtol=1e-12)
+
+
+def test_penalties_by_hand() -> None:
+    params = SamplingParams(repetition_penalty=2, presence_penalty=0.5, frequency_penalty=0.25)
+    logits = np.array([4.0, -4.0, 4.0, 4.0, -1.0])
+    got = penalize(logits, params, prompt=[0, 1, 1], output=[2, 1, 2])
+    np.testing.assert_array_equal(got, [4 / 2, -4 * 2 - 0.5 - 0.25, 4 / 2 - 0.5 - 2 * 0.25, 4, -1])
+    np.testing.assert_array_equal(logits, [4, -4, 4, 4, -1])
+
+
+def test_draw_is_the_inverse_of_the_distribution_function() -> None:
+    probabilities = np.array([0, 0.25, 0, 0.5, 0.25, 0])
+    for position in range(200):
+        uniform = np.random.Generator(np.random.Philox(key=np.array([3, position], np.uint64))).random()
+        assert draw(probabilities, 3, position) == (1 if uniform < 0.25 else 3 if uniform < 0.75 else 4)
+
+
+def test_draws_follow_seed_and_position_alone() -> None:
+    flat = np.full(1000, 0.001)
+    first = [draw(flat, 5, position) for position in range(50)]
+    assert first == [draw(flat, 5, position) for position in range(50)]
+    assert len(set(first)) > 40
+    assert first != [draw(flat, 6, position) for position in range(50)]
+
+
+def test_draw_takes_the_largest_seed_and_never_a_token_without_probability() -> None:
+    certain = np.array([0.0, 1.0, 0.0])
+    assert {draw(certain, 2**64 - 1, position) for position in range(100)} == {1}
+
+
+def test_logprobs_are_the_models_own() -> None:
+    logits = np.log(np.array([0.5, 0.125, 0.25, 0.125])).astype(np.float32) + np.float32(7)
+    got = token_logprob(logits, 3, number=3)
+    assert (got.token_id, [token for token, _ in got.top]) == (3, [0, 2, 1])
+    assert [got.logprob, *(value for _, value in got.top)] == pytest.approx(
+        np.log([0.125, 0.5, 0.25, 0.125]).tolist(), rel=1e-6
+    )
+
+
+def test_log_softmax_of_large_logits_is_finite() -> None:
+    np.testing.assert_allclose(log_softmax(np.array([1e4, 1e4])), np.log([0.5, 0.5]))
