@@ -27,6 +27,7 @@ class GgufSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.header = read_header(path)
+        self._check_depth()
         self._parts = gguf_parts(self.config)
         self._check()
 
@@ -63,6 +64,12 @@ class GgufSource:
             first, *rest = (part.shape for part in parts)
             shape = (first[0] + sum(other[0] for other in rest), *first[1:])
             yield name, GgmlTensor(shape, tuple(self._rows(data, part) for part in parts))
+
+    def _check_depth(self) -> None:
+        """A damaged number of layers must not make a list of billions of names."""
+        layers, count = self.config.num_hidden_layers, len(self.header.tensors)
+        if layers > count:
+            raise WeightsError(f"{self.path} is incomplete", f"{layers} layers, {count} tensors", "download again")
 
     def _check(self) -> None:
         tensors = self.header.tensors

@@ -131,7 +131,7 @@ def _placed(
             raise cursor.damaged(f"tensor {name!r} is not aligned to {alignment} bytes")
         type_name, nbytes = _storage(cursor, name, shape, number)
         tensors[name] = GgufTensor(name, type_name, shape, start + offset, nbytes)
-    needed = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=start)
+    needed = max((tensor.offset + tensor.nbytes for tensor in tensors.values()), default=0)
     if needed > size:
         raise cursor.truncated(needed)
     return tensors

@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kvscape.artifact import Artifact
+from kvscape.artifact.tensor_file import map_tensors
+from kvscape.errors import ConfigError, KvscapeError, WeightsError
+from kvscape.quantization.arrays import Array
+from kvscape.quantization.decode import decode
+from kvscape.quantization.format import FORMATS
+from kvscape.quantization.scheme import QUANTIZATIONS
+from kvscape.weights.convert import convert, weights_key
+from kvscape.weights.readers.gguf import GgufSource
+from tiny import CHAT_TEMPLATE, TinyShape, write_tiny_gguf
+
+MATRIX = "model.layers.0.self_attn.qkv_proj"
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> GgufSource:
+    """As the default model is: matrices Q4_1, embedding Q8_0."""
+    return GgufSource(write_tiny_gguf(tmp_path_factory.mktemp("mixed") / "tiny.gguf", embedding_quant="Q8_0"))
+
+
+def stored(artifact: Artifact, name: str) -> tuple[dict[str, Array], str]:
+    prefix = f"{name}."
+    arrays = {k.removeprefix(prefix): a for k, a in map_tensors(artifact.canonical_weights).items() if prefix in k}
+    return arrays, artifact.manifest.tensors[name].format
+
+
+def test_auto_keeps_the_files_codes(source: GgufSource, tmp_path: Path) -> None:
+    artifact = convert(source, tmp_path / "out")
+    assert stored(artifact, MATRIX)[1] == "q4af16_1"
+    assert stored(artifact, "model.embed_tokens")[1] == "q8f16_1"
+    for name, tensor in source.stream():
+        arrays, fmt = stored(artifact, name)
+        assert (decode(arrays, FORMATS[fmt]) == tensor.values()).all(), name
+    assert {info.relative_error for info in artifact.manifest.tensors.values()} == {0.0}
+
+
+@pytest.mark.parametrize("quantization", [name for name in QUANTIZATIONS if name != "auto"])
+def test_a_named_quantization_rounds_and_says_by_how_much(
+    source: GgufSource, tmp_path: Path, quantization: str
+) -> None:
+    artifact = convert(source, tmp_path / "out", quantization)
+    for name, tensor in source.stream():
+        (arrays, fmt), wanted = stored(artifact, name), tensor.values()
+        error = np.square(decode(arrays, FORMATS[fmt]) - wanted).sum() / np.square(wanted).sum()
+        assert artifact.manifest.tensors[name].relative_error == pytest.approx(error, rel=1e-4), name
+        assert fmt == ("f32" if wanted.ndim == 1 else QUANTIZATIONS[quantization].name)  # type: ignore[union-attr]
+        assert error < 0.02
+
+
+def test_the_embedding_may_have_another_format(source: GgufSource, tmp_path: Path) -> None:
+    manifest = convert(source, tmp_path / "out", "q4f16_1", "q0f16").manifest
+    assert (manifest.tensors["model.embed_tokens"].format, manifest.tensors[MATRIX].format) == ("f16", "q4f16_1")
+    assert (manifest.quantization, manifest.embedding_quantization) == ("q4f16_1", "q0f16")
+
+
+def test_the_manifest_counts_what_is_stored(source: GgufSource, tmp_path: Path) -> None:
+    artifact = convert(source, tmp_path / "out")
+    arrays = map_tensors(artifact.canonical_weights)
+    weights = sum(int(np.prod(info.shape)) for info in artifact.manifest.tensors.values())
+    assert artifact.manifest.weights_bytes == sum(array.nbytes for array in arrays.values())
+    assert artifact.manifest.bits_per_weight == 8 * artifact.manifest.weights_bytes / weights
+    assert artifact.manifest.source_sha256 == source.sha256
+
+
+def test_shape_and_chat_template_lie_beside_the_weights(source: GgufSource, tmp_path: Path) -> None:
+    artifact = convert(source, tmp_path / "out")
+    config = json.loads((artifact.folder / "config.json").read_text())
+    assert (config["model_type"], config["eos_token_id"], config["head_dim"]) == ("llama", 2, 16)
+    assert artifact.chat_template.read_text() == CHAT_TEMPLATE
+    assert artifact.tokenizer.read_text() == source.tokenizer_json
+    assert artifact.manifest.model == source.config
+
+
+def test_an_untied_head_is_a_tensor_of_its_own(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", shape=TinyShape(tied=False))
+    assert "lm_head" in convert(GgufSource(path), tmp_path / "out").manifest.tensors
+
+
+def test_progress_reaches_the_last_weight(source: GgufSource, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    convert(source, tmp_path / "out", progress=lambda done, total: told.append((done, total)))
+    done = [step for step, _ in told]
+    assert done == sorted(done) and done[0] == 0 and told[-1][0] == told[-1][1]
+
+
+def test_the_key_changes_with_all_that_changes_the_weights() -> None:
+    keys = [
+        weights_key("a", "auto"),
+        weights_key("b", "auto"),
+        weights_key("a", "q0f16"),
+        weights_key("a", "auto", "q0f16"),
+    ]
+    assert len(set(keys)) == 4
+    assert weights_key("a", "q0f16", "q0f16") == weights_key("a", "q0f16")
+
+
+def test_an_interrupted_conversion_leaves_nothing(source: GgufSource, tmp_path: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, tmp_path / "out", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_scale_names_its_tensor_and_leaves_nothing(tmp_path: Path, tiny_gguf: Path) -> None:
+    content, tensor = bytearray(tiny_gguf.read_bytes()), GgufSource(tiny_gguf).header.tensors["blk.0.attn_v.weight"]
+    content[tensor.offset : tensor.offset + 2] = b"\xff\xff"
+    (tmp_path / "damaged.gguf").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"tensor model\.layers\.0\.self_attn\.qkv_proj: a scale is not finite"):
+        convert(GgufSource(tmp_path / "damaged.gguf"), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.gguf"]
+
+
+def test_a_shape_that_does_not_split_into_groups(tmp_path: Path) -> None:
+    shape = TinyShape(hidden_size=48, intermediate_size=80)
+    source = GgufSource(write_tiny_gguf(tmp_path / "tiny.gguf", quant="F16", shape=shape))
+    with pytest.raises(ConfigError, match="rows of 48 weights cannot be stored as q4f16_1"):
+        convert(source, tmp_path / "out", "q4f16_1")
+    assert convert(source, tmp_path / "out").manifest.bits_per_weight > 16
+
+
+def test_unknown_quantizations_and_places_that_cannot_be_written(source: GgufSource, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'q4f16_1'"):
+        convert(source, tmp_path / "out", "q4f16")
+    (tmp_path / "plain").write_text("")
+    with pytest.raises(KvscapeError, match="cannot write"):
+        convert(source, tmp_path / "plain" / "out")
