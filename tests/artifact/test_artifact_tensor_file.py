@@ -126,3 +126,19 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(KvscapeError, match="cannot write"):
         write_tensors(tmp_path / "plain" / "w.safetensors", TENSORS)
+
+
+def test_bytes_after_the_last_tensor_are_damage(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, TENSORS)
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(ArtifactError, match=r"damaged: it needs \d+ bytes, has \d+"):
+        map_tensors(path)
+
+
+def test_tensors_that_overlap_are_damage(tmp_path: Path) -> None:
+    entry = {"dtype": "U8", "shape": [64], "data_offsets": [0, 64]}
+    text = json.dumps({"a": entry, "b": entry}).encode().ljust(248)
+    (tmp_path / "w").write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(ArtifactError, match="tensor b begins at 0, not at 64"):
+        map_tensors(tmp_path / "w")

@@ -77,6 +77,16 @@ def test_shape_and_chat_template_lie_beside_the_weights(source: GgufSource, tmp_
     assert artifact.manifest.model == source.config
 
 
+def test_a_code_that_cannot_be_kept_shows_as_an_error(tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", quant="Q8_0")
+    content, tensor = bytearray(path.read_bytes()), GgufSource(path).header.tensors["blk.0.ffn_down.weight"]
+    content[tensor.offset + 2] = 0x80
+    path.write_bytes(content)
+    errors = {n: i.relative_error for n, i in convert(GgufSource(path), tmp_path / "out").manifest.tensors.items()}
+    assert 0 < errors.pop("model.layers.0.mlp.down_proj") < 1e-4
+    assert set(errors.values()) == {0.0}
+
+
 def test_an_untied_head_is_a_tensor_of_its_own(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", shape=TinyShape(tied=False))
     assert "lm_head" in convert(GgufSource(path), tmp_path / "out").manifest.tensors

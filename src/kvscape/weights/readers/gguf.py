@@ -11,6 +11,7 @@ from kvscape.config import ModelConfig
 from kvscape.errors import UnsupportedModelError, WeightsError
 from kvscape.quantization.arrays import U8
 from kvscape.quantization.ggml import GgmlType, find_ggml_type
+from kvscape.tokenizer import gguf_tokenizer
 from kvscape.weights.ggml_tensor import GgmlTensor, Rows
 from kvscape.weights.mapping import Part, check_parts, gguf_parts
 from kvscape.weights.readers.gguf_config import model_config
@@ -49,8 +50,6 @@ class GgufSource:
 
     @cached_property
     def tokenizer_json(self) -> str:
-        from kvscape.tokenizer import gguf_tokenizer
-
         return gguf_tokenizer(self.header.metadata)
 
     @property
