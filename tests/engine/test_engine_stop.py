@@ -1,7 +1,7 @@
 """Stop strings are found wherever the text was cut, and no part of one is ever shown."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvscape.engine.stop import StopMatcher
@@ -24,11 +24,13 @@ def reference(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
     return text, False
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc", max_size=5), max_size=8), WORDS)
 def test_pieces_make_no_difference(pieces: list[str], stop: tuple[str, ...]) -> None:
     assert shown(pieces, stop) == reference("".join(pieces), stop)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text("abc", max_size=5), max_size=8), WORDS)
 def test_what_is_shown_is_never_taken_back(pieces: list[str], stop: tuple[str, ...]) -> None:
     matcher, text = StopMatcher(stop), ""

@@ -41,10 +41,8 @@ class Scheduler:
 
     def schedule(self) -> list[Chunk]:
         """Choose the chunks of one step, single tokens first, and give them pages."""
-        before = self.num_preemptions
         chunks = self._continue_running()
-        if self.num_preemptions == before:
-            self._admit_waiting(chunks)
+        self._admit_waiting(chunks)
         return sorted(chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
 
     def _continue_running(self) -> list[Chunk]:
