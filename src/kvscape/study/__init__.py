@@ -1,0 +1,32 @@
+"""A study: a space of design points, measured once each, and what follows from them."""
+
+from kvscape.study.budget import Budget, parse_bytes, parse_increase
+from kvscape.study.executor import Executor, ProcessExecutor
+from kvscape.study.export import export_study
+from kvscape.study.pareto import OBJECTIVES, pareto_front
+from kvscape.study.progress import ProgressBar, StudyProgress
+from kvscape.study.recommend import Recommendation, recommend
+from kvscape.study.run import Study
+from kvscape.study.space import Quality, Space, parse_space, read_space
+from kvscape.study.store import Store
+
+__all__ = [
+    "OBJECTIVES",
+    "Budget",
+    "Executor",
+    "ProcessExecutor",
+    "ProgressBar",
+    "Quality",
+    "Recommendation",
+    "Space",
+    "Store",
+    "Study",
+    "StudyProgress",
+    "export_study",
+    "pareto_front",
+    "parse_bytes",
+    "parse_increase",
+    "parse_space",
+    "read_space",
+    "recommend",
+]

@@ -1,0 +1,32 @@
+"""A study's records as files that anything can read."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from kvscape.files import write_text
+from kvscape.results.tables import write_perplexity_table, write_record_tables
+from kvscape.study.store import Store
+
+
+def export_study(store: Store, study: str, folder: Path) -> list[Path]:
+    """Write ``records.jsonl``, ``perplexities.jsonl`` and the seed's CSV files; return their paths."""
+    records, perplexities = store.study_records(study), store.study_perplexities(study)
+    paths = [_lines(folder / "records.jsonl", [record.to_json() for record in records])]
+    paths += write_record_tables(records, folder)
+    if perplexities:
+        paths.append(_lines(folder / "perplexities.jsonl", [record.to_json() for record in perplexities]))
+        paths.append(folder / f"{perplexities[0].text}_ppl_results.csv")
+        write_perplexity_table(perplexities, paths[-1])
+    return paths
+
+
+def _lines(path: Path, objects: list[dict[str, Any]]) -> Path:
+    write_text(path, "".join(json.dumps(_plain(entry), allow_nan=False) + "\n" for entry in objects))
+    return path
+
+
+def _plain(entry: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no word for what is not a number."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in entry.items()}

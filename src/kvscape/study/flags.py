@@ -1,0 +1,60 @@
+"""A design point as flags of the command line, and the commands that use them."""
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from kvscape.config import DesignPoint
+from kvscape.quality import quality_point
+from kvscape.study.space import Quality
+
+_QUALITY = ("kv_dtype", "sliding_window_size", "attention_sink_size")
+
+
+def kvscape_command(arguments: Sequence[str]) -> list[str]:
+    """This very installation's command line."""
+    return [sys.executable, "-m", "kvscape", *arguments]
+
+
+def flags(parameters: Iterable[tuple[str, Any]]) -> list[str]:
+    """``--name value`` for each parameter that is set."""
+    return [
+        part for name, value in parameters if value is not None for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
+def compile_arguments(point: DesignPoint) -> list[str]:
+    return ["compile", *flags(asdict(point.build).items())]
+
+
+def bench_arguments(point: DesignPoint) -> list[str]:
+    return ["bench", *flags(point.flat().items())]
+
+
+def ppl_arguments(point: DesignPoint, quality: Quality) -> list[str]:
+    engine = asdict(quality_point(point, quality.settings).engine)
+    chosen = {
+        **asdict(point.build),
+        **{name: engine[name] for name in _QUALITY},
+        "subject": point.subject,
+        "threads": point.threads,
+        **asdict(quality.settings),
+        "text": quality.path,
+    }
+    return ["ppl", *flags(chosen.items())]
+
+
+def shipping_commands(point: DesignPoint) -> list[str]:
+    """Commands for a person to type: build the point, talk to it, measure it again."""
+    build = asdict(point.build)
+    run = {**build, **asdict(point.engine), "threads": point.threads}
+    return [_typed("compile", build), _typed("chat", run), _typed("bench", point.flat())]
+
+
+def _typed(verb: str, parameters: dict[str, Any]) -> str:
+    defaults = DesignPoint().flat()
+    always = ("model", "quantization")
+    chosen = [(name, value) for name, value in parameters.items() if name in always or value != defaults[name]]
+    return shlex.join(["kvscape", verb, *flags(chosen)])

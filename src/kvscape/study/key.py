@@ -1,0 +1,43 @@
+"""Content keys: two measurements share a key exactly when one can stand for the other."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from kvscape.config import DesignPoint
+from kvscape.quality import quality_point
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.space import Quality
+from kvscape.subjects import find_subject
+from kvscape.version import __version__
+
+
+def speed_key(point: DesignPoint, facts: ModelFacts | None, machine: str) -> str:
+    """Key of memory and speed: they belong to a machine, and to the very library that ran."""
+    return _digest("speed", point, facts, machine=machine, parameters=_without_model(point))
+
+
+def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) -> str:
+    """Key of a perplexity: batch, chunk, context, threads and machine do not change it."""
+    parameters = _without_model(quality_point(point, quality.settings))
+    del parameters["threads"]
+    scored = {**asdict(quality.settings), "text": quality.text.sha256}
+    return _digest("quality", point, facts, parameters=parameters, scored=scored)
+
+
+def _without_model(point: DesignPoint) -> dict[str, Any]:
+    """All parameters but the model's name, which the hash of its weights stands for."""
+    return {name: value for name, value in point.flat().items() if name != "model"}
+
+
+def _digest(kind: str, point: DesignPoint, facts: ModelFacts | None, **rest: Any) -> str:
+    content = {
+        "kind": kind,
+        "subject_version": find_subject(point.subject).version,
+        "kvscape_version": __version__,
+        "weights": facts.weights_key if facts else point.build.model,  # a name where the build failed
+        "library": facts.library_key if facts else None,
+        **rest,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]

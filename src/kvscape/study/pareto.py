@@ -1,0 +1,26 @@
+"""The points that nothing beats in everything."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from kvscape.results import Record
+
+Direction = Literal["min", "max"]
+OBJECTIVES: Mapping[str, Direction] = {"total_bytes": "min", "decode_tokens_per_s": "max", "perplexity": "min"}
+
+
+def pareto_front(records: Sequence[Record], objectives: Mapping[str, Direction] = OBJECTIVES) -> list[Record]:
+    """Records that no other is at least as good as in every objective and better in one, in their order.
+
+    A record without one of the metrics cannot be compared and is left out; of equals all stay.
+    """
+    costs = [(record, _costs(record, objectives)) for record in records if set(objectives) <= set(record.metrics)]
+    return [record for record, cost in costs if not any(_dominates(other, cost) for _, other in costs)]
+
+
+def _costs(record: Record, objectives: Mapping[str, Direction]) -> list[float]:
+    return [record.metrics[name] * (1 if way == "min" else -1) for name, way in objectives.items()]
+
+
+def _dominates(a: list[float], b: list[float]) -> bool:
+    return a != b and all(x <= y for x, y in zip(a, b, strict=True))

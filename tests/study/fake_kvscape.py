@@ -1,0 +1,90 @@
+"""Stands for ``python -m kvscape``: answers at once, or goes wrong in the way that ``--seed`` names."""
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from kvscape.analysis.memory import Workspace
+from kvscape.config import DesignPoint, ModelConfig
+from kvscape.results import PerplexityRecord, Record
+
+MODEL = ModelConfig(
+    model_type="llama",
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    vocab_size=100,
+    rms_norm_eps=1e-5,
+    rope_theta=10000.0,
+    max_position_embeddings=4096,
+    tie_word_embeddings=True,
+)
+FACTS = {
+    "model": MODEL.to_json(),
+    "weights_bytes": 100_000,
+    "weights_key": "weights",
+    "library_key": "library",
+    "workspaces": {name: asdict(Workspace(100, 1, 1, 1)) for name in ("f16", "int8")},
+    "artifact": "/somewhere",
+}
+CRASH, HANG, GARBAGE, KILLED, NO_MEMORY, REFUSED, BLOCKED = range(1, 8)
+
+
+def block() -> None:
+    """Tell the test through its pipe that this process runs, then wait for the end."""
+    pipe = Path(os.environ["FAKE_PIPE"])
+    if pipe.exists():
+        pipe.write_text(f"{os.getpid()}\n")
+        signal.pause()
+
+
+def misbehave(seed: int) -> None:
+    if seed == CRASH:
+        print("about to crash", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    elif seed == HANG:
+        signal.pause()
+    elif seed == GARBAGE:
+        print("{not json")
+        sys.exit(0)
+    elif seed == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif seed == NO_MEMORY:
+        raise MemoryError
+    elif seed == REFUSED:
+        print("error: the model is missing: look for it", file=sys.stderr)
+        sys.exit(2)
+    elif seed == BLOCKED:
+        block()
+
+
+def main(verb: str, arguments: list[str]) -> None:
+    assert arguments[-1] == "--json"
+    names = [argument.removeprefix("--").replace("-", "_") for argument in arguments[:-1:2]]
+    chosen = dict(zip(names, arguments[1:-1:2], strict=True))
+    with Path(os.environ["FAKE_LOG"]).open("a", encoding="utf-8") as log:
+        log.write(json.dumps({"verb": verb, **chosen}) + "\n")
+    parameters = {name: int(value) if value.lstrip("-").isdigit() else value for name, value in chosen.items()}
+    if verb == "compile":
+        if chosen["model"] == "broken":
+            sys.exit("error: broken cannot be compiled")
+        print(json.dumps(FACTS))
+    elif verb == "ppl":
+        score = {"auto": 28.0, "q4f16_1": 44.0}[chosen["quantization"]]
+        record = PerplexityRecord(parameters, score, 0.5, 3.3, 100, chosen["protocol"], 64, "text", "sha")
+        print(json.dumps(record.to_json()))
+    else:
+        point = DesignPoint.from_flat(parameters)
+        misbehave(point.workload.seed)
+        metrics = {"total_bytes": 1000.0, "tpot_s": 0.01, "decode_tokens_per_s": 100.0}
+        print(json.dumps(Record(point.flat(), metrics, {}, {}, {}).to_json()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

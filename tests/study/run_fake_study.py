@@ -1,0 +1,34 @@
+"""Runs a study of fake points in a process that a test can kill. Usage: STUDY_FILE STORE"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kvscape.study import ProcessExecutor, Store, Study, read_space
+
+FAKE = Path(__file__).with_name("fake_kvscape.py")
+
+
+class Silent:
+    """No progress to see."""
+
+    def start(self, total: int) -> None: ...
+
+    def begin(self, label: str) -> None: ...
+
+    def end(self, status: str, reason: str) -> None: ...
+
+
+def fake_command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, str(FAKE), *arguments]
+
+
+def main(study: str, store: str) -> None:
+    with Store(Path(store)) as opened:
+        space = read_space(Path(study))
+        executor = ProcessExecutor(timeout_s=60, command=fake_command)
+        Study(space, opened, executor, Silent(), available_bytes=lambda: 10**12).run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

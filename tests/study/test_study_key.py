@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import pytest
+from fake_kvscape import FACTS
+
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
+from kvscape.quality import Settings, Text
+from kvscape.study.key import quality_key, speed_key
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.space import Quality
+
+POINT = DesignPoint()
+MODEL = ModelFacts.from_json(FACTS)
+QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(POINT, threads=1),
+        replace(POINT, build=BuildConfig(quantization="q4f16_1")),
+        replace(POINT, build=BuildConfig(embedding_quantization="q8f16_1")),
+        replace(POINT, build=BuildConfig(activation="float32")),
+        replace(POINT, engine=EngineConfig(context_window_size=1024)),
+        replace(POINT, engine=EngineConfig(max_batch_size=2)),
+        replace(POINT, engine=EngineConfig(kv_dtype="int8")),
+        replace(POINT, workload=Workload(seed=1)),
+    ],
+)
+def test_whatever_changes_speed_changes_its_key(other: DesignPoint) -> None:
+    assert speed_key(other, MODEL, "here") != speed_key(POINT, MODEL, "here")
+
+
+def test_a_speed_belongs_to_a_machine_and_to_the_weights_and_kernels_that_ran() -> None:
+    key = speed_key(POINT, MODEL, "here")
+    assert key == speed_key(POINT, MODEL, "here")
+    assert key != speed_key(POINT, MODEL, "there")
+    assert key != speed_key(POINT, replace(MODEL, weights_key="other"), "here")
+    assert key != speed_key(POINT, replace(MODEL, library_key="other"), "here")
+
+
+def test_the_same_weights_under_another_name_are_the_same() -> None:
+    renamed = replace(POINT, build=BuildConfig(model="/elsewhere/model.gguf"))
+    assert speed_key(renamed, MODEL, "here") == speed_key(POINT, MODEL, "here")
+
+
+def test_failed_builds_are_told_apart_by_their_name() -> None:
+    renamed = replace(POINT, build=BuildConfig(model="other"))
+    assert speed_key(renamed, None, "here") != speed_key(POINT, None, "here")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(POINT, threads=1),
+        replace(POINT, engine=EngineConfig(context_window_size=4096, max_batch_size=4, prefill_chunk_size=128)),
+        replace(POINT, workload=Workload(num_runs=1)),
+    ],
+)
+def test_one_perplexity_serves_many_speeds(other: DesignPoint) -> None:
+    assert quality_key(other, MODEL, QUALITY) == quality_key(POINT, MODEL, QUALITY)
+
+
+@pytest.mark.parametrize(
+    ("point", "quality"),
+    [
+        (replace(POINT, engine=EngineConfig(kv_dtype="int8")), QUALITY),
+        (replace(POINT, build=BuildConfig(quantization="q4f16_1")), QUALITY),
+        (replace(POINT, build=BuildConfig(activation="float32")), QUALITY),
+        (POINT, Quality(Settings("llamacpp", 512, 16), QUALITY.text)),
+        (POINT, Quality(Settings("windows", 256, 16), QUALITY.text)),
+        (POINT, Quality(Settings("windows", 512, 17), QUALITY.text)),
+        (POINT, Quality(QUALITY.settings, Text("text", "other words"))),
+    ],
+)
+def test_whatever_changes_quality_changes_its_key(point: DesignPoint, quality: Quality) -> None:
+    assert quality_key(point, MODEL, quality) != quality_key(POINT, MODEL, QUALITY)
+
+
+def test_a_texts_name_does_not_matter() -> None:
+    renamed = Quality(QUALITY.settings, Text("other", "words"))
+    assert quality_key(POINT, MODEL, renamed) == quality_key(POINT, MODEL, QUALITY)

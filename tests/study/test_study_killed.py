@@ -1,0 +1,103 @@
+"""A study that is killed at any moment is finished by running it again."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fake_kvscape import BLOCKED
+
+from kvscape.study import Store
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="children end with their parent on Linux")
+
+RUNNER = Path(__file__).with_name("run_fake_study.py")
+CONTEXTS = [256, 512, 1024, 2048]
+STUDY = """
+name = "killed"
+[base]
+model = "tiny"
+prompt_tokens = 8
+max_tokens = 8
+[ppl]
+context = 64
+"""
+POINT = """
+[[points]]
+context_window_size = {context}
+seed = {seed}
+"""
+
+
+class Runs:
+    """A study in a folder; its point number ``blocked`` waits for as long as the pipe is there."""
+
+    def __init__(self, folder: Path, blocked: int) -> None:
+        self.study, self.store = folder / "study.toml", folder / "study.db"
+        self.log, self.pipe = folder / "log", folder / "pipe"
+        points = (POINT.format(context=size, seed=BLOCKED * (n == blocked)) for n, size in enumerate(CONTEXTS))
+        self.study.write_text(STUDY + "".join(points))
+        os.mkfifo(self.pipe)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "FAKE_LOG": str(self.log), "FAKE_PIPE": str(self.pipe)}
+        return subprocess.Popen([sys.executable, str(RUNNER), str(self.study), str(self.store)], env=environment)
+
+    def kill_while_blocked(self) -> int:
+        """Kill the runner while a child works; return a handle that becomes readable when that child ends."""
+        with self.start() as runner:
+            child = os.pidfd_open(int(self.pipe.read_text()))
+            runner.kill()
+        self.pipe.unlink()
+        return child
+
+    def finish(self) -> None:
+        with self.start() as runner:
+            assert runner.wait() == 0
+
+    def measured(self) -> list[int]:
+        entries = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [int(entry["context_window_size"]) for entry in entries if entry["verb"] == "bench"]
+
+
+@pytest.mark.parametrize("blocked", [0, 2, 3])
+def test_killed_and_run_again_it_has_every_point_once(tmp_path: Path, blocked: int) -> None:
+    runs = Runs(tmp_path, blocked)
+    runs.kill_while_blocked()
+    runs.finish()
+    with Store(runs.store) as store:
+        records = store.study_records("killed")
+        assert [record.parameters["context_window_size"] for record in records] == CONTEXTS
+        assert {record.status for record in records} == {"ok"}
+        assert {record.metrics["perplexity"] for record in records} == {28.0}
+        assert len(store.study_perplexities("killed")) == 1
+    # Only the interrupted point was measured twice.
+    assert Counter(runs.measured()) == {size: 2 if size == CONTEXTS[blocked] else 1 for size in CONTEXTS}
+
+
+def test_a_finished_study_measures_nothing_again(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, 0)
+    runs.pipe.unlink()
+    runs.finish()
+    runs.finish()
+    assert sorted(runs.measured()) == CONTEXTS
+
+
+def test_no_child_outlives_its_killed_study(tmp_path: Path) -> None:
+    child = Runs(tmp_path, 1).kill_while_blocked()
+    ended, _, _ = select.select([child], [], [], 30)
+    assert ended == [child]
+
+
+def test_an_interrupted_study_ends_its_child_at_once(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, 1)
+    with runs.start() as runner:
+        child = os.pidfd_open(int(runs.pipe.read_text()))
+        runner.send_signal(signal.SIGINT)
+        assert runner.wait() != 0
+    assert select.select([child], [], [], 30)[0] == [child]
