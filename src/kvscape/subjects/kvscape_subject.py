@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
 from kvscape.config import DesignPoint, ModelConfig
-from kvscape.engine.request import Request, SamplingParams
+from kvscape.engine import Request, SamplingParams
 from kvscape.subjects.subject import Token
 
 if TYPE_CHECKING:
@@ -55,16 +55,15 @@ class KvscapeSubject:
 
     @cached_property
     def ordinary_token_ids(self) -> Sequence[int]:
-        special = {*self._llm.tokenizer.special_token_ids, *self.model.eos_token_ids}
-        return [token for token in range(self.model.vocab_size) if token not in special]
+        tokenizer = self._llm.tokenizer
+        return [token for token in range(self.model.vocab_size) if tokenizer.token_bytes(token)]
 
     @property
     def leading_token_id(self) -> int | None:
-        with_bos = self._llm.tokenizer.encode("", add_bos=True)
-        return with_bos[0] if with_bos else None
+        return self._llm.tokenizer.bos_token_id
 
     def encode(self, text: str) -> list[int]:
-        return self._llm.tokenizer.encode(text, add_bos=False)
+        return self._llm.tokenizer.encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._llm.tokenizer.decode(token_ids)
