@@ -1,11 +1,14 @@
 """Tokens do not depend on how the work is cut: batch, chunk, page size, preemption, neighbours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fake_device import FakeDevice, toy_logits
 from generation import engine, expected_greedy, generate, prompt, run, tokens
 
 from kvscape.engine import Request, SamplingParams
+from kvscape.engine.sampler import distribution, draw, penalize
 
 PROMPTS = [prompt(seed, length) for seed, length in enumerate([1, 17, 5, 40, 33, 16, 2, 9])]
 EXPECTED = [expected_greedy(one, 30) for one in PROMPTS]
@@ -105,6 +108,38 @@ def test_one_request_can_be_scored_and_continued() -> None:
     assert scores is not None
     np.testing.assert_array_equal(scores, engine().score(PROMPTS[3]))
     assert tokens(outputs) == EXPECTED[3]
+
+
+def test_scores_stay_the_prompts_own_when_the_answer_is_preempted() -> None:
+    target = engine(max_batch_size=2, page_size=4, max_total_sequence_length=80)
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    both = [
+        Request(name, prompt(length, length), params, prompt_logprobs=True) for name, length in (("a", 20), ("b", 30))
+    ]
+    outputs = run(target, both)
+    assert target.metrics.preemptions > 0
+    for request in both:
+        scores = outputs[request.request_id][-1].prompt_logprobs
+        assert scores is not None
+        np.testing.assert_array_equal(scores, engine().score(request.prompt_token_ids))
+
+
+def test_a_score_computes_no_more_than_it_needs() -> None:
+    device = FakeDevice()
+    request = Request("score", prompt(0, 20), SamplingParams(max_tokens=0), prompt_logprobs=True)
+    (output,) = run(engine(device), [request])["score"]
+    assert (output.token_ids, output.finish_reason) == ((), "length")
+    assert [len(step.token_ids) for step in device.steps] == [19]
+
+
+def test_samples_are_drawn_from_the_models_own_distribution() -> None:
+    sequence = list(PROMPTS[3])
+    for position in range(len(sequence), len(sequence) + 30):
+        logits = toy_logits(sequence).astype(np.float64)
+        penalized = penalize(logits, SAMPLED, PROMPTS[3], sequence[len(PROMPTS[3]) :])
+        sequence.append(draw(distribution(penalized, SAMPLED), SAMPLED.seed, position))
+    got = tokens(generate(engine(), PROMPTS[3], replace(SAMPLED, ignore_eos=True)))
+    assert got == sequence[len(PROMPTS[3]) :]
 
 
 def test_logits_are_computed_only_where_they_are_needed() -> None:

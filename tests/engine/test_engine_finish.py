@@ -107,6 +107,8 @@ def test_text_ends_before_the_stop_string() -> None:
     outputs = generate(target, one, SamplingParams(stop=(stop, "never")))
     assert "".join(output.text for output in outputs) == answer[: answer.index(stop)]
     assert outputs[-1].finish_reason == "stop"
+    # the detokenizer is one token late
+    assert len(tokens(outputs)) == answer.index(stop) + len(stop) + 1
 
 
 def test_text_is_complete_without_a_stop() -> None:
@@ -154,6 +156,18 @@ def test_a_failed_step_can_be_taken_again() -> None:
         except KeyboardInterrupt:
             continue
     assert got == expected_greedy(prompt_with_long_answer(4), 10)
+
+
+def test_a_failed_score_leaves_nothing_behind() -> None:
+    class Broken(FakeDevice):
+        def logprobs(self, logits, token_ids):  # type: ignore[no-untyped-def]
+            raise KeyboardInterrupt
+
+    target = engine(Broken())
+    with pytest.raises(KeyboardInterrupt):
+        target.score(prompt(0, 20))
+    assert not target.has_work
+    assert all(pool.num_free == pool.num_pages for pool in target.cache.allocators)
 
 
 def test_score_asks_for_an_idle_engine() -> None:

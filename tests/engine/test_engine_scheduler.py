@@ -47,6 +47,15 @@ def test_short_prompts_share_a_step() -> None:
     assert lengths(device) == [[6, 5, 5], [1, 1, 4], [1, 1, 1]]
 
 
+def test_single_tokens_come_first() -> None:
+    device = FakeDevice()
+    target = engine(device, max_batch_size=2, prefill_chunk_size=8)
+    target.add(endless("a", 7))
+    target.add(endless("b", 5))
+    steps(target, 2)
+    assert lengths(device) == [[1, 7], [1, 4]]
+
+
 def test_every_running_sequence_gets_a_token_even_with_a_tiny_chunk() -> None:
     device = FakeDevice()
     target = engine(device, max_batch_size=3, prefill_chunk_size=1)
