@@ -102,5 +102,11 @@ def test_logprobs_are_the_models_own() -> None:
     )
 
 
+@pytest.mark.parametrize(("number", "expected"), [(0, []), (1, [2]), (2, [2, 0]), (3, [2, 0, 1]), (9, [2, 0, 1, 3])])
+def test_the_likeliest_come_first_and_the_lowest_id_among_equals(number: int, expected: list[int]) -> None:
+    logits = np.array([1, 1, 2, 0.5], np.float32)
+    assert [token for token, _ in token_logprob(logits, 0, number).top] == expected
+
+
 def test_log_softmax_of_large_logits_is_finite() -> None:
     np.testing.assert_allclose(log_softmax(np.array([1e4, 1e4])), np.log([0.5, 0.5]))

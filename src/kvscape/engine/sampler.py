@@ -26,8 +26,7 @@ def choose(logits: FloatArray, sequence: Sequence) -> int:
 def token_logprob(logits: FloatArray, token_id: int, number: int) -> TokenLogprob:
     """Log-probabilities of ``token_id`` and of the ``number`` likeliest tokens, under the model's own distribution."""
     logprobs = log_softmax(logits.astype(np.float64))
-    likeliest = np.argsort(-logprobs, kind="stable")[:number]
-    top = tuple((int(token), float(logprobs[token])) for token in likeliest)
+    top = tuple((token, float(logprobs[token])) for token in _likeliest(logprobs, min(number, len(logprobs))))
     return TokenLogprob(token_id, float(logprobs[token_id]), top)
 
 
@@ -79,6 +78,15 @@ def log_softmax(logits: Vector) -> Vector:
     shifted = logits - logits.max()
     logprobs: Vector = shifted - np.log(np.exp(shifted).sum())
     return logprobs
+
+
+def _likeliest(logprobs: Vector, number: int) -> list[int]:
+    """The ``number`` likeliest tokens, best first, the lowest id among equals."""
+    if number == 0:
+        return []
+    candidates = np.flatnonzero(logprobs >= np.partition(logprobs, -number)[-number])
+    best = np.argsort(-logprobs[candidates], kind="stable")[:number]
+    return [int(token) for token in candidates[best]]
 
 
 def _nucleus_edge(probabilities: Vector, top_p: float) -> float:
