@@ -1,0 +1,98 @@
+"""The few answers of the Hugging Face hub that a download needs, on this machine."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+REPOSITORY = "org/name"
+
+
+class HubServer(ThreadingHTTPServer):
+    """Serves one repository; ``commits`` maps a revision to its files, ``requests`` are the paths asked for."""
+
+    def __init__(self, commits: dict[str, dict[str, bytes]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.commits, self.requests = commits, list[str]()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+def commit_hash(revision: str) -> str:
+    """Return the commit that a revision names: here, a hash of its name; a commit is itself."""
+    return revision if len(revision) == 40 else hashlib.sha1(revision.encode()).hexdigest()
+
+
+@contextmanager
+def served(server: HubServer) -> Iterator[HubServer]:
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: HubServer
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def _answer(self, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.server.requests.append(f"{self.command} {path}")
+        if path.startswith(f"/api/models/{REPOSITORY}/revision/"):
+            return self._revision(path.rsplit("/", 1)[1])
+        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+            return self._json(self._tree(path.rsplit("/", 1)[1]))
+        if path.startswith(f"/{REPOSITORY}/resolve/"):
+            _, _, _, _, commit, name = path.split("/", 5)
+            return self._file(commit, name, with_body)
+        return self._refuse("RepoNotFound")
+
+    def _files(self, commit: str) -> dict[str, bytes]:
+        return next(files for name, files in self.server.commits.items() if commit_hash(name) == commit)
+
+    def _revision(self, revision: str) -> None:
+        if revision not in self.server.commits:
+            return self._refuse("RevisionNotFound")
+        return self._json({"id": REPOSITORY, "sha": commit_hash(revision), "siblings": []})
+
+    def _tree(self, commit: str) -> list[dict[str, object]]:
+        return [
+            {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+            for path, content in self._files(commit).items()
+        ]
+
+    def _file(self, commit: str, path: str, with_body: bool) -> None:
+        content = self._files(commit)[path]
+        self._headers(len(content), {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit})
+        if with_body:
+            self.wfile.write(content)
+
+    def _json(self, value: object) -> None:
+        content = json.dumps(value).encode()
+        self._headers(len(content), {"Content-Type": "application/json"})
+        self.wfile.write(content)
+
+    def _headers(self, length: int, more: dict[str, str], status: int = 200) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(length), **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _refuse(self, code: str) -> None:
+        self._headers(0, {"X-Error-Code": code}, status=404)
