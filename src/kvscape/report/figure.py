@@ -1,0 +1,54 @@
+"""A figure: one Vega-Lite specification that gives a PNG, an SVG and a page of its own that works offline."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import altair as alt
+import vl_convert
+
+from kvscape.errors import ResultsError, near_match
+from kvscape.files import written_file
+from kvscape.report.theme import CONFIG
+
+Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart
+
+FORMATS = ("png", "svg", "html")
+_SCALE = 2.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """``name`` is the stem of its file; ``title`` is what stands above it."""
+
+    name: str
+    title: str
+    spec: dict[str, Any]
+
+    def content(self, suffix: str) -> bytes:
+        """The figure in one of ``FORMATS``; raise ResultsError for another."""
+        if suffix == "png":
+            return bytes(vl_convert.vegalite_to_png(self.spec, scale=_SCALE))
+        if suffix == "svg":
+            return str(vl_convert.vegalite_to_svg(self.spec)).encode()
+        if suffix == "html":
+            return str(vl_convert.vegalite_to_html(self.spec, bundle=True)).encode()
+        raise ResultsError(f"unknown figure format {suffix!r}", "", near_match(suffix, FORMATS))
+
+    def write(self, path: Path) -> Path:
+        """Write the format that the path's suffix names."""
+        content = self.content(path.suffix.removeprefix(".").lower())
+        with written_file(path) as temporary:
+            temporary.write_bytes(content)
+        return path
+
+    def write_all(self, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+        """Write ``<name>.<format>`` for each format."""
+        return [self.write(folder / f"{self.name}.{suffix}") for suffix in formats]
+
+
+def figure(name: str, title: str, subtitle: str, chart: Chart) -> Figure:
+    """Give a chart its title and the common look."""
+    titled = chart.properties(title=alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title))
+    return Figure(name, title, {**titled.to_dict(), "config": CONFIG})

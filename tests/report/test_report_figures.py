@@ -1,0 +1,140 @@
+"""Figures carry the records' numbers, in their units, under the names of the seed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from made_records import made_perplexities, made_records
+
+from kvscape.errors import ResultsError
+from kvscape.report.figure import Figure
+from kvscape.report.frame import from_perplexities, from_records
+from kvscape.report.memory import memory_figures, quantization_compare
+from kvscape.report.pareto import pareto
+from kvscape.report.perplexity import perplexity_vs_quantization
+from kvscape.report.speed import speed_figures, speed_vs
+from kvscape.report.study_figures import study_figures
+from kvscape.report.theme import QUANTIZATION_COLOURS, colours
+
+FRAME = from_records(made_records())
+
+
+def one_model() -> pl.DataFrame:
+    return FRAME.filter(pl.col("quantization") == "q8f16_1")
+
+
+def rows_with(figure: Figure, key: str) -> list[dict[str, Any]]:
+    """Data rows anywhere in the specification that have ``key``."""
+    found: list[dict[str, Any]] = []
+    waiting: list[Any] = [figure.spec]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            found += [node] if key in node and "mark" not in node and "field" not in node else []
+        waiting += list(node.values()) if isinstance(node, dict) else node if isinstance(node, list) else []
+    return found
+
+
+def test_memory_figures_have_the_names_of_the_seed() -> None:
+    assert [figure.name for figure in memory_figures(one_model(), "m-q8f16_1")] == [
+        "m-q8f16_1_mem_kvcache_vs_context",
+        "m-q8f16_1_mem_total_vs_context",
+        "m-q8f16_1_mem_kvcache_vs_sliding",
+    ]
+
+
+def test_the_kv_cache_is_drawn_in_mib() -> None:
+    figure = memory_figures(one_model(), "m")[0]
+    rows = {(r["kv_dtype"], r["context_window_size"], r["max_batch_size"]): r["kv_cache_bytes"]
+            for r in rows_with(figure, "kv_cache_bytes")}  # fmt: skip
+    assert rows["f16", 4096, 4] == pytest.approx(4096 * 4 * 23040 / 2**20)
+    assert len(rows) == 8
+
+
+def test_the_parts_of_the_total_add_up() -> None:
+    figure = memory_figures(one_model(), "m")[1]
+    parts = [r["mib"] for r in rows_with(figure, "mib")
+             if (r["kv_dtype"], r["context_window_size"], r["max_batch_size"]) == ("int8", 1024, 1)]  # fmt: skip
+    record = next(
+        r for r in made_records() if r.parameters["kv_dtype"] == "int8" and r.metrics["weights_bytes"] == 137 << 20
+    )
+    assert sum(parts) == pytest.approx(record.metrics["total_bytes"] / 2**20)
+
+
+def test_quantizations_are_compared_at_the_longest_context() -> None:
+    rows = rows_with(quantization_compare(FRAME), "kv_cache_bytes")
+    assert {(r["quantization"], r["kv_dtype"]) for r in rows} == {
+        (q, kv) for q in ("auto", "q8f16_1") for kv in ("f16", "int8")
+    }
+    assert max(r["kv_cache_bytes"] for r in rows) == pytest.approx(4096 * 4 * 23040 / 2**20)
+
+
+def test_every_parameter_has_throughput_and_latency() -> None:
+    names = [figure.name for figure in speed_figures(FRAME)]
+    assert {"throughput_vs_quantization", "latency_vs_quantization", "throughput_vs_sliding", "latency_vs_sink"} <= {
+        *names
+    }
+    assert len(names) == len(set(names)) == 14
+
+
+def test_latency_is_drawn_in_milliseconds() -> None:
+    assert {r["ttft_s"] for r in rows_with(speed_vs(FRAME, "latency", "max_batch_size"), "ttft_s")} == {160.0}
+
+
+def test_perplexity_has_its_standard_error() -> None:
+    figure = perplexity_vs_quantization(from_perplexities(made_perplexities()), "wikitext2_ppl_vs_quant")
+    assert {(r["low"], r["high"]) for r in rows_with(figure, "low")} == {(28.2, 29.2), (28.1, 29.1)}
+
+
+def test_texts_and_protocols_stand_apart() -> None:
+    first, second, *_ = made_perplexities()
+    other = type(second)(**{**second.to_json(), "protocol": "llamacpp"})
+    figure = perplexity_vs_quantization(from_perplexities([first, other]), "x")
+    assert {r["measure"] for r in rows_with(figure, "measure")} == {
+        "wikitext2 · windows · 512", "wikitext2 · llamacpp · 512",
+    }  # fmt: skip
+
+
+def test_the_map_marks_the_front_and_the_recommendation() -> None:
+    records = made_records()
+    figure = pareto(records, records[:3], records[1].parameters)
+    rows = rows_with(figure, "total_bytes")
+    assert sum(r["front"] for r in rows) == 3
+    assert [r["total_bytes"] for r in rows if r["recommended"]] == [
+        pytest.approx(records[1].metrics["total_bytes"] / 2**20)
+    ]
+
+
+def test_every_figure_is_strict_json() -> None:
+    sections = study_figures(made_records(), made_perplexities())
+    assert list(sections) == ["The map", "Memory", "Quality", "Throughput", "Latency"]
+    for figures in sections.values():
+        for figure in figures:
+            json.dumps(figure.spec, allow_nan=False)
+
+
+def test_one_specification_gives_every_format(tmp_path: Path) -> None:
+    figure = pareto(made_records())
+    png, svg, page = figure.write_all(tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in svg.read_text() and "Total memory (MiB)" in svg.read_text()
+    assert "<html" in page.read_text() and 'src="http' not in page.read_text()
+
+
+def test_an_unknown_format_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="did you mean 'png'"):
+        pareto(made_records()).write(tmp_path / "map.pngg")
+
+
+def test_a_quantization_has_one_colour_everywhere() -> None:
+    assert colours(["q8f16_1"])[1] == [QUANTIZATION_COLOURS["q8f16_1"]]
+    names, palette = colours(["zzz", "q8f16_1", "aaa", "auto"])
+    assert names == ["auto", "q8f16_1", "aaa", "zzz"]
+    assert len(set(palette)) == 4
+
+
+def test_nothing_measured_is_said() -> None:
+    with pytest.raises(ResultsError):
+        study_figures(made_records()[-1:])
