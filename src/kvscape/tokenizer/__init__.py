@@ -1,0 +1,8 @@
+"""Text to tokens and back: byte-level BPE, the model's own chat template, text that grows token by token."""
+
+from kvscape.tokenizer.chat_template import ChatTemplate, Message
+from kvscape.tokenizer.detokenizer import Detokenizer
+from kvscape.tokenizer.gguf import gguf_tokenizer
+from kvscape.tokenizer.tokenizer import Tokenizer
+
+__all__ = ["ChatTemplate", "Detokenizer", "Message", "Tokenizer", "gguf_tokenizer"]

@@ -1,0 +1,88 @@
+"""A model's tokenizer: byte-level BPE run by the ``tokenizers`` package."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+from tokenizers.decoders import ByteLevel
+
+from kvscape.errors import KvscapeError, UnsupportedModelError, WeightsError
+from kvscape.tokenizer.byte_level import spelled_bytes
+
+
+class Tokenizer:
+    """Tokens of a text and the text of tokens, for one ``tokenizer.json``.
+
+    ``bos_token_id`` is the token that must begin a text, None where the model was trained without one. Raises
+    WeightsError for a damaged file and UnsupportedModelError for a tokenizer that is not byte-level BPE.
+    """
+
+    def __init__(self, tokenizer_json: str, bos_token_id: int | None = None) -> None:
+        self._parsing = _parse(tokenizer_json)
+        # Two objects, not one whose flag is flipped between calls: an encode changes nothing.
+        self._plain = _parse(tokenizer_json)
+        self._plain.encode_special_tokens = True
+        self.bos_token_id = bos_token_id
+
+    @classmethod
+    def from_json(cls, tokenizer_json: str, bos_token_id: int | None = None) -> "Tokenizer":
+        return cls(tokenizer_json, bos_token_id)
+
+    @classmethod
+    def from_file(cls, path: Path, bos_token_id: int | None = None) -> "Tokenizer":
+        """Read a ``tokenizer.json``."""
+        try:
+            return cls(path.read_text(encoding="utf-8"), bos_token_id)
+        except (OSError, UnicodeDecodeError) as error:
+            raise WeightsError(f"cannot read {path}", str(error), "convert the model again") from None
+
+    @property
+    def vocab_size(self) -> int:
+        return self._parsing.get_vocab_size(with_added_tokens=True)
+
+    def encode(self, text: str, *, add_bos: bool = False, parse_special: bool = False) -> list[int]:
+        """Return the token ids of ``text``.
+
+        ``parse_special`` takes text such as ``<|im_start|>`` for the control token it names, as a rendered chat
+        template needs it; otherwise it is text like any other. ``add_bos`` puts ``bos_token_id``, if any, in front.
+        """
+        inner = self._parsing if parse_special else self._plain
+        leading = [self.bos_token_id] if add_bos and self.bos_token_id is not None else []
+        _check_unicode(text)
+        return leading + inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """Return the text of ``token_ids``: control tokens have none, bytes that are not UTF-8 become U+FFFD."""
+        return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return what a token adds to the text: nothing for a control token or an id beyond the vocabulary."""
+        return self._bytes.get(int(token_id), b"")
+
+    def token_text(self, token_id: int) -> str:
+        """Return how the vocabulary names a token: of a control token, the text that a chat template writes."""
+        return self._parsing.id_to_token(token_id) or ""
+
+    @cached_property
+    def _bytes(self) -> dict[int, bytes]:
+        added = self._parsing.get_added_tokens_decoder()
+        spelled = {token_id: spelled_bytes(token) for token, token_id in self._parsing.get_vocab(False).items()}
+        return spelled | {i: b"" if token.special else token.content.encode() for i, token in added.items()}
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # Python keeps bytes of an argument that are not UTF-8 as lone surrogates
+        raise KvscapeError("the text cannot be encoded", "it is not valid Unicode", "give it as UTF-8") from None
+
+
+def _parse(tokenizer_json: str) -> tokenizers.Tokenizer:
+    try:
+        inner = tokenizers.Tokenizer.from_str(tokenizer_json)
+    except Exception as error:  # the package raises bare Exception for every fault of the file
+        raise WeightsError("the tokenizer cannot be read", str(error), "convert the model again") from None
+    if not isinstance(inner.decoder, ByteLevel):
+        raise UnsupportedModelError("the tokenizer is not supported", "it is not byte-level BPE", "use another model")
+    return inner
