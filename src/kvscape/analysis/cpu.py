@@ -1,5 +1,6 @@
 """What the processor says of itself."""
 
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -27,3 +28,8 @@ def cpu_features() -> tuple[str, ...]:
     """The instruction sets among ``KNOWN_FEATURES`` that this processor has."""
     flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features", "")).split())
     return tuple(name for name in KNOWN_FEATURES if name in flags)
+
+
+def default_threads() -> int:
+    """One thread for each processor that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

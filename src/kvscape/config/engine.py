@@ -1,7 +1,10 @@
 """The engine's knobs: all of them run-time values of one compiled library."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from kvscape.config.fields import from_mapping
 from kvscape.config.model import ModelConfig
 from kvscape.errors import ConfigError, near_match
 
@@ -45,6 +48,13 @@ class EngineConfig:
                 "this version keeps the whole context",
                 "use sliding_window_size -1 and attention_sink_size 0",
             )
+
+    @classmethod
+    def chosen(cls, given: Mapping[str, Any], model: ModelConfig) -> "EngineConfig":
+        """Fields that are given and not None, the rest by default; a model made for less than 2048 gets its own context."""
+        fields = {name: value for name, value in given.items() if value is not None}
+        fields.setdefault("context_window_size", min(cls.context_window_size, model.max_position_embeddings))
+        return from_mapping(cls, fields).fitted(model)
 
     @property
     def total_tokens(self) -> int:

@@ -1,7 +1,6 @@
 """The machine and the versions behind a measurement."""
 
 import hashlib
-import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from kvscape.analysis.cpu import cpu_features, cpu_name
+from kvscape.analysis.cpu import cpu_features, cpu_name, default_threads
 from kvscape.version import __version__
 
 PACKAGES = ("apache-tvm", "apache-tvm-ffi", "apache-tvm-ffi-orcjit", "numpy", "gguf", "tokenizers")
@@ -46,7 +45,7 @@ def current_environment() -> Environment:
         system=platform.platform(),
         cpu=cpu_name(),
         cpu_features=cpu_features(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=default_threads(),
         memory_bytes=psutil.virtual_memory().total,
         packages={name: _version(name) for name in PACKAGES},
     )

@@ -3,6 +3,7 @@
 from kvscape.study.budget import Budget, parse_bytes, parse_increase
 from kvscape.study.executor import Executor, ProcessExecutor
 from kvscape.study.export import export_study
+from kvscape.study.model_facts import ModelFacts
 from kvscape.study.pareto import OBJECTIVES, pareto_front
 from kvscape.study.progress import ProgressBar, StudyProgress
 from kvscape.study.recommend import Recommendation, recommend
@@ -14,6 +15,7 @@ __all__ = [
     "OBJECTIVES",
     "Budget",
     "Executor",
+    "ModelFacts",
     "ProcessExecutor",
     "ProgressBar",
     "Quality",

@@ -1,7 +1,7 @@
 """What a study must know of a built model before it measures anything."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvscape.analysis.memory import Workspace
@@ -17,6 +17,9 @@ class ModelFacts:
     weights_key: str
     library_key: str
     workspaces: Mapping[str, Workspace]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "ModelFacts":

@@ -1,0 +1,41 @@
+"""``python -m kvscape.compiler ARTIFACT OUTPUT TARGET ACTIVATION``: what the engine's process runs to get a library."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from kvscape.artifact import Artifact
+from kvscape.compiler.build import LibrarySpec, compile_library
+from kvscape.compiler.target import find_target
+from kvscape.config import parse_overrides
+from kvscape.errors import KvscapeError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m kvscape.compiler")
+    parser.add_argument("artifact", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("target")
+    parser.add_argument("activation")
+    parser.add_argument("--overrides", default="")
+    parser.add_argument("--debug-dump", type=Path)
+    arguments = parser.parse_args()
+    try:
+        manifest = Artifact(arguments.artifact).manifest
+        formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
+        spec = LibrarySpec(
+            manifest.model,
+            formats,
+            find_target(arguments.target),
+            arguments.activation,
+            parse_overrides(arguments.overrides),
+        )
+        compile_library(spec, arguments.output, arguments.debug_dump)
+    except KvscapeError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Compile a converted model for one target, and write the library whole or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tvm import relax, tirx
+from tvm.target import Target
+
+from kvscape.artifact import LibraryMetadata
+from kvscape.compiler.export import export_model
+from kvscape.compiler.kernels.cpu.attention import tile_tokens
+from kvscape.compiler.kernels.cpu.isa import ISAS
+from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
+from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.compiler.key import library_key
+from kvscape.compiler.passes.attach_metadata import AttachMetadata
+from kvscape.compiler.passes.memory_usage import MemoryUsage
+from kvscape.compiler.pipeline import pipeline, run_pipeline
+from kvscape.compiler.target import CpuTarget
+from kvscape.compiler.write import write_library
+from kvscape.config import KV_DTYPES, ModelConfig
+from kvscape.version import __version__
+
+
+@dataclass(frozen=True)
+class LibrarySpec:
+    """All that decides a library."""
+
+    model: ModelConfig
+    formats: Mapping[str, str]
+    target: CpuTarget
+    activation: str = "int8"
+    overrides: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return library_key(self.model, self.formats, self.target, self.activation, self.overrides)
+
+
+def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -> None:
+    """Compile ``spec`` into ``output`` (``.tar`` of objects, or ``.so`` where a C compiler is found).
+
+    ``dump`` is a folder that gets the module after each pass.
+    """
+    mod, parameters = export_model(spec.model, spec.formats, spec.target.layout)
+    usage = MemoryUsage()
+    metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
+    mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
+    write_library(relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None), output)
+
+
+def _dispatch(target: CpuTarget) -> Any:
+    isa = ISAS[target.name]
+
+    def dispatch(op: Operator) -> Kernel | None:
+        return CPU_KERNELS[op.name](isa, op) if op.name in CPU_KERNELS else None
+
+    return dispatch
+
+
+def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod: Any) -> LibraryMetadata:
+    kernels = [g.name_hint for g, function in mod.functions_items() if isinstance(function, tirx.PrimFunc)]
+    return LibraryMetadata(
+        key=spec.key,
+        target=spec.target.name,
+        layout=spec.target.layout.name,
+        activation=spec.activation,
+        model=spec.model,
+        tensor_formats=dict(spec.formats),
+        param_names=tuple(parameters),
+        kv_dtypes=KV_DTYPES,
+        query_tile_tokens=tile_tokens(spec.model.group_size),
+        kernels=tuple(sorted(kernels)),
+        workspaces={kv: usage.workspaces[f"forward_{kv}"] for kv in KV_DTYPES},
+        kvscape_version=__version__,
+        tvm_version=version("apache-tvm"),
+        overrides=dict(spec.overrides),
+    )

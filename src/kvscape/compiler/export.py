@@ -1,0 +1,54 @@
+"""A model as one Relax module: ``forward_<kv>`` for each KV precision, and ``logprobs``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.frontend import nn
+
+from kvscape.config import KV_DTYPES, ModelConfig
+from kvscape.models import find_model
+from kvscape.models.layers import Weights
+from kvscape.models.ops import call, placeholder
+from kvscape.models.step import step_spec
+from kvscape.quantization.layouts import Layout
+
+_PLAIN = {"param_mode": "packed", "effect_mode": "none"}
+
+
+class Scores(nn.Module):  # type: ignore[misc]
+    """Log-probability of one token in each row of logits."""
+
+    def logprobs(self, logits: Any, token_ids: Any) -> Any:
+        return call("logprobs", [logits, token_ids], placeholder([logits.shape[0]]))
+
+
+def export_model(config: ModelConfig, formats: Mapping[str, str], layout: Layout) -> tuple[Any, list[str]]:
+    """Return the module and the names of ``forward``'s packed parameters, in order."""
+    functions, names = {}, []
+    for kv_dtype in KV_DTYPES:
+        model = find_model(config.model_type)(config, Weights(formats, layout), kv_dtype)
+        spec = {"forward": {**step_spec(kv_dtype, len(config.layer_groups)), "$": _PLAIN}}
+        mod, parameters = model.export_tvm(spec)
+        functions[f"forward_{kv_dtype}"] = mod["forward"]
+        names = [name for name, _ in parameters]
+    functions["logprobs"] = _scores(config)
+    return _module(functions), names
+
+
+def _scores(config: ModelConfig) -> Any:
+    spec = {
+        "logits": nn.spec.Tensor(["r", config.vocab_size], "float32"),
+        "token_ids": nn.spec.Tensor(["r"], "int32"),
+        "$": {"param_mode": "none", "effect_mode": "none"},
+    }
+    mod, _ = Scores().export_tvm({"logprobs": spec})
+    return mod["logprobs"]
+
+
+def _module(functions: Mapping[str, Any]) -> Any:
+    builder = relax.BlockBuilder()
+    for name, function in functions.items():
+        builder.add_func(function.with_attr("global_symbol", name), name)
+    return tvm.IRModule(builder.get().functions)

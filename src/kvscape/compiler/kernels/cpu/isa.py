@@ -1,0 +1,147 @@
+"""The integer dot product of a group of 32 on each instruction set, as one vector expression.
+
+Codes lie in the packed layout (quantization/layouts): ``rows`` weight rows side by side, four codes of one row in each
+32-bit lane. Activations are signed 8-bit codes in [-127, 127], four of which are broadcast to all lanes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tvm.script import tirx as T
+
+from kvscape.compiler.kernels.cpu.vector import Expr, load, splat
+
+GROUP = 32
+STEPS = GROUP // 4
+
+
+class Isa(Protocol):
+    """``dot4`` and ``dot8`` give int32 x rows: the sums of code x activation over one group."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr: ...
+    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr: ...
+
+
+def _low_high(codes: Any, at: Expr, step: int, nbytes: int) -> tuple[Expr, Expr]:
+    """Low and high nibbles: elements 4 step … and 16 + 4 step … of the group."""
+    packed = load(codes, at + step * nbytes, lanes=nbytes)
+    mask = splat(T.uint8(15), nbytes)
+    words = T.reinterpret(f"uint16x{nbytes // 2}", packed)
+    shifted = T.reinterpret(f"uint8x{nbytes}", T.shift_right(words, splat(T.uint16(4), nbytes // 2)))
+    return T.bitwise_and(packed, mask), T.bitwise_and(shifted, mask)
+
+
+def _nibble_steps(codes: Any, at: Expr, nbytes: int) -> list[tuple[int, Expr]]:
+    """(first element of the group, codes) for each of the eight steps."""
+    halves = [_low_high(codes, at, step, nbytes) for step in range(STEPS // 2)]
+    return [(4 * i, low) for i, (low, _) in enumerate(halves)] + [(16 + 4 * i, high) for i, (_, high) in enumerate(halves)]
+
+
+def _four(x: Any, row: Expr, k: Expr, lanes: int) -> Expr:
+    """Four consecutive activations in every 32-bit lane."""
+    word = T.reinterpret("int32", load(x, row, k, lanes=4))
+    return T.reinterpret(f"int8x{4 * lanes}", splat(word, lanes))
+
+
+def _signed(codes: Any, at: Expr, step: int, nbytes: int) -> Expr:
+    return T.reinterpret(f"int8x{nbytes}", load(codes, at + step * nbytes, lanes=nbytes))
+
+
+@dataclass(frozen=True)
+class Avx2:
+    """pmaddubsw multiplies unsigned by signed bytes and adds pairs with saturation to 16 bits.
+
+    4-bit codes: 16 sums of 2 x 15 x 127 stay below 32,767, so a whole group is added in 16 bits. 8-bit codes: |w| times
+    x with w's sign stays below 2 x 127 x 127 = 32,258, and is widened at once.
+    """
+
+    name: str = "avx2"
+    rows: int = 8
+
+    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        total: Expr = None
+        for offset, nibbles in _nibble_steps(codes, at, 32):
+            pairs = self._multiply_pairs(nibbles, _four(x, row, k + offset, 8))
+            total = pairs if total is None else total + pairs
+        return self._add_pairs(total)
+
+    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        total: Expr = None
+        for step in range(STEPS):
+            weight = _signed(codes, at, step, 32)
+            magnitude = T.call_llvm_pure_intrin("int8x32", "llvm.abs", weight, T.bool(False))
+            signed = T.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.psign.b", _four(x, row, k + 4 * step, 8), weight)
+            sums = self._add_pairs(self._multiply_pairs(T.reinterpret("uint8x32", magnitude), signed))
+            total = sums if total is None else total + sums
+        return total
+
+    @staticmethod
+    def _multiply_pairs(unsigned: Expr, signed: Expr) -> Expr:
+        return T.call_llvm_pure_intrin("int16x16", "llvm.x86.avx2.pmadd.ub.sw", unsigned, signed)
+
+    @staticmethod
+    def _add_pairs(pairs: Expr) -> Expr:
+        return T.call_llvm_pure_intrin("int32x8", "llvm.x86.avx2.pmadd.wd", pairs, splat(T.int16(1), 16))
+
+
+@dataclass(frozen=True)
+class Avx512Vnni:
+    """vpdpbusd adds four products of unsigned and signed bytes to a 32-bit lane, exactly.
+
+    8-bit codes are signed: 128 is added to them by flipping the top bit, and 128 x (sum of activations) taken off first.
+    """
+
+    name: str = "avx512vnni"
+    rows: int = 16
+
+    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        total = splat(T.int32(0), 16)
+        for offset, nibbles in _nibble_steps(codes, at, 64):
+            total = self._accumulate(total, nibbles, _four(x, row, k + offset, 16))
+        return total
+
+    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        total = splat(T.int32(-128) * x_sum, 16)
+        for step in range(STEPS):
+            flipped = T.bitwise_xor(load(codes, at + step * 64, lanes=64), splat(T.uint8(128), 64))
+            total = self._accumulate(total, flipped, _four(x, row, k + 4 * step, 16))
+        return total
+
+    @staticmethod
+    def _accumulate(total: Expr, unsigned: Expr, signed: Expr) -> Expr:
+        return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", total, unsigned, signed)
+
+
+@dataclass(frozen=True)
+class Generic:
+    """Plain widening multiplications: right on any processor LLVM knows, and left to LLVM to make fast."""
+
+    name: str = "generic"
+    rows: int = 8
+
+    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        steps = [(k + offset, nibbles) for offset, nibbles in _nibble_steps(codes, at, 32)]
+        return self._sum([self._products(nibbles, _four(x, row, position, 8)) for position, nibbles in steps])
+
+    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        steps = range(STEPS)
+        return self._sum([self._products(_signed(codes, at, s, 32), _four(x, row, k + 4 * s, 8)) for s in steps])
+
+    @staticmethod
+    def _products(weight: Expr, x: Expr) -> Expr:
+        return T.cast(weight, "int32x32") * T.cast(x, "int32x32")
+
+    @staticmethod
+    def _sum(products: list[Expr]) -> Expr:
+        total = products[0]
+        for product in products[1:]:
+            total = total + product
+        quarter = [T.Shuffle([total], [T.int32(4 * row + i) for row in range(8)]) for i in range(4)]
+        return (quarter[0] + quarter[1]) + (quarter[2] + quarter[3])
+
+
+ISAS: dict[str, Isa] = {isa.name: isa for isa in (Avx512Vnni(), Avx2(), Generic())}

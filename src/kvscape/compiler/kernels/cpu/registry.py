@@ -1,0 +1,103 @@
+"""Which CPU kernel runs each operator. Adding a kernel is adding a file and a line at the end of this one."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from kvscape.compiler.kernels.cpu import attention, embedding, float_matmul, logprobs, quantize, rms_norm, rope_append, swiglu
+from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
+from kvscape.compiler.kernels.cpu.isa import Isa
+from kvscape.compiler.kernels.cpu.pages import Pages
+from kvscape.compiler.kernels.kernel import Kernel, Operator
+
+
+def _linear(isa: Isa, op: Operator) -> Kernel:
+    fmt, (_, N, K), (x, *arrays) = op.format, op.constants, op.tensors
+    if fmt.is_float:
+        name, build = "float_matmul", lambda: float_matmul.float_matmul(isa.rows, fmt, N, K)
+    else:
+        name, build = "dequantized_matmul", lambda: float_matmul.dequantized_matmul(isa.rows, fmt, N, K)
+    return Kernel(f"{name}_{fmt.name}_{N}x{K}", build, (*arrays, x))
+
+
+def _int8_linear(isa: Isa, op: Operator) -> Kernel:
+    fmt, (_, N, K), (codes, scale, total, *arrays) = op.format, op.constants, op.tensors
+    return Kernel(
+        f"int8_matmul_{isa.name}_{fmt.name}_{N}x{K}",
+        lambda: int8_matmul(isa, fmt, N, K),
+        (*arrays, codes, scale, total),
+    )
+
+
+def _quantize(isa: Isa, op: Operator) -> Kernel:
+    K = op.shape(0)[-1]
+    return Kernel(f"quantize_{K}", lambda: quantize.quantize(K), op.tensors)
+
+
+def _embedding(isa: Isa, op: Operator) -> Kernel:
+    fmt, (_, N, K), (ids, *arrays) = op.format, op.constants, op.tensors
+    build = embedding.float_embedding if fmt.is_float else embedding.quantized_embedding
+    return Kernel(f"embedding_{fmt.name}_{N}x{K}", lambda: build(isa.rows, fmt, N, K), (*arrays, ids))
+
+
+def _take_rows(isa: Isa, op: Operator) -> Kernel:
+    K = op.shape(0)[-1]
+    return Kernel(f"take_rows_{K}", lambda: embedding.take_rows(K), op.tensors)
+
+
+def _rms_norm(isa: Isa, op: Operator) -> Kernel:
+    K, (eps,) = op.shape(0)[-1], op.constants
+    return Kernel(f"rms_norm_{K}", lambda: rms_norm.rms_norm(K, eps), op.tensors)
+
+
+def _add_rms_norm(isa: Isa, op: Operator) -> Kernel:
+    K, (eps,) = op.shape(0)[-1], op.constants
+    return Kernel(f"add_rms_norm_{K}", lambda: rms_norm.add_rms_norm(K, eps), op.tensors)
+
+
+def _swiglu(isa: Isa, op: Operator) -> Kernel:
+    K = op.shape(0)[-1] // 2
+    return Kernel(f"swiglu_{K}", lambda: swiglu.swiglu(K), op.tensors)
+
+
+def _rope_table(isa: Isa, op: Operator) -> Kernel:
+    D = 2 * op.shape(1)[0]
+    return Kernel(f"rope_table_{D}", lambda: rope_append.rope_table(D), op.tensors)
+
+
+def _rope_append(isa: Isa, op: Operator) -> Kernel:
+    layer, kv_dtype, q_heads, heads, dim = op.constants
+    pages = Pages(kv_dtype, heads, dim)
+    return Kernel(
+        f"rope_append_{kv_dtype}", lambda: rope_append.rope_append(pages, q_heads), (*op.tensors, layer), inplace=(-1, 3)
+    )
+
+
+def _paged_attention(isa: Isa, op: Operator) -> Kernel:
+    layer, kv_dtype, q_heads, heads, dim = op.constants
+    pages = Pages(kv_dtype, heads, dim)
+    return Kernel(
+        f"paged_attention_{kv_dtype}", lambda: attention.paged_attention(pages, q_heads), (*op.tensors, layer)
+    )
+
+
+def _logprobs(isa: Isa, op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("logprobs", lambda: logprobs.logprobs(V), op.tensors)
+
+
+CPU_KERNELS: Mapping[str, Callable[[Isa, Operator], Kernel]] = MappingProxyType(
+    {
+        "linear": _linear,
+        "int8_linear": _int8_linear,
+        "quantize": _quantize,
+        "embedding": _embedding,
+        "take_rows": _take_rows,
+        "rms_norm": _rms_norm,
+        "add_rms_norm": _add_rms_norm,
+        "swiglu": _swiglu,
+        "rope_table": _rope_table,
+        "rope_append": _rope_append,
+        "paged_attention": _paged_attention,
+        "logprobs": _logprobs,
+    }
+)

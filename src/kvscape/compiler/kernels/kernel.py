@@ -1,0 +1,43 @@
+"""What stands in for one operator call: a TIR function, its arguments, and what it changes in place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kvscape.quantization.format import FORMATS, Format
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator call of a model: tensors are expressions, constants are strings and numbers, in order."""
+
+    name: str
+    tensors: tuple[Any, ...]
+    constants: tuple[Any, ...]
+
+    def shape(self, tensor: int) -> tuple[Any, ...]:
+        """The tensor's shape; static dimensions as int."""
+        return tuple(_static(dimension) for dimension in self.tensors[tensor].ty.shape.values)
+
+    @property
+    def format(self) -> Format:
+        """The weight format among the constants."""
+        return FORMATS[next(value for value in self.constants if value in FORMATS)]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """``function`` builds the TIR; ``key`` names it, equal keys are one function.
+
+    ``arguments`` are the tensors and integers it takes; ``inplace`` says for each result which argument it aliases
+    (-1: none); without it, all results are new.
+    """
+
+    key: str
+    function: Callable[[], Any]
+    arguments: tuple[Any, ...]
+    inplace: tuple[int, ...] = field(default=())
+
+
+def _static(dimension: Any) -> Any:
+    return int(dimension.value) if hasattr(dimension, "value") else dimension

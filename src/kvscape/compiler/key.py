@@ -1,0 +1,48 @@
+"""The key of a compiled library: everything that changes the code, by value. Imports no TVM."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from kvscape.compiler.target import CpuTarget
+from kvscape.config import KV_DTYPES, ModelConfig
+
+_PACKAGE = Path(__file__).parent.parent
+_SOURCES = ("compiler", "models", "quantization/layouts", "quantization/format.py")
+
+
+@cache
+def sources_sha256() -> str:
+    """Hash of the sources that kernels, passes and models are made from."""
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        root = _PACKAGE / name
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def library_key(
+    config: ModelConfig,
+    formats: Mapping[str, str],
+    target: CpuTarget,
+    activation: str,
+    overrides: Mapping[str, int] | None = None,
+) -> str:
+    """Return ``<target>-<hash>``; libraries with equal keys are the same."""
+    facts = {
+        "tvm": version("apache-tvm"),
+        "tvm_ffi": version("apache-tvm-ffi"),
+        "sources": sources_sha256(),
+        "model": config.to_json(),
+        "formats": dict(sorted(formats.items())),
+        "target": dict(target.llvm),
+        "activation": activation,
+        "kv_dtypes": KV_DTYPES,
+        "overrides": dict(sorted((overrides or {}).items())),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return f"{target.name}-{activation}-{digest[:16]}"

@@ -1,0 +1,56 @@
+"""DispatchKernels: each operator of a model becomes a call of the target's kernel."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.compiler.passes.operators import out_types, read_operator
+from kvscape.models.ops import argument
+from kvscape.errors import UnsupportedModelError
+
+Dispatch = Callable[[Operator], Kernel | None]
+
+
+@relax.expr_functor.mutator
+class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
+    def __init__(self, mod: Any, dispatch: Dispatch) -> None:
+        super().__init__(mod)
+        self.dispatch = dispatch
+        self.functions: dict[str, Any] = {}
+
+    def visit_call_(self, call: Any) -> Any:
+        call = self.visit_expr_post_order(call)
+        op = read_operator(call)
+        if op is None:
+            return call
+        kernel = self.dispatch(op)
+        if kernel is None:
+            raise UnsupportedModelError(f"no kernel for operator {op.name!r}", "the target lacks it", "add one")
+        arguments = relax.Tuple([argument(value) for value in kernel.arguments])
+        if kernel.inplace:
+            return relax.op.call_tir_inplace(self._gvar(kernel), arguments, list(kernel.inplace), out_types(call))
+        return relax.call_tir(self._gvar(kernel), arguments, out_types(call))
+
+    def _gvar(self, kernel: Kernel) -> Any:
+        """The kernel's function in the module; building one takes much longer than looking it up."""
+        if kernel.key not in self.functions:
+            self.functions[kernel.key] = self.builder_.add_func(kernel.function(), kernel.key)
+        return self.functions[kernel.key]
+
+
+@tvm.transform.module_pass(opt_level=0, name="DispatchKernels")
+class DispatchKernels:
+    """Runs after the passes that rewrite operators, before those that plan memory."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        self.dispatch = dispatch
+
+    def transform_module(self, mod: Any, _context: Any) -> Any:
+        mutator = _Mutator(mod, self.dispatch)
+        for gvar, function in mod.functions_items():
+            if isinstance(function, relax.Function):
+                mutator.builder_.update_func(gvar, mutator.visit_expr(function))
+        return mutator.builder_.get()

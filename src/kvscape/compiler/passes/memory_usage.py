@@ -1,0 +1,56 @@
+"""MemoryUsage: read each function's scratch memory off its memory plan, as a formula in its symbolic sizes."""
+
+from typing import Any
+
+from tvm import ir, relax, tirx
+from tvm.sym import Analyzer
+
+from kvscape.analysis.memory import Workspace
+
+ALLOC_STORAGE = ir.Op.get("relax.memory.alloc_storage")
+_PARTS = {"n": "bytes_per_token", "s": "bytes_per_sequence", "r": "bytes_per_logit_row"}
+
+
+@relax.expr_functor.visitor
+class _Collector(relax.PyExprVisitor):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.total: Any = tirx.IntImm("int64", 0)
+
+    def visit_call_(self, call: Any) -> None:
+        if call.op == ALLOC_STORAGE:
+            for size in call.args[0].values:
+                self.total = self.total + size
+
+
+def workspace(function: Any) -> Workspace:
+    """Sum of all storages the function allocates; they are its scratch memory and its results."""
+    collector = _Collector()
+    collector.visit_expr(function)
+    variables = {v.name: v for v in tirx.analysis.undefined_vars(collector.total)}
+
+    def at(**values: int) -> int:
+        analyzer = Analyzer()
+        for name, variable in variables.items():
+            analyzer.bind(variable, tirx.IntImm("int64", values.get(name, 0)))
+        return int(analyzer.simplify(collector.total).value)
+
+    unknown = set(variables) - set(_PARTS)
+    assert not unknown, f"scratch memory depends on {unknown}"
+    fixed = at()
+    return Workspace(fixed, **{part: at(**{name: 1}) - fixed for name, part in _PARTS.items()})
+
+
+class MemoryUsage:
+    """Collects formulas; the module passes through unchanged. Runs after LowerAllocTensor, when storages are explicit."""
+
+    def __init__(self) -> None:
+        self.workspaces: dict[str, Workspace] = {}
+
+    def __call__(self, mod: Any) -> Any:
+        for gvar, function in mod.functions_items():
+            if isinstance(function, relax.Function):
+                self.workspaces[gvar.name_hint] = workspace(function)
+        return mod
+
+

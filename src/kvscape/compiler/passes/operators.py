@@ -1,0 +1,36 @@
+"""Read a model's operator calls out of Relax."""
+
+from typing import Any
+
+from tvm import ir, relax, tirx
+
+from kvscape.compiler.kernels.kernel import Operator
+from kvscape.models.ops import PREFIX, argument
+
+CALL_DPS_PACKED = ir.Op.get("relax.call_dps_packed")
+
+
+def read_operator(call: Any) -> Operator | None:
+    """Return the operator that ``call`` stands for, or None if it is another call."""
+    if call.op != CALL_DPS_PACKED or not str(call.args[0].global_symbol).startswith(PREFIX):
+        return None
+    tensors, constants = [], []
+    for argument in call.args[1].fields:
+        if isinstance(argument, ir.StringImm):
+            constants.append(str(argument.value))
+        elif isinstance(argument, tirx.IntImm | tirx.FloatImm):
+            constants.append(argument.value)
+        else:
+            tensors.append(argument)
+    return Operator(str(call.args[0].global_symbol)[len(PREFIX) :], tuple(tensors), tuple(constants))
+
+
+def out_types(call: Any) -> list[Any]:
+    """Types of the call's results, as a list also when there is one."""
+    ty = call.ty_args[0]
+    return list(ty.fields) if isinstance(ty, ir.TupleType) else [ty]
+
+
+def emit_operator(name: str, arguments: list[Any], types: list[Any]) -> Any:
+    """The call of operator ``name``, as models emit it."""
+    return relax.call_dps_packed(PREFIX + name, relax.Tuple([argument(value) for value in arguments]), types)

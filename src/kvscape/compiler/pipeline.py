@@ -1,0 +1,49 @@
+"""THE ordered list of passes, from a model's operators to the virtual machine's instructions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tvm.relax import transform
+
+from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
+from kvscape.compiler.passes.memory_usage import MemoryUsage
+from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+
+Pass = Callable[[Any], Any]
+
+
+def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass) -> list[tuple[str, Pass]]:
+    """Return the named passes in order; a comment gives the reason where the order matters."""
+    quantize = [("QuantizeActivations", QuantizeActivations())] if activation == "int8" else []
+    return [
+        # Rewrites of operators come first: after DispatchKernels there are only kernels.
+        *quantize,
+        ("DispatchKernels", DispatchKernels(dispatch)),
+        ("DeadCodeElimination", transform.DeadCodeElimination()),
+        ("ToNonDataflow", transform.ToNonDataflow()),
+        ("RemovePurityChecking", transform.RemovePurityChecking()),
+        # Results become explicit allocations, ...
+        ("CallTIRRewrite", transform.CallTIRRewrite()),
+        # ... which share storages, ...
+        ("StaticPlanBlockMemory", transform.StaticPlanBlockMemory()),
+        ("LowerAllocTensor", transform.LowerAllocTensor()),
+        # ... whose sizes are now known as formulas.
+        ("MemoryUsage", usage),
+        ("AttachMetadata", metadata),
+        ("KillAfterLastUse", transform.KillAfterLastUse()),
+        ("LowerRuntimeBuiltin", transform.LowerRuntimeBuiltin()),
+        ("ComputePrimValue", transform.ComputePrimValue()),
+        ("VMShapeLower", transform.VMShapeLower()),
+        ("AttachGlobalSymbol", transform.AttachGlobalSymbol()),
+    ]
+
+
+def run_pipeline(mod: Any, passes: list[tuple[str, Pass]], dump: Path | None = None) -> Any:
+    """Apply the passes; with ``dump``, write the module after each as ``NN-Name.py``."""
+    for number, (name, apply) in enumerate([("Input", lambda m: m), *passes]):
+        mod = apply(mod)
+        if dump is not None:
+            dump.mkdir(parents=True, exist_ok=True)
+            (dump / f"{number:02d}-{name}.py").write_text(mod.script(show_meta=False), encoding="utf-8")
+    return mod

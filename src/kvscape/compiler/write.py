@@ -1,0 +1,42 @@
+"""Write an executable as a tar of object files, which needs no C compiler, or as a shared library, which does."""
+
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from kvscape.errors import KvscapeError
+from kvscape.files import written_file
+
+
+def write_library(executable: Any, output: Path) -> None:
+    """Write ``output`` by rename; its ending decides the form. Raise KvscapeError for ``.so`` without a compiler."""
+    if output.suffix == ".so":
+        _write_shared(executable, output)
+    elif output.suffix == ".tar":
+        _write_objects(executable, output)
+    else:
+        raise KvscapeError(f"cannot write {output}", "a library ends with .tar or .so", "choose one of the two")
+
+
+def _write_shared(executable: Any, output: Path) -> None:
+    if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
+        raise KvscapeError(f"cannot write {output}", "no C++ compiler was found", "write a .tar, which needs none")
+    with tempfile.TemporaryDirectory() as folder:
+        shared = Path(folder) / "library.so"
+        executable.export_library(str(shared))
+        with written_file(output) as temporary:
+            shutil.copyfile(shared, temporary)
+
+
+def _write_objects(executable: Any, output: Path) -> None:
+    def keep(_output: str, objects: list[str], *_: Any, **__: Any) -> None:
+        with written_file(output) as temporary, tarfile.open(temporary, "w") as tar:
+            for index, path in enumerate(objects):
+                tar.add(path, f"{index}.o")
+        Path(_output).touch()
+
+    keep.output_format = "o"  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory() as folder:
+        executable.export_library(str(Path(folder) / "objects"), fcompile=keep)

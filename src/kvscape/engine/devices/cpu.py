@@ -1,0 +1,135 @@
+"""The CPU: TVM's virtual machine, packed weights mapped from their file, KV pools written in place."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kvscape.analysis.memory import page_bytes
+from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
+from kvscape.config import ModelConfig
+from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.library import load_library, read_metadata
+from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.tiles import query_tiles
+from kvscape.errors import ArtifactError
+
+_POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
+
+
+@dataclass(frozen=True, eq=False)
+class CpuPools:
+    """One tensor for each layer group: [layers, pages, page elements]."""
+
+    kv_dtype: str
+    tensors: tuple[Any, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
+
+
+@dataclass(frozen=True, eq=False)
+class CpuLogits:
+    """A tensor f32 [r, vocab] in the host's own memory."""
+
+    tensor: Any
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.tensor.shape
+        return int(rows), int(columns)
+
+
+class CpuDevice:
+    """A loaded library with its weights.
+
+    ``threads`` holds for the whole process from its first kernel on. Raises ArtifactError when library and weights do
+    not belong together.
+    """
+
+    def __init__(self, library: Path, weights: Path, threads: int) -> None:
+        os.environ["TVM_NUM_THREADS"] = str(threads)
+        self._threads = threads
+        # "naive": a step's scratch memory is freed with it; the pooled allocator keeps one of each size it ever saw.
+        self._vm = tvm.runtime.vm.VirtualMachine(load_library(library), [tvm.runtime.device("cpu", 0)], "naive")
+        self.metadata = read_metadata(self._vm, library)
+        self._arrays = map_tensors(weights)
+        self._parameters = [tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names]
+        self._logprobs = self._vm["logprobs"]
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.metadata.model
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the weights as the kernels read them."""
+        return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
+
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
+        dtype = np.dtype(_POOL_DTYPES[kv_dtype])
+        elements = page_bytes(self.model, kv_dtype, page_size) // dtype.itemsize
+        shapes = [
+            (len(group.layers), pages, elements)
+            for group, pages in zip(self.model.layer_groups, num_pages, strict=True)
+        ]
+        return CpuPools(kv_dtype, tuple(_tensor(_aligned_zeros(shape, dtype)) for shape in shapes))
+
+    def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
+        assert isinstance(pools, CpuPools)
+        tiles = query_tiles(step.query_starts, self.metadata.query_tile_tokens, self._threads)
+        logits, _ = self._vm[f"forward_{pools.kv_dtype}"](
+            _tensor(step.token_ids),
+            _tensor(step.positions),
+            _tensor(tiles),
+            _tensor(step.logit_rows),
+            [_tensor(slots) for slots in step.slots],
+            [_tensor(table) for table in step.page_tables],
+            list(pools.tensors),
+            self._parameters,
+        )
+        return CpuLogits(logits)
+
+    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+        assert isinstance(logits, CpuLogits)
+        return _numpy(self._logprobs(logits.tensor, _tensor(token_ids)))
+
+    def greedy(self, logits: Logits) -> IntArray:
+        return self.fetch(logits).argmax(axis=1).astype(np.int32)
+
+    def fetch(self, logits: Logits) -> FloatArray:
+        assert isinstance(logits, CpuLogits)
+        return _numpy(logits.tensor)
+
+    def _array(self, name: str) -> Any:
+        if name not in self._arrays:
+            raise ArtifactError(
+                f"the weights lack {name}", "they were packed for another library", "convert and compile the model again"
+            )
+        return self._arrays[name]
+
+
+def _tensor(array: Any) -> Any:
+    """A TVM tensor over the array's memory, or over a copy if that is not aligned as kernels expect it."""
+    if array.ctypes.data % ALIGNMENT_BYTES or not array.flags.c_contiguous:
+        aligned = _aligned_zeros(array.shape, array.dtype)
+        aligned[...] = array
+        array = aligned
+    return tvm.runtime.from_dlpack(array)
+
+
+def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    """Zeroed memory at a multiple of 64 bytes: keys not yet written must be finite, for they are multiplied by 0."""
+    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.zeros(nbytes + ALIGNMENT_BYTES, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT_BYTES
+    return buffer[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def _numpy(tensor: Any) -> FloatArray:
+    result: FloatArray = np.from_dlpack(tensor)
+    return result

@@ -1,0 +1,37 @@
+"""Load a compiled library: a tar of object files by ORC, which needs no linker, or a shared library."""
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+from kvscape.artifact import LibraryMetadata
+from kvscape.engine.devices.runtime import tvm, tvm_ffi_orcjit
+from kvscape.errors import ArtifactError
+
+
+def load_library(path: Path) -> Any:
+    """Return the runtime module of ``path``; raise ArtifactError if it is missing or damaged."""
+    if not path.is_file():
+        raise ArtifactError(f"no library at {path}", "the file does not exist", "compile the model again")
+    try:
+        if path.suffix == ".so":
+            return tvm.runtime.load_module(str(path))
+        return tvm_ffi_orcjit.ExecutionSession().load_module(_objects(path))
+    except (OSError, RuntimeError, ValueError, tarfile.TarError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0]
+        raise ArtifactError(f"cannot load {path}", reason, "compile the model again") from None
+
+
+def _objects(path: Path) -> list[bytes]:
+    with tarfile.open(path) as tar:
+        files = [tar.extractfile(member) for member in tar.getmembers()]
+        return [file.read() for file in files if file is not None]
+
+
+def read_metadata(vm: Any, path: Path) -> LibraryMetadata:
+    """Ask the library what it is; raise ArtifactError if kvscape of this version did not write it."""
+    try:
+        return LibraryMetadata.from_json(str(vm["_metadata"]()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"it does not describe itself as this version does ({error})"
+        raise ArtifactError(f"cannot use {path}", reason, "compile the model again with 'kvscape compile'") from None

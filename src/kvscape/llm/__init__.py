@@ -1,0 +1,8 @@
+"""The facade: find or build the artefact, then generate, stream, chat and score."""
+
+from kvscape.engine.request import SamplingParams
+from kvscape.llm.build import Built, build_artifact
+from kvscape.llm.completion import Completion
+from kvscape.llm.llm import LLM
+
+__all__ = ["LLM", "Built", "Completion", "SamplingParams", "build_artifact"]

@@ -1,0 +1,130 @@
+"""From a model's name to converted weights and a compiled library: what is there already is used again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvscape.artifact import Artifact
+from kvscape.compiler.key import library_key
+from kvscape.compiler.target import CpuTarget, detect_target
+from kvscape.config import BuildConfig
+from kvscape.errors import ArtifactError, ConfigError, DeviceError, near_match
+from kvscape.hub import Progress, cache_dir, resolve, silent
+from kvscape.hub.cache import locked
+from kvscape.llm.compile_process import compile_in_child
+from kvscape.quantization.scheme import Scheme
+from kvscape.weights.convert import convert, weights_key
+from kvscape.weights.pack import pack_weights
+from kvscape.weights.readers.gguf import GgufSource
+
+JIT = ("on", "off", "redo")
+
+
+@dataclass(frozen=True)
+class Built:
+    """An artefact with weights packed for ``target`` and a library compiled for it."""
+
+    artifact: Artifact
+    target: CpuTarget
+    library: Path
+
+    @property
+    def packed_weights(self) -> Path:
+        return self.artifact.packed_weights(self.target.layout.name)
+
+
+def build_artifact(
+    build: BuildConfig,
+    jit: str = "on",
+    model_lib: Path | None = None,
+    overrides: dict[str, int] | None = None,
+    progress: Progress = silent,
+) -> Built:
+    """Download, convert, pack and compile what is missing.
+
+    ``jit`` is MLC's policy: ``off`` never compiles, ``redo`` always does. ``model_lib`` is a library to use as it is.
+    Raises DeviceError, HubError, WeightsError, UnsupportedModelError, ConfigError or ArtifactError.
+    """
+    check_device(build.device)
+    if jit not in JIT:
+        raise ConfigError(f"unknown jit policy {jit!r}", "", near_match(jit, JIT))
+    artifact = find_artifact(build, progress)
+    target = detect_target()
+    packed = artifact.packed_weights(target.layout.name)
+    with locked(artifact.folder):
+        if not packed.exists():
+            pack_weights(artifact, target.layout)
+        library = model_lib or _library(artifact, target, build.activation, jit, overrides or {}, progress)
+    return Built(artifact, target, library)
+
+
+def check_device(device: str) -> None:
+    """Raise DeviceError for a device that this version does not run on."""
+    if device not in ("cpu", "cpu:0"):
+        raise DeviceError(f"device {device!r} cannot run here", "this version runs on the CPU only", "use --device cpu")
+
+
+def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
+    """Return the artefact of a build: a folder that is one, or the cache's, converted if it is not there."""
+    path = resolve(build.model, progress)
+    if (path / "kvscape.json").exists():
+        return _matching(Artifact(path), build)
+    source = GgufSource(_gguf(path))
+    key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
+    folder = cache_dir() / "artifacts" / f"{source.path.stem}-{build.quantization}-{key[:12]}"
+    with locked(cache_dir() / "artifacts"):
+        if _usable(folder, key):
+            return Artifact(folder)
+        return convert(
+            source,
+            folder,
+            build.quantization,
+            build.embedding_quantization,
+            lambda done, total: progress(f"convert to {build.quantization}", done, total),
+        )
+
+
+def _usable(folder: Path, key: str) -> bool:
+    """Whether the cache's artefact is whole and of this version; another is written again."""
+    try:
+        return Artifact(folder).manifest.weights_key == key and Artifact(folder).canonical_weights.exists()
+    except ArtifactError:
+        return False
+
+
+def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
+    """A converted folder has its quantization; asking for another is a mistake."""
+    have = artifact.manifest
+    asked = Scheme(build.quantization, build.embedding_quantization or have.embedding_quantization)
+    if build.quantization not in ("auto", have.quantization) or asked.embedding != have.embedding_quantization:
+        raise ArtifactError(
+            f"{artifact.folder} holds {have.quantization} weights with a {have.embedding_quantization} embedding",
+            f"{build.quantization} was asked for",
+            "convert the original model again, or leave out --quantization",
+        )
+    return artifact
+
+
+def _gguf(path: Path) -> Path:
+    """The GGUF file of a resolved model."""
+    if path.is_file():
+        return path
+    files = sorted(path.glob("*.gguf"))
+    if len(files) != 1:
+        why = "it holds no .gguf file" if not files else f"it holds {len(files)} .gguf files"
+        raise ArtifactError(f"cannot use the folder {path}", why, "give one .gguf file or a converted folder")
+    return files[0]
+
+
+def _library(
+    artifact: Artifact, target: CpuTarget, activation: str, jit: str, overrides: dict[str, int], progress: Progress
+) -> Path:
+    manifest = artifact.manifest
+    formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
+    path = artifact.library(library_key(manifest.model, formats, target, activation, overrides))
+    if jit == "off" and not path.exists():
+        raise ArtifactError(f"no library at {path}", "--jit off forbids compiling", "run 'kvscape compile' first")
+    if jit == "redo" or not path.exists():
+        progress(f"compile for {target.name}", 0, None)
+        compile_in_child(artifact.folder, target.name, activation, overrides, path)
+        progress(f"compile for {target.name}", 1, 1)
+    return path

@@ -1,0 +1,194 @@
+"""``LLM``: one model, loaded and ready."""
+
+import os
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.memory import Memory, kv_bytes_per_token
+from kvscape.artifact import Artifact, LibraryMetadata
+from kvscape.config import BuildConfig, EngineConfig
+from kvscape.config.point import DEFAULT_MODEL
+from kvscape.engine.devices.device import FloatArray
+from kvscape.engine.engine import Engine
+from kvscape.engine.request import Output, Request, SamplingParams
+from kvscape.errors import ConfigError, KvscapeError
+from kvscape.hub import Progress, silent
+from kvscape.llm.build import build_artifact
+from kvscape.llm.completion import Completion
+from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer
+
+
+class LLM:
+    """A model with its engine: ``generate``, ``stream``, ``chat`` and ``score``.
+
+    What is missing is downloaded, converted and compiled first. Engine fields that are None come from the library's
+    overrides, else by default. Raises a KvscapeError for everything that cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        quantization: str = "auto",
+        embedding_quantization: str | None = None,
+        activation: str = "int8",
+        device: str = "cpu",
+        threads: int | None = None,
+        jit: str = "on",
+        model_lib: str | Path | None = None,
+        context_window_size: int | None = None,
+        prefill_chunk_size: int | None = None,
+        max_batch_size: int | None = None,
+        max_total_sequence_length: int | None = None,
+        sliding_window_size: int | None = None,
+        attention_sink_size: int | None = None,
+        kv_dtype: str | None = None,
+        page_size: int | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        from kvscape.engine.devices.cpu import CpuDevice  # sets up TVM's runtime, which a device error need not wait for
+
+        build = BuildConfig(model, quantization, embedding_quantization, activation, device)
+        library = Path(model_lib) if model_lib is not None else None
+        built = build_artifact(build, jit, library, progress=progress)
+        self.artifact: Artifact = built.artifact
+        self._device = CpuDevice(built.library, built.packed_weights, _threads(threads))
+        given = {
+            "context_window_size": context_window_size,
+            "prefill_chunk_size": prefill_chunk_size,
+            "max_batch_size": max_batch_size,
+            "max_total_sequence_length": max_total_sequence_length,
+            "sliding_window_size": sliding_window_size,
+            "attention_sink_size": attention_sink_size,
+            "kv_dtype": kv_dtype,
+            "page_size": page_size,
+        }
+        chosen = {name: value for name, value in given.items() if value is not None}
+        config = EngineConfig.chosen({**self.metadata.overrides, **chosen}, self.metadata.model)
+        self.tokenizer = Tokenizer.from_file(self.artifact.tokenizer, self.metadata.model.bos_token_id)
+        self.engine = Engine(self._device, config, lambda: Detokenizer(self.tokenizer))
+        self.chat_template = _chat_template(self.artifact, self.tokenizer, self.metadata)
+        self._ids = count()
+
+    @property
+    def metadata(self) -> LibraryMetadata:
+        """What the compiled library says of itself."""
+        return self._device.metadata
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes that are allocated now, and the scratch memory of the busiest step."""
+        config, model = self.engine.config, self.metadata.model
+        tokens = max(config.prefill_chunk_size, config.max_batch_size)
+        workspace = self.metadata.workspaces[config.kv_dtype]
+        return Memory(
+            weights_bytes=self._device.weights_bytes,
+            kv_cache_bytes=self.engine.pools.nbytes,
+            kv_bytes_per_token=kv_bytes_per_token(model, config.kv_dtype),
+            workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.max_batch_size),
+        )
+
+    @overload
+    def generate(self, prompts: str, params: SamplingParams | None = None) -> Completion: ...
+    @overload
+    def generate(self, prompts: Sequence[str], params: SamplingParams | None = None) -> list[Completion]: ...
+    def generate(
+        self, prompts: str | Sequence[str], params: SamplingParams | None = None
+    ) -> Completion | list[Completion]:
+        """Continue one text, or several at once. The prompt is taken as it is, without a chat template."""
+        texts = [prompts] if isinstance(prompts, str) else list(prompts)
+        completions = self.complete([self.tokenizer.encode(text, add_bos=True) for text in texts], params)
+        return completions[0] if isinstance(prompts, str) else completions
+
+    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+        """Answer a conversation, put into the model's own chat template."""
+        return self.complete([self.chat_token_ids(messages)], params)[0]
+
+    def stream(self, prompt: str | Sequence[Message], params: SamplingParams | None = None) -> Iterator[str]:
+        """Yield the answer's text as it grows; a list of messages goes through the chat template."""
+        tokens = self.tokenizer.encode(prompt, add_bos=True) if isinstance(prompt, str) else self.chat_token_ids(prompt)
+        for output in self.run([tokens], params):
+            if output.text:
+                yield output.text
+
+    def score(self, text: str | Sequence[int]) -> FloatArray:
+        """Log-probability of each token after the first, given those before it: f32 [n - 1]."""
+        return self.engine.score(self.tokenizer.encode(text, add_bos=True) if isinstance(text, str) else text)
+
+    def complete(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None
+    ) -> list[Completion]:
+        """Continue several prompts of token ids at once."""
+        parts: dict[str, list[Output]] = {}
+        for output in self.run(prompts, params):
+            parts.setdefault(output.request_id, []).append(output)
+        return [_completion(tuple(prompt), outputs) for prompt, outputs in zip(prompts, _in_order(parts), strict=True)]
+
+    def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> Iterator[Output]:
+        """Yield the engine's outputs until all prompts are answered; leaving early cancels the rest."""
+        ids = [f"{next(self._ids):08d}" for _ in prompts]
+        for request_id, prompt in zip(ids, prompts, strict=True):
+            self.engine.add(Request(request_id, tuple(prompt), params or SamplingParams()))
+        try:
+            while self.engine.has_work:
+                yield from self.engine.step()
+        finally:
+            for request_id in ids:
+                self.engine.cancel(request_id)
+
+    def chat_token_ids(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a conversation up to where the answer begins."""
+        if self.chat_template is None:
+            raise KvscapeError("this model has no chat template", "its file holds none", "use generate, or --raw")
+        return self.tokenizer.encode(self.chat_template.render(messages), parse_special=True)
+
+    def close(self) -> None:
+        """Free weights and KV cache."""
+        del self.engine, self._device
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _threads(asked: int | None) -> int:
+    if asked is None:
+        return default_threads()
+    most = os.cpu_count() or 1
+    if not 1 <= asked <= most:
+        raise ConfigError(f"threads = {asked}", f"this machine has {most}", f"use 1 to {most}")
+    return asked
+
+
+def _chat_template(artifact: Artifact, tokenizer: Tokenizer, metadata: LibraryMetadata) -> ChatTemplate | None:
+    if not artifact.chat_template.exists():
+        return None
+    model = metadata.model
+    bos = tokenizer.token_text(model.bos_token_id) if model.bos_token_id is not None else ""
+    eos = tokenizer.token_text(model.eos_token_ids[0]) if model.eos_token_ids else ""
+    return ChatTemplate(artifact.chat_template.read_text(encoding="utf-8"), bos, eos)
+
+
+def _in_order(parts: dict[str, list[Output]]) -> list[list[Output]]:
+    return [parts[request_id] for request_id in sorted(parts)]
+
+
+def _completion(prompt: tuple[int, ...], outputs: Sequence[Output]) -> Completion:
+    last = outputs[-1]
+    assert last.finish_reason is not None and last.metrics is not None
+    return Completion(
+        text="".join(output.text for output in outputs),
+        token_ids=tuple(token for output in outputs for token in output.token_ids),
+        finish_reason=last.finish_reason,
+        prompt_token_ids=prompt,
+        logprobs=tuple(logprob for output in outputs for logprob in output.logprobs),
+        metrics=last.metrics,
+    )

@@ -1,0 +1,53 @@
+"""The inputs of one forward pass, as the compiled function takes them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm.relax.frontend import nn
+
+from kvscape.models.ops import Tensor
+
+POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
+
+
+@dataclass
+class Cache:
+    """One layer group's KV pool, with where this step's tokens go and where each sequence's pages are."""
+
+    pool: Tensor
+    slots: Tensor
+    page_tables: Tensor
+
+
+@dataclass
+class Step:
+    """A ragged batch: tokens of all sequences one behind the other."""
+
+    token_ids: Tensor
+    positions: Tensor
+    tiles: Tensor
+    logit_rows: Tensor
+    caches: list[Cache]
+
+
+def step_spec(kv_dtype: str, groups: int) -> dict[str, Any]:
+    """Names, shapes and dtypes of ``forward``'s arguments; each layer group has its own pages."""
+    spec: dict[str, Any] = {
+        "token_ids": nn.spec.Tensor(["n"], "int32"),
+        "positions": nn.spec.Tensor(["n"], "int32"),
+        "tiles": nn.spec.Tensor(["t", 3], "int32"),
+        "logit_rows": nn.spec.Tensor(["r"], "int32"),
+    }
+    for kind, shape, dtype in (
+        ("slots", ["n"], "int32"),
+        ("page_tables", ["s", "w"], "int32"),
+        ("pools", ["layers", "pages", "elements"], POOL_DTYPES[kv_dtype]),
+    ):
+        each = [nn.spec.Tensor([_own(axis, group) for axis in shape], dtype) for group in range(groups)]
+        spec[kind] = tuple(each)
+    return spec
+
+
+def _own(axis: str, group: int) -> str:
+    """Tokens and sequences are common to all groups; the other lengths are a group's own."""
+    return axis if axis in ("n", "s") else f"{axis}{group}"
