@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from kvscape.analysis.memory import Workspace
 from kvscape.config import DesignPoint, ModelConfig
 from kvscape.results import PerplexityRecord, Record
+from kvscape.study import ModelFacts
 
 MODEL = ModelConfig(
     model_type="llama",
@@ -25,14 +25,8 @@ MODEL = ModelConfig(
     max_position_embeddings=4096,
     tie_word_embeddings=True,
 )
-FACTS = {
-    "model": MODEL.to_json(),
-    "weights_bytes": 100_000,
-    "weights_key": "weights",
-    "library_key": "library",
-    "workspaces": {name: asdict(Workspace(100, 1, 1, 1)) for name in ("f16", "int8")},
-    "artifact": "/somewhere",
-}
+WORKSPACES = {name: Workspace(100, 1, 1, 1) for name in ("f16", "int8")}
+FACTS = {**ModelFacts(MODEL, 100_000, "weights", "library", WORKSPACES).to_json(), "artifact": "/somewhere"}
 CRASH, HANG, GARBAGE, KILLED, NO_MEMORY, REFUSED, BLOCKED = range(1, 8)
 
 

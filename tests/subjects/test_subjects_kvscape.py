@@ -78,7 +78,9 @@ class FakeLLM:
         workspaces = {"f16": Workspace(100, 1, 1, 1)}
         self.engine, self.tokenizer = FakeEngine(), FakeTokenizer()
         self.memory = Memory(10, 20, 30, 40)
-        self.metadata = SimpleNamespace(model=MODEL, workspaces=workspaces, kernels=("gemv",))
+        self.metadata = SimpleNamespace(
+            model=MODEL, workspaces=workspaces, kernels=("gemv", "append_f16", "append_int8")
+        )
         self.artifact = SimpleNamespace(manifest=SimpleNamespace(weights_bytes=1000, bits_per_weight=5.0))
 
     def close(self) -> None:
@@ -119,7 +121,7 @@ def test_allocated_and_predicted_bytes_are_told_apart(llm: FakeLLM) -> None:
 
 def test_it_answers_for_the_model_and_its_tokenizer(llm: FakeLLM) -> None:
     measured = subject(llm)
-    assert (measured.model, measured.kernels, measured.bits_per_weight) == (MODEL, ("gemv",), 5.0)
+    assert (measured.model, measured.kernels, measured.bits_per_weight) == (MODEL, ("gemv", "append_f16"), 5.0)
     assert (measured.leading_token_id, measured.encode("ab"), measured.decode([3])) == (1, [3, 3], "x")
     assert measured.score([3, 4, 5]).shape == (2,)
 

@@ -54,5 +54,5 @@ class ProgressBar:
 
     def end(self, status: str, reason: str) -> None:
         if status != "ok":
-            self._console.print(f"{self._label}: {status}: {reason}", markup=False, highlight=False)
+            self._console.print(f"{self._label}: {status}: {reason}", markup=False, highlight=False, soft_wrap=True)
         self._bar.advance(self._task)

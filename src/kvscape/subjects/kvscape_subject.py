@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
-from kvscape.config import DesignPoint, ModelConfig
+from kvscape.config import KV_DTYPES, DesignPoint, ModelConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.subjects.subject import Token
 
@@ -51,7 +51,8 @@ class KvscapeSubject:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        return self._llm.metadata.kernels
+        others = tuple(f"_{kv_dtype}" for kv_dtype in KV_DTYPES if kv_dtype != self._llm.engine.config.kv_dtype)
+        return tuple(name for name in self._llm.metadata.kernels if not name.endswith(others))
 
     @cached_property
     def ordinary_token_ids(self) -> Sequence[int]:
