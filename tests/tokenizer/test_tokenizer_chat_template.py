@@ -1,6 +1,7 @@
 """The prompts that a chat template makes. Expected strings: transformers 5.23's ``render_jinja_template``."""
 
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -47,6 +48,11 @@ def test_blocks_json_and_loop_controls_are_as_in_transformers() -> None:
     assert ChatTemplate(source, bos_token="<s>").render(messages) == (
         '{"role": "user", "content": "<é>&\'"}\n{\n  "role": "user",\n  "content": "<é>&\'"\n}<s>'
     )
+
+
+def test_messages_may_be_any_mapping() -> None:
+    message = MappingProxyType({"role": "user", "content": "hi"})
+    assert ChatTemplate("{{ messages[0] | tojson }}").render([message]) == '{"role": "user", "content": "hi"}'
 
 
 def test_special_tokens_and_the_date_can_be_written() -> None:
