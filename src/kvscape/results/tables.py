@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from kvscape.errors import ResultsError
 from kvscape.files import write_text
 from kvscape.results.record import PerplexityRecord, Record
 
@@ -67,8 +68,11 @@ def model_label(parameters: dict[str, object]) -> str:
     return f"{name}-{parameters['quantization']}"
 
 
-def write_record_tables(records: Iterable[Record], folder: Path) -> list[Path]:
-    """Write ``kv_cache_dse_{results,metrics}_<model>.csv`` for each model; return the paths."""
+def write_record_tables(records: Iterable[Record], folder: Path, keep: bool = False) -> list[Path]:
+    """Write ``kv_cache_dse_{results,metrics}_<model>.csv`` for each model; return the paths.
+
+    ``keep`` leaves an existing file's rows of other design points where they are.
+    """
     by_model: dict[str, list[Record]] = {}
     for record in records:
         by_model.setdefault(model_label(record.parameters), []).append(record)
@@ -77,18 +81,42 @@ def write_record_tables(records: Iterable[Record], folder: Path) -> list[Path]:
         for kind, columns in (("results", RESULTS), ("metrics", METRICS)):
             path = folder / f"kv_cache_dse_{kind}_{label}.csv"
             rows = [{**r.parameters, **r.metrics, "status": r.status, "reason": r.reason} for r in group]
-            write_text(path, _csv((*PARAMETERS, *columns, "status", "reason"), rows))
+            _write(path, (*PARAMETERS, *columns, "status", "reason"), rows, PARAMETERS if keep else ())
             paths.append(path)
     return paths
 
 
-def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path) -> None:
-    """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``."""
+def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
+    """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
-    write_text(path, _csv((*PARAMETERS[:11], "kv_dtype", *PERPLEXITY), rows))
+    own = (*PARAMETERS[:11], "kv_dtype")
+    _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "text_sha256") if keep else ())
 
 
-def _csv(columns: tuple[str, ...], rows: list[dict[str, object]]) -> str:
+def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]], key: tuple[str, ...]) -> None:
+    """Write a table; with a ``key``, rows of the existing file that no new row replaces stand first."""
+    table = _csv(columns, rows)
+    new = {_identity(row, key) for row in csv.DictReader(io.StringIO(table))}
+    kept = [row for row in _existing(path, columns) if _identity(row, key) not in new] if key else []
+    write_text(path, _csv(columns, [*kept, *rows]))
+
+
+def _existing(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Rows of a table that is there already; raise ResultsError when it has other columns."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != columns:
+            raise ResultsError(f"cannot add to {path}", "it has other columns", "give another file or remove it")
+        return list(reader)
+
+
+def _identity(row: Mapping[str, str], key: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(row[name] for name in key)
+
+
+def _csv(columns: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", restval="", lineterminator="\n")
     writer.writeheader()

@@ -1,0 +1,5 @@
+"""``python -m kvscape``."""
+
+from kvscape.cli.main import main
+
+main()

@@ -1,0 +1,73 @@
+"""``kvscape bench``: one design point, measured in this process."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kvscape.cli import options
+from kvscape.cli.loading import design_point
+from kvscape.cli.output import console, print_json
+from kvscape.cli.progress import bar
+
+if TYPE_CHECKING:
+    from kvscape.results import Record
+
+OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Folder that gets the point's row in both CSV files.")]
+
+
+def command(
+    context: typer.Context,
+    model: options.Model = None,
+    quantization: options.Quantization = None,
+    embedding_quantization: options.EmbeddingQuantization = None,
+    activation: options.Activation = None,
+    device: options.Device = None,
+    model_lib: options.ModelLib = None,
+    jit: options.Jit = "on",
+    overrides: options.Overrides = "",
+    context_window_size: options.ContextWindowSize = None,
+    prefill_chunk_size: options.PrefillChunkSize = None,
+    max_batch_size: options.MaxBatchSize = None,
+    max_total_sequence_length: options.MaxTotalSequenceLength = None,
+    sliding_window_size: options.SlidingWindowSize = None,
+    attention_sink_size: options.AttentionSinkSize = None,
+    kv_dtype: options.KvDtype = None,
+    page_size: options.PageSize = None,
+    threads: options.Threads = None,
+    prompt_tokens: options.PromptTokens = None,
+    max_tokens: options.MaxTokens = None,
+    num_runs: options.NumRuns = None,
+    seed: options.Seed = None,
+    subject: options.Subject = None,
+    out_dir: OutDir = None,
+    json: options.Json = False,
+) -> None:
+    """Measure memory, throughput and latency of one design point."""
+    point = design_point(context.params)
+    from kvscape.bench import measure
+    from kvscape.results.tables import write_record_tables
+    from kvscape.subjects import loaded_subject
+
+    with loaded_subject(point, jit, model_lib) as loaded, bar("bench", point.workload.num_runs + 1) as (_, advance):
+        record = measure(loaded, point, advance=advance)
+    paths = write_record_tables([record], out_dir, keep=True) if out_dir is not None else []
+    if json:
+        print_json({**record.to_json(), "files": paths} if paths else record.to_json())
+    else:
+        _print(record)
+
+
+def _print(record: "Record") -> None:
+    """Measured beside predicted, in units."""
+    from rich.table import Table
+
+    from kvscape.report.quantity import QUANTITIES
+
+    table = Table("", "measured", "predicted", "", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for q in QUANTITIES.values():
+        if q.name in record.metrics:
+            table.add_row(q.title, q.shown(record.metrics[q.name]), q.shown(record.predicted.get(q.name)), q.unit)
+    console().print(table)

@@ -1,0 +1,88 @@
+"""``kvscape compile``: an artefact gets its library for this machine."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kvscape.cli import options
+from kvscape.cli.chosen import build_config
+from kvscape.cli.loading import library_metadata
+from kvscape.cli.output import print_facts, print_json
+from kvscape.config import parse_overrides
+
+if TYPE_CHECKING:
+    from kvscape.config import BuildConfig
+    from kvscape.llm import Built
+
+Output = Annotated[Path | None, typer.Option("--output", help="Library to write: .tar, or .so with a C++ compiler.")]
+DebugDump = Annotated[Path | None, typer.Option("--debug-dump", help="Folder that gets the module after each pass.")]
+
+
+def command(
+    context: typer.Context,
+    model_argument: options.ModelArgument = None,
+    model: options.Model = None,
+    quantization: options.Quantization = None,
+    embedding_quantization: options.EmbeddingQuantization = None,
+    activation: options.Activation = None,
+    device: options.Device = None,
+    overrides: options.Overrides = "",
+    jit: options.Jit = "on",
+    output: Output = None,
+    debug_dump: DebugDump = None,
+    json: options.Json = False,
+) -> None:
+    """Convert a model where that is not done, and compile it for this machine."""
+    build, defaults = build_config(context.params), parse_overrides(overrides)
+    built = _build(build, jit, defaults)
+    library = built.library
+    if output is not None or debug_dump is not None:
+        library = _written(built, build, defaults, output or built.library, debug_dump)
+    facts = _facts(built, library)
+    print_json(facts) if json else print_facts({k: v for k, v in facts.items() if not isinstance(v, dict)})
+
+
+def _build(build: "BuildConfig", jit: str, overrides: dict[str, int]) -> "Built":
+    from kvscape.hub import DownloadBar
+    from kvscape.llm.build import build_artifact
+
+    with DownloadBar() as progress:
+        return build_artifact(build, jit, overrides=overrides, progress=progress)
+
+
+def _written(
+    built: "Built", build: "BuildConfig", overrides: dict[str, int], output: Path, debug_dump: Path | None
+) -> Path:
+    """Write the library elsewhere: the cache's own where its form fits, else compiled once more."""
+    import shutil
+
+    from kvscape.files import written_file
+    from kvscape.llm.compile_process import compile_in_child
+
+    if output.suffix == built.library.suffix and debug_dump is None:
+        with written_file(output) as temporary:
+            shutil.copyfile(built.library, temporary)
+    else:
+        compile_in_child(
+            built.artifact.folder, built.target.name, build.activation, overrides, output.absolute(), debug_dump
+        )
+    return output
+
+
+def _facts(built: "Built", library: Path) -> dict[str, Any]:
+    """What a study must know of a build (see ``kvscape.study.model_facts``), and what a person wants to."""
+    manifest, metadata = built.artifact.manifest, library_metadata(library)
+    return {
+        "artifact": built.artifact.folder,
+        "library": library,
+        "library_key": metadata.key,
+        "target": metadata.target,
+        "quantization": manifest.quantization,
+        "bits_per_weight": manifest.bits_per_weight,
+        "weights_bytes": manifest.weights_bytes,
+        "weights_key": manifest.weights_key,
+        "model": manifest.model.to_json(),
+        "workspaces": {name: asdict(workspace) for name, workspace in metadata.workspaces.items()},
+    }

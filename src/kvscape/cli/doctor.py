@@ -1,0 +1,76 @@
+"""``kvscape doctor``: what this machine and this installation have."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kvscape.cli import options
+from kvscape.cli.output import print_facts, print_json
+
+_BUILD = ("LLVM_VERSION", "USE_LLVM", "USE_CUDA", "USE_VULKAN", "USE_BLAS", "GIT_COMMIT_HASH")
+
+
+def command(json: options.Json = False) -> None:
+    """Show versions, TVM's build and targets, the processor, the compiler, the cache and free memory."""
+    facts = {**_versions(), **_tvm(), **_machine(), **_cache()}
+    print_json(facts) if json else print_facts(facts)
+
+
+def _versions() -> dict[str, Any]:
+    from kvscape.results import current_environment
+
+    environment = current_environment()
+    return {
+        "kvscape": environment.kvscape_version,
+        "python": environment.python,
+        "system": environment.system,
+        **environment.packages,
+    }
+
+
+def _tvm() -> dict[str, Any]:
+    import tvm
+
+    build = tvm.support.libinfo()
+    targets = tvm.get_global_func("target.llvm_get_targets", allow_missing=True)
+    return {
+        "tvm_build": [f"{name}={build[name]}" for name in _BUILD if build.get(name)],
+        "llvm_targets": [str(name) for name in targets()] if targets else [],
+    }
+
+
+def _machine() -> dict[str, Any]:
+    import psutil
+
+    from kvscape.compiler.target import detect_target
+    from kvscape.results import current_environment
+
+    environment = current_environment()
+    compiler = next((path for name in ("c++", "g++", "clang++") if (path := shutil.which(name))), None)
+    return {
+        "cpu": environment.cpu,
+        "cpu_features": list(environment.cpu_features),
+        "cores": environment.cores,
+        "kernel_target": detect_target().name,
+        "compiler": compiler or "none (not needed)",
+        "free_memory_mib": psutil.virtual_memory().available >> 20,
+        "total_memory_mib": environment.memory_bytes >> 20,
+    }
+
+
+def _cache() -> dict[str, Any]:
+    from kvscape.hub import cache_dir
+
+    folder = cache_dir()
+    return {"cache": folder, "cache_mib": _size_bytes(folder) >> 20, "cache_writable": _writable(folder)}
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the folder, or the first that exists above it, is a folder that takes files."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)

@@ -1,0 +1,96 @@
+"""``kvscape generate``: one answer to one prompt."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kvscape.cli import options, sampling
+from kvscape.cli.loading import open_llm
+from kvscape.cli.output import print_json
+from kvscape.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kvscape.engine.request import SamplingParams, TokenLogprob
+    from kvscape.llm import LLM, Completion
+
+
+def command(
+    context: typer.Context,
+    prompt: Annotated[str | None, typer.Option("--prompt", help="The prompt. [default: read from stdin]")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it is, without a chat template.")] = False,
+    model: options.Model = None,
+    quantization: options.Quantization = None,
+    embedding_quantization: options.EmbeddingQuantization = None,
+    activation: options.Activation = None,
+    device: options.Device = None,
+    model_lib: options.ModelLib = None,
+    jit: options.Jit = "on",
+    overrides: options.Overrides = "",
+    context_window_size: options.ContextWindowSize = None,
+    prefill_chunk_size: options.PrefillChunkSize = None,
+    max_batch_size: options.MaxBatchSize = None,
+    max_total_sequence_length: options.MaxTotalSequenceLength = None,
+    sliding_window_size: options.SlidingWindowSize = None,
+    attention_sink_size: options.AttentionSinkSize = None,
+    kv_dtype: options.KvDtype = None,
+    page_size: options.PageSize = None,
+    threads: options.Threads = None,
+    max_tokens: options.MaxTokens = None,
+    temperature: sampling.Temperature = 0.0,
+    top_k: sampling.TopK = 0,
+    top_p: sampling.TopP = 1.0,
+    min_p: sampling.MinP = 0.0,
+    repetition_penalty: sampling.RepetitionPenalty = 1.0,
+    presence_penalty: sampling.PresencePenalty = 0.0,
+    frequency_penalty: sampling.FrequencyPenalty = 0.0,
+    seed: options.Seed = None,
+    stop: sampling.Stop = None,
+    logprobs: sampling.Logprobs = None,
+    ignore_eos: sampling.IgnoreEos = False,
+    json: options.Json = False,
+) -> None:
+    """Answer one prompt."""
+    params = sampling.sampling_params(context.params)
+    text = _prompt(prompt)
+    with open_llm(context.params) as llm:
+        tokens = _token_ids(llm, text, raw)
+        if json:
+            print_json(_facts(llm.complete([tokens], params)[0], logprobs is not None))
+        else:
+            _stream(llm, tokens, params)
+
+
+def _prompt(given: str | None) -> str:
+    if given is None and sys.stdin.isatty():
+        raise ConfigError("no prompt", "there is none on stdin either", 'give --prompt "..."')
+    text = sys.stdin.read() if given is None else given
+    if not text:
+        raise ConfigError("the prompt is empty", "there is nothing to answer", 'give --prompt "..."')
+    return text
+
+
+def _token_ids(llm: "LLM", text: str, raw: bool) -> list[int]:
+    return llm.tokenizer.encode(text, add_bos=True) if raw else llm.chat_token_ids([{"role": "user", "content": text}])
+
+
+def _stream(llm: "LLM", tokens: list[int], params: "SamplingParams") -> None:
+    for output in llm.run([tokens], params):
+        sys.stdout.write(output.text)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+
+
+def _facts(completion: "Completion", with_logprobs: bool) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "text": completion.text,
+        "token_ids": completion.token_ids,
+        "finish_reason": completion.finish_reason,
+        "prompt_token_ids": completion.prompt_token_ids,
+    }
+    return {**facts, "logprobs": [_logprob(entry) for entry in completion.logprobs]} if with_logprobs else facts
+
+
+def _logprob(entry: "TokenLogprob") -> dict[str, Any]:
+    top = [{"token_id": token, "logprob": value} for token, value in entry.top]
+    return {"token_id": entry.token_id, "logprob": entry.logprob, "top": top}

@@ -1,0 +1,60 @@
+"""Open a model as the flags say, with a bar on stderr for what must be downloaded, converted or compiled."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvscape.cli.chosen import Flags, build_config, engine_fields, workload
+from kvscape.config import DesignPoint, EngineConfig
+
+if TYPE_CHECKING:
+    from kvscape.artifact import LibraryMetadata
+    from kvscape.llm import LLM
+
+
+@contextmanager
+def open_llm(flags: Flags) -> "Iterator[LLM]":
+    """Load a model; raise a KvscapeError for flags that are wrong before anything is downloaded."""
+    build, engine = build_config(flags), engine_fields(flags)
+    from kvscape.hub import DownloadBar
+    from kvscape.llm import LLM
+
+    with DownloadBar() as progress:
+        llm = LLM(
+            **asdict(build),
+            **engine,
+            threads=flags.get("threads"),
+            jit=flags["jit"],
+            model_lib=flags.get("model_lib"),
+            progress=progress,
+        )
+    with llm:
+        yield llm
+
+
+def design_point(flags: Flags) -> DesignPoint:
+    """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
+    build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
+    from kvscape.hub import DownloadBar
+    from kvscape.llm.build import build_artifact
+    from kvscape.subjects import find_subject
+
+    subject = flags.get("subject") or DesignPoint().subject
+    find_subject(subject)
+    model_lib = flags.get("model_lib")
+    with DownloadBar() as progress:
+        built = build_artifact(build, flags["jit"], model_lib, progress=progress)
+    defaults = library_metadata(model_lib).overrides if model_lib else {}
+    fitted = EngineConfig.chosen({**defaults, **engine}, built.artifact.manifest.model)
+    return DesignPoint(build, fitted, work, subject, flags.get("threads"))
+
+
+def library_metadata(path: Path) -> "LibraryMetadata":
+    """What a compiled library says of itself; raise ArtifactError when it cannot be loaded."""
+    from kvscape.engine.devices.library import load_library, read_metadata
+    from kvscape.engine.devices.runtime import tvm
+
+    machine = tvm.runtime.vm.VirtualMachine(load_library(path), [tvm.runtime.device("cpu", 0)])
+    return read_metadata(machine, path)

