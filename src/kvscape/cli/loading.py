@@ -38,16 +38,17 @@ def design_point(flags: Flags) -> DesignPoint:
     """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.hub import DownloadBar
-    from kvscape.llm.build import build_artifact
+    from kvscape.llm.build import build_artifact, find_artifact
     from kvscape.subjects import find_subject
 
     subject = flags.get("subject") or DesignPoint().subject
     find_subject(subject)
     model_lib = flags.get("model_lib")
-    with DownloadBar() as progress:
-        built = build_artifact(build, flags["jit"], model_lib, progress=progress)
     defaults = library_metadata(model_lib).overrides if model_lib else {}
-    fitted = EngineConfig.chosen({**defaults, **engine}, built.artifact.manifest.model)
+    with DownloadBar() as progress:
+        manifest = find_artifact(build, progress).manifest
+        fitted = EngineConfig.chosen({**defaults, **engine}, manifest.model)  # before anything is compiled
+        build_artifact(build, flags["jit"], model_lib, progress=progress)
     return DesignPoint(build, fitted, work, subject, flags.get("threads"))
 
 

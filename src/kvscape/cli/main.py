@@ -68,7 +68,7 @@ def run(arguments: list[str]) -> int:
         return _say(_usage(error), EXPECTED)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe breaks inside a command
         return _broken_pipe()
     except Exception:
         traceback.print_exc()

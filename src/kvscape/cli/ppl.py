@@ -62,7 +62,7 @@ def command(
 def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
     build, engine = build_config(flags), engine_fields(flags)
     from kvscape.hub import DownloadBar
-    from kvscape.llm.build import build_artifact
+    from kvscape.llm.build import build_artifact, find_artifact
     from kvscape.quality import built_in_text, measure_perplexity, quality_point, text_from_file
     from kvscape.subjects import loaded_subject
 
@@ -71,8 +71,8 @@ def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
     asked = DesignPoint(build, EngineConfig(**engine), subject=subject, threads=flags["threads"])
     point = quality_point(asked, settings)
     with DownloadBar() as progress:
-        built = build_artifact(build, flags["jit"], flags["model_lib"], progress=progress)
-    point.engine.fitted(built.artifact.manifest.model)
+        point.engine.fitted(find_artifact(build, progress).manifest.model)  # before anything is compiled
+        build_artifact(build, flags["jit"], flags["model_lib"], progress=progress)
     with loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded, bar("ppl") as (set_total, advance):
 
         def started(windows: int) -> Any:

@@ -84,7 +84,7 @@ def _print(study: StudyContent, recommendation: "Recommendation", files: list[Pa
 
     out = console()
     out.print(terminal_table(cells(study.records, pareto_front(study.records))))
-    out.print("\nBold rows are on the Pareto front of memory, decode speed and perplexity.\n")
+    out.print("\n* on the Pareto front: no other point is better in memory, decode speed and perplexity at once\n")
     print_recommendation(recommendation)
     page = next(path for path in files if path.suffix == ".html")
     sys.stdout.write(f"\n{len(files)} files in {page.parent}; open {page}\n")

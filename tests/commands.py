@@ -1,0 +1,21 @@
+"""The command line in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_kvscape(home: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run ``python -m kvscape`` with a cache of its own, as a user does: nothing of this process' TVM goes along."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TVM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "kvscape", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env={**environment, "KVSCAPE_HOME": str(home)},
+    )

