@@ -37,13 +37,18 @@ def _half(values: Array) -> F16:
 
 
 def _symmetric(groups: F32, fmt: Format) -> tuple[U8, F16]:
-    """Every step is rounded to f16, the ratio and its sum with max_int included: that is how MLC's codes come about."""
+    """code = round half to even(w / scale + max_int), by the steps in which MLC's codes of 3 and 4 bits come about."""
     half = _half(groups).astype(np.float32)
     scale = _half(np.abs(half).max(-1) / np.float32(fmt.max_int))
     ratio = np.divide(half, scale.astype(np.float32)[..., None], out=half, where=scale[..., None] != 0)
     ratio[scale == 0] = 0
-    offset = _half(_half(ratio).astype(np.float32) + np.float32(fmt.max_int)).astype(np.float32)
+    offset = ratio + np.float32(fmt.max_int) if fmt.bits == 8 else _half_sum(ratio, fmt.max_int)
     return np.rint(offset).clip(0, 2 * fmt.max_int).astype(np.uint8), scale
+
+
+def _half_sum(ratio: F32, max_int: int) -> F32:
+    """MLC rounds ratio and sum to f16. 8-bit codes, which are ours, would lose an eighth of a step to that."""
+    return _half(_half(ratio).astype(np.float32) + np.float32(max_int)).astype(np.float32)
 
 
 def _asymmetric(groups: F32, fmt: Format) -> tuple[U8, F16, F16]:

@@ -12,6 +12,7 @@ from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages, read, read_scale
 from kvscape.compiler.kernels.cpu.vector import Expr, exp, fma, load, maximum, reduce_add, reduce_max, splat
 
 LANES = 8
+PARTS = TOKENS // LANES
 MAX_TILE_ROWS = 48
 _LOWEST = -3.0e38
 
@@ -21,14 +22,9 @@ def tile_tokens(group: int) -> int:
     return max(1, MAX_TILE_ROWS // group)
 
 
-def _scores(q: Any, keys: Any, token: Expr, at: Expr, first_key: int, D: int, scale: float) -> Expr:
-    """q . k / sqrt(D) for 8 keys: four chains of sums, so that additions need not wait for each other."""
-    chains: list[Expr] = [splat(T.float32(0), LANES)] * 4
-    for d in range(D):
-        chains[d % 4] = fma(
-            splat(q[token, at + d], LANES), load(keys, d * TOKENS + first_key, lanes=LANES), chains[d % 4], LANES
-        )
-    return ((chains[0] + chains[1]) + (chains[2] + chains[3])) * splat(T.float32(scale), LANES)
+def heads_together(group: int) -> int:
+    """Query heads of one token that share each load of a key or value: the largest divisor of ``group`` up to 4."""
+    return max(count for count in range(1, 5) if group % count == 0)
 
 
 def _visible(first_key: Expr, position: Expr, value: Expr, otherwise: float) -> Expr:
@@ -37,10 +33,17 @@ def _visible(first_key: Expr, position: Expr, value: Expr, otherwise: float) -> 
     return T.Select(keys <= splat(position, LANES), value, splat(T.float32(otherwise), LANES))
 
 
-def _weighted(p: Any, values: Any, c: Expr, start: Expr, D: int) -> Expr:
+def _sum_chains(acc: Any, index: Expr, chains: int, stride: int) -> Expr:
+    total = load(acc, index * LANES, lanes=LANES)
+    for chain in range(1, chains):
+        total = total + load(acc, (chain * stride + index) * LANES, lanes=LANES)
+    return total
+
+
+def _weighted(p: Any, first: Expr, values: Any, c: Expr, start: Expr, D: int) -> Expr:
     """start + sum over the block's tokens of probability x value, for 8 dimensions."""
     for t in range(TOKENS):
-        start = fma(splat(p[t], LANES), load(values, t * D + c * LANES, lanes=LANES), start, LANES)
+        start = fma(splat(p[first + t], LANES), load(values, t * D + c * LANES, lanes=LANES), start, LANES)
     return start
 
 
@@ -56,6 +59,8 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     group = q_heads // H
     max_rows = tile_tokens(group) * group
     scale = D**-0.5
+    count = heads_together(group)
+    chains = 2 if count > 2 else 4
 
     @T.inline
     def load_block(pool, layer, page, page_size, head, offset, keys, values):  # type: ignore[no-untyped-def]
@@ -75,42 +80,85 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 value_scale[t] = read_scale(pool, layer, page, pages.value_scale(page_size, head, offset + t))
 
     @T.inline
+    def score(q, keys, s, token, at):  # type: ignore[no-untyped-def]
+        # Several chains of sums for each head and 8 keys: an addition need not wait for the one before it.
+        with T.sblock("score"):
+            T.reads()
+            T.writes()
+            acc = T.sblock_alloc_buffer((chains * count * TOKENS,), "float32", scope="local")
+            for i in T.unroll(chains * count * PARTS):
+                acc[T.ramp(i * LANES, 1, LANES)] = splat(T.float32(0), LANES)
+            for d in T.serial(D // chains):
+                for i in T.unroll(chains * count * PARTS):
+                    chain, m, part = i // (count * PARTS), i // PARTS % count, i % PARTS
+                    acc[T.ramp(i * LANES, 1, LANES)] = fma(
+                        splat(q[token, at + m * D + d * chains + chain], LANES),
+                        load(keys, (d * chains + chain) * TOKENS + part * LANES, lanes=LANES),
+                        load(acc, i * LANES, lanes=LANES),
+                        LANES,
+                    )
+            for i in T.unroll(count * PARTS):
+                s[T.ramp(i * LANES, 1, LANES)] = _sum_chains(acc, i, chains, count * PARTS) * splat(
+                    T.float32(scale), LANES
+                )
+
+    @T.inline
+    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position):  # type: ignore[no-untyped-def]
+        # Scores to probabilities against the highest score so far, which may rise: alpha rescales what was summed.
+        with T.sblock("soften"):
+            T.reads()
+            T.writes()
+            highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
+            for part in T.unroll(PARTS):
+                at = (m * PARTS + part) * LANES
+                logits = load(s, at, lanes=LANES)
+                if pages.quantized:
+                    logits = logits * load(key_scale, part * LANES, lanes=LANES)
+                s[T.ramp(at, 1, LANES)] = _visible(first_key + part * LANES, position, logits, _LOWEST)
+            highest[0] = T.max(
+                peak[row],
+                reduce_max(
+                    maximum(load(s, m * TOKENS, lanes=LANES), load(s, m * TOKENS + LANES, lanes=LANES), LANES), LANES
+                ),
+            )
+            alpha[m] = _exp_scalar(peak[row] - highest[0])
+            peak[row] = highest[0]
+            for part in T.unroll(PARTS):
+                at = (m * PARTS + part) * LANES
+                s[T.ramp(at, 1, LANES)] = _visible(
+                    first_key + part * LANES,
+                    position,
+                    exp(load(s, at, lanes=LANES) - splat(highest[0], LANES), LANES),
+                    0.0,
+                )
+            total[row] = total[row] * alpha[m] + reduce_add(
+                load(s, m * TOKENS, lanes=LANES) + load(s, m * TOKENS + LANES, lanes=LANES), LANES
+            )
+            if pages.quantized:
+                for part in T.unroll(PARTS):
+                    at = (m * PARTS + part) * LANES
+                    s[T.ramp(at, 1, LANES)] = load(s, at, lanes=LANES) * load(value_scale, part * LANES, lanes=LANES)
+
+    @T.inline
     def attend(q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position):  # type: ignore[no-untyped-def]
         with T.sblock("attend"):
             T.reads()
             T.writes()
-            p = T.sblock_alloc_buffer((TOKENS,), "float32", scope="local")
-            state = T.sblock_alloc_buffer((2,), "float32", scope="local")
-            for part in T.unroll(TOKENS // LANES):
-                score = _scores(q, keys, token, at, part * LANES, D, scale)
-                if pages.quantized:
-                    p[T.ramp(part * LANES, 1, LANES)] = _visible(
-                        first_key + part * LANES, position, score * load(key_scale, part * LANES, lanes=LANES), _LOWEST
-                    )
-                else:
-                    p[T.ramp(part * LANES, 1, LANES)] = _visible(first_key + part * LANES, position, score, _LOWEST)
-            highest = reduce_max(maximum(load(p, 0, lanes=LANES), load(p, LANES, lanes=LANES), LANES), LANES)
-            state[0] = T.max(peak[row], highest)
-            state[1] = _exp_scalar(peak[row] - state[0])
-            for part in T.unroll(TOKENS // LANES):
-                p[T.ramp(part * LANES, 1, LANES)] = _visible(
-                    first_key + part * LANES,
-                    position,
-                    exp(load(p, part * LANES, lanes=LANES) - splat(state[0], LANES), LANES),
-                    0.0,
-                )
-            sums = reduce_add(load(p, 0, lanes=LANES) + load(p, LANES, lanes=LANES), LANES)
-            total[row] = total[row] * state[1] + sums
-            peak[row] = state[0]
-            if pages.quantized:
-                for part in T.unroll(TOKENS // LANES):
-                    p[T.ramp(part * LANES, 1, LANES)] = load(p, part * LANES, lanes=LANES) * load(
-                        value_scale, part * LANES, lanes=LANES
-                    )
+            s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
+            alpha = T.sblock_alloc_buffer((count,), "float32", scope="local")
+            score(q, keys, s, token, at)
+            for m in T.unroll(count):
+                soften(s, alpha, peak, total, key_scale, value_scale, m, row + m, first_key, position)
             for c in T.serial(D // LANES):
-                out[T.ramp(row * D + c * LANES, 1, LANES)] = _weighted(
-                    p, values, c, load(out, row * D + c * LANES, lanes=LANES) * splat(state[1], LANES), D
-                )
+                for m in T.unroll(count):
+                    out[T.ramp((row + m) * D + c * LANES, 1, LANES)] = _weighted(
+                        s,
+                        m * TOKENS,
+                        values,
+                        c,
+                        load(out, (row + m) * D + c * LANES, lanes=LANES) * splat(alpha[m], LANES),
+                        D,
+                    )
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -150,10 +198,10 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 head: T.let[T.int64] = task % H
                 tile: T.let[T.int64] = task // H
                 first: T.let[T.int64] = T.cast(tiles[tile, 1], "int64")
-                count: T.let[T.int64] = T.cast(tiles[tile, 2], "int64")
-                last: T.let[T.int64] = T.cast(positions[first + count - 1], "int64")
+                tokens: T.let[T.int64] = T.cast(tiles[tile, 2], "int64")
+                last: T.let[T.int64] = T.cast(positions[first + tokens - 1], "int64")
                 page_size: T.let[T.int64] = pages.page_size(elements)
-                for row in T.serial(count * group):
+                for row in T.serial(tokens * group):
                     peak[row] = T.float32(_LOWEST)
                     total[row] = T.float32(0)
                     for c in T.serial(D // LANES):
@@ -163,12 +211,13 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     offset: T.let[T.int64] = block * TOKENS % page_size
                     load_block(pool, layer, page, page_size, head, offset, keys, values)
                     load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale)
-                    for row in T.serial(count * group):
+                    for rows in T.serial(tokens * (group // count)):
+                        row: T.let[T.int64] = rows * count
                         token: T.let[T.int64] = first + row // group
                         if block * TOKENS <= T.cast(positions[token], "int64"):
                             attend(q, keys, values, key_scale, value_scale, out, peak, total, token,
                                    (head * group + row % group) * D, row, block * TOKENS, positions[token])  # fmt: skip
-                for row in T.serial(count * group):
+                for row in T.serial(tokens * group):
                     for c in T.serial(D // LANES):
                         y[first + row // group, T.ramp((head * group + row % group) * D + c * LANES, 1, LANES)] = load(
                             out, row * D + c * LANES, lanes=LANES
