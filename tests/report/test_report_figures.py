@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-from made_records import made_perplexities, made_records
 
 from kvscape.errors import ResultsError
 from kvscape.report.figure import Figure
@@ -17,6 +16,7 @@ from kvscape.report.perplexity import perplexity_vs_quantization
 from kvscape.report.speed import speed_figures, speed_vs
 from kvscape.report.study_figures import study_figures
 from kvscape.report.theme import QUANTIZATION_COLOURS, colours
+from made_records import made_perplexities, made_records
 
 FRAME = from_records(made_records())
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from made_records import made_perplexities, made_records
 
 from kvscape.errors import ResultsError
 from kvscape.report.frame import from_perplexities, from_records, plotted, read_csv, varying
 from kvscape.results.tables import write_perplexity_table, write_record_tables
+from made_records import made_perplexities, made_records
 
 
 def results_csv(folder: Path) -> Path:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_records import made_records
 
 from kvscape.report.page import write_page
 from kvscape.report.study_figures import study_figures
+from made_records import made_records
 
 
 class Tags(HTMLParser):

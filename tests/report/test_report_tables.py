@@ -2,10 +2,10 @@
 
 from io import StringIO
 
-from made_records import made_records
 from rich.console import Console
 
 from kvscape.report.tables import cells, markdown_table, terminal_table
+from made_records import made_records
 
 
 def test_only_what_varies_has_a_column() -> None:
