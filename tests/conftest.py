@@ -1,9 +1,15 @@
 """What several tests share."""
 
+import os
 from functools import partial
 from pathlib import Path
 
 import pytest
+
+# Before anything of kvscape: the engine's devices load TVM's runtime alone unless the whole of TVM is there already,
+# and tests of the compiler run in the same process. TVM's thread pool is made once; later it can only be narrowed.
+os.environ["TVM_NUM_THREADS"] = "2"
+import tvm  # noqa: F401
 
 from commands import Run, run_kvscape
 from kvscape.hub import resolve

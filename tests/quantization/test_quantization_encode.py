@@ -1,4 +1,4 @@
-"""Codes against a slow reference that follows MLC-LLM's formula one weight at a time, in numpy's own f16."""
+"""Codes against a slow reference that follows the formula one weight at a time: MLC-LLM's own in f16 for 4 bits."""
 
 import numpy as np
 import pytest
@@ -21,12 +21,15 @@ weights = random_arrays(np.float32, (2, 64), elements=st.floats(-65504, 65504, w
 )
 
 
-def mlc_codes(group: F32, max_int: int) -> list[int]:
-    half, top = group.astype(np.float16), np.float16(max_int)
-    scale = np.float16(np.abs(half).max() / top)
+def slow_codes(group: F32, max_int: int) -> list[int]:
+    """MLC rounds ratio and sum to f16; 8-bit codes, which are ours, come from the f32 ratio and sum."""
+    half = group.astype(np.float16)
+    scale = np.float16(np.abs(half).max() / np.float16(max_int))
     if scale == 0:
         return [max_int] * len(group)
-    return [int(min(max(np.rint(np.float16(np.float16(w / scale) + top)), 0), 2 * max_int)) for w in half]
+    kind = np.float32 if max_int == 127 else np.float16
+    sums = [kind(kind(w) / kind(scale)) + kind(max_int) for w in half]
+    return [int(min(max(np.rint(value), 0), 2 * max_int)) for value in sums]
 
 
 def normal(rows: int, columns: int, seed: int = 0) -> F32:
@@ -35,17 +38,17 @@ def normal(rows: int, columns: int, seed: int = 0) -> F32:
 
 @pytest.mark.parametrize("name", SYMMETRIC)
 @given(weight=weights)
-def test_symmetric_codes_equal_mlcs_formula(name: str, weight: F32) -> None:
+def test_symmetric_codes_equal_the_formula(name: str, weight: F32) -> None:
     fmt = FORMATS[name]
     codes = unpack_codes(encode(weight, fmt)["q_weight"], fmt).reshape(-1, 32)
-    assert codes.tolist() == [mlc_codes(group, fmt.max_int) for group in weight.reshape(-1, 32)]
+    assert codes.tolist() == [slow_codes(group, fmt.max_int) for group in weight.reshape(-1, 32)]
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-def test_ordinary_weights_equal_mlcs_formula(name: str) -> None:
+def test_ordinary_weights_equal_the_formula(name: str) -> None:
     fmt, weight = FORMATS[name], normal(40, 96)
     codes = unpack_codes(encode(weight, fmt)["q_weight"], fmt).reshape(-1, 32)
-    assert codes.tolist() == [mlc_codes(group, fmt.max_int) for group in weight.reshape(-1, 32)]
+    assert codes.tolist() == [slow_codes(group, fmt.max_int) for group in weight.reshape(-1, 32)]
 
 
 def test_half_goes_to_the_even_code() -> None:
@@ -61,6 +64,14 @@ def test_an_all_zero_group_has_the_code_of_zero(name: str) -> None:
     arrays = encode(np.zeros((2, 64), np.float32), fmt)
     assert (unpack_codes(arrays["q_weight"], fmt) == fmt.max_int).all()
     assert not arrays["q_scale"].any()
+
+
+def test_eight_bit_codes_keep_what_an_f16_sum_would_round_away() -> None:
+    group = np.full((1, 32), 4.4375, np.float32)
+    group[0, 0] = 127
+    codes = unpack_codes(encode(group, FORMATS["q8f16_1"])["q_weight"], FORMATS["q8f16_1"])
+    assert np.float16(4.4375) + np.float16(127) == 131.5, "and half to even would make 132 of it"
+    assert codes[0, :2].tolist() == [254, 131]
 
 
 def test_asymmetric_codes_span_minimum_to_maximum() -> None:

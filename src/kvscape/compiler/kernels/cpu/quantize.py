@@ -8,6 +8,7 @@ from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, load, maximum, reduce_add, reduce_max, round_even, splat
 
 LANES = 8
+SMALLEST_NORMAL = 2.0**-126  # the reciprocal of a smaller scale may be infinite: such groups count as zeros
 
 
 def quantize(K: int) -> Any:
@@ -31,7 +32,7 @@ def quantize(K: int) -> Any:
                     LANES,
                 )
             scale[i, g] = reduce_max(load(peak, 0, lanes=LANES), LANES) / T.float32(127)
-            inverse[0] = T.Select(scale[i, g] > T.float32(0), T.float32(1) / scale[i, g], T.float32(0))
+            inverse[0] = T.Select(scale[i, g] >= T.float32(SMALLEST_NORMAL), T.float32(1) / scale[i, g], T.float32(0))
             for c in T.unroll(GROUP // LANES):
                 rounded = T.cast(
                     round_even(load(x, i, g * GROUP + c * LANES, lanes=LANES) * splat(inverse[0], LANES), LANES),

@@ -1,0 +1,156 @@
+"""Integer products against exact sums, on every instruction set, at the values where 16-bit sums would overflow."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+from built_kernels import RUNNABLE_ISAS, Array, Kernels, compiled, set_threads
+from tvm.script import tirx as T
+
+from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
+from kvscape.compiler.kernels.cpu.isa import ISAS, Avx512Vnni, Generic, Isa
+from kvscape.compiler.kernels.cpu.vector import Expr
+from kvscape.quantization.codes import pack_codes, unpack_codes
+from kvscape.quantization.format import FORMATS, Format
+from kvscape.quantization.layouts import LAYOUTS
+
+N, K = 48, 160
+G = K // 32
+FORMAT_NAMES = ["q4f16_1", "q4af16_1", "q8f16_1"]
+TOP_CODE = {"q4f16_1": 14, "q4af16_1": 15, "q8f16_1": 254}
+
+
+@dataclass(frozen=True)
+class EmulatedVnni(Avx512Vnni):
+    """Avx512Vnni with its one instruction spelt out, so that layout and offsets are tested on any processor."""
+
+    @staticmethod
+    def _accumulate(total: Expr, unsigned: Expr, signed: Expr) -> Expr:
+        products = T.cast(unsigned, "int32x64") * T.cast(signed, "int32x64")
+        parts = [T.Shuffle([products], [T.int32(4 * row + i) for row in range(16)]) for i in range(4)]
+        return total + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
+
+
+@cache
+def kernels(isa: str) -> tuple[Isa, Kernels]:
+    chosen = EmulatedVnni() if isa == "emulated" else ISAS[isa]
+    functions = {name: int8_matmul(chosen, FORMATS[name], N, K) for name in FORMAT_NAMES}
+    return chosen, Kernels(functions, "generic" if isa == "emulated" else isa)
+
+
+def codes(name: str, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).integers(0, TOP_CODE[name] + 1, (N, K), np.uint8)
+
+
+def activations(n: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).integers(-127, 128, (n, K), np.int8)
+
+
+def weight_arrays(fmt: Format, weight_codes: Array, scale: Array, minimum: Array) -> dict[str, Array]:
+    arrays: dict[str, Array] = {"q_weight": pack_codes(weight_codes, fmt), "q_scale": scale.astype(np.float16)}
+    return arrays if fmt.symmetric else {**arrays, "q_min": minimum.astype(np.float16)}
+
+
+def product(isa: str, name: str, arrays: Mapping[str, Array], x: Array, x_scale: Array) -> Array:
+    """The kernel's y [n, N]."""
+    chosen, built = kernels(isa)
+    packed = LAYOUTS[f"rows{chosen.rows}"].pack(arrays, FORMATS[name])
+    x_sum = x.reshape(len(x), G, 32).sum(-1, dtype=np.int32)
+    inputs = [packed["codes"], packed["scales"], x, x_scale.astype(np.float32), x_sum]
+    (y,) = built(name, inputs, [((len(x), N), "float32")])
+    return y
+
+
+def reference(name: str, arrays: Mapping[str, Array], x: Array, x_scale: Array) -> tuple[Array, Array]:
+    """y [n, N] in f64, and the sum of its terms' magnitudes, which rounding errors are relative to."""
+    fmt = FORMATS[name]
+    weight = unpack_codes(arrays["q_weight"], fmt).astype(np.int64) - (fmt.max_int if fmt.symmetric else 0)
+    groups, x_groups = weight.reshape(N, G, 32), x.astype(np.int64).reshape(len(x), G, 32)
+    dots = np.einsum("ngk,mgk->mng", groups, x_groups)
+    scales = x_scale.astype(np.float32).astype(np.float64)[:, None]
+    terms = dots * arrays["q_scale"].astype(np.float64) * scales
+    if not fmt.symmetric:
+        terms = np.stack([terms, arrays["q_min"].astype(np.float64) * scales * x_groups.sum(-1)[:, None]])
+        return terms.sum((0, -1)), np.abs(terms).sum((0, -1))
+    return terms.sum(-1), np.abs(terms).sum(-1)
+
+
+def ones(n: int) -> tuple[Array, Array, Array]:
+    return np.ones((N, G)), np.zeros((N, G)), np.ones((n, G))
+
+
+ISA_PARAMS = [*RUNNABLE_ISAS, "emulated"]
+EXTREMES: dict[str, Any] = {
+    "all 127": lambda x: np.full_like(x, 127),
+    "all -127": lambda x: np.full_like(x, -127),
+    "alternating": lambda x: np.where(np.arange(K) % 2, 127, -127).astype(np.int8) + np.zeros_like(x),
+    "in runs of 16": lambda x: np.where(np.arange(K) // 16 % 2, 127, -127).astype(np.int8) + np.zeros_like(x),
+    "all 0": np.zeros_like,
+}
+
+
+@pytest.mark.parametrize("isa", ISA_PARAMS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("extreme", EXTREMES)
+def test_extreme_codes_and_activations_are_summed_exactly(isa: str, name: str, extreme: str) -> None:
+    x = EXTREMES[extreme](activations(5))
+    random_codes = codes(name)
+    choices = [np.zeros_like(random_codes), np.full_like(random_codes, TOP_CODE[name]), random_codes]
+    choices.append(np.where(np.arange(K) % 2, TOP_CODE[name], 0).astype(np.uint8) + np.zeros_like(random_codes))
+    scale, minimum, x_scale = ones(5)
+    for weight_codes in choices:
+        arrays = weight_arrays(FORMATS[name], weight_codes, scale, minimum)
+        np.testing.assert_array_equal(product(isa, name, arrays, x, x_scale), reference(name, arrays, x, x_scale)[0])
+
+
+@pytest.mark.parametrize("isa", ISA_PARAMS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_every_code_and_activation_counts_once(isa: str, name: str) -> None:
+    """Sums of integers below 2^24 are exact in f32, whatever their order: no column, row or group may be swapped."""
+    x, (scale, minimum, x_scale) = activations(9), ones(9)
+    arrays = weight_arrays(FORMATS[name], codes(name), scale, minimum)
+    np.testing.assert_array_equal(product(isa, name, arrays, x, x_scale), reference(name, arrays, x, x_scale)[0])
+
+
+@pytest.mark.parametrize("isa", ISA_PARAMS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize("x_magnitude", [1e-30, 1.0, 1e25])
+@pytest.mark.parametrize("magnitude", [6e-8, 1.0, 65504.0 / 6])
+def test_scales_and_minima_of_every_magnitude(isa: str, name: str, x_magnitude: float, magnitude: float) -> None:
+    random = np.random.default_rng(3)
+    scale, minimum = (random.standard_normal((N, G)).clip(-6, 6) * magnitude for _ in range(2))
+    x, x_scale = activations(4), np.abs(random.standard_normal((4, G))) * x_magnitude
+    scale[::3, 1], minimum[::3, 1], x_scale[2] = 0, 0, 0
+    arrays = weight_arrays(FORMATS[name], codes(name), scale, minimum)
+    expected, size = reference(name, arrays, x, x_scale)
+    y = product(isa, name, arrays, x, x_scale)
+    assert (np.abs(y - expected) <= 2 * G * 2.0**-24 * size + 1e-44).all()
+    assert not y[2].any(), "a row of zeros gives zeros"
+
+
+@pytest.mark.parametrize("isa", ISA_PARAMS)
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+def test_a_row_does_not_depend_on_its_neighbours_or_on_threads(isa: str, name: str) -> None:
+    random = np.random.default_rng(4)
+    scale, minimum = (random.standard_normal((N, G)) for _ in range(2))
+    x, x_scale = activations(9), random.random((9, G))
+    arrays = weight_arrays(FORMATS[name], codes(name), scale, minimum)
+    alone = np.concatenate([product(isa, name, arrays, x[[row]], x_scale[[row]]) for row in range(9)])
+    for threads in (1, 2):
+        set_threads(threads)
+        for n in (1, 3, 4, 5, 9):
+            np.testing.assert_array_equal(product(isa, name, arrays, x[-n:], x_scale[-n:]), alone[-n:])
+
+
+@pytest.mark.parametrize(("isa", "instruction"), [("avx512vnni", "vpdpbusd"), ("avx2", "vpmaddubsw")])
+def test_every_instruction_set_compiles_to_its_own_instruction(isa: str, instruction: str) -> None:
+    products = {name: int8_matmul(ISAS[isa], FORMATS[name], N, K) for name in FORMAT_NAMES}
+    assert instruction in compiled(products, isa).mod.inspect_source("asm")
+
+
+def test_the_generic_instruction_set_needs_no_intrinsic_of_a_processor() -> None:
+    function = int8_matmul(Generic(), FORMATS["q8f16_1"], N, K)
+    assert "x86" not in function.script()
