@@ -41,7 +41,7 @@ class DeviceError(KvscapeError):
 
 
 class CapacityError(KvscapeError):
-    """A request does not fit the context window or the KV cache."""
+    """A request does not fit the context window or the KV cache, or the KV cache not the memory."""
 
 
 class ResultsError(KvscapeError):

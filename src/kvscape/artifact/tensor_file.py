@@ -105,6 +105,15 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         raise ArtifactError(f"{path} is damaged", str(error), _REDO) from None
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file of tensors is there and has all its bytes."""
+    try:
+        map_tensors(path)
+    except ArtifactError:
+        return False
+    return True
+
+
 def _views(mapped: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
     start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
     if len(mapped) < 8 or start > len(mapped):

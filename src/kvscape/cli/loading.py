@@ -54,8 +54,6 @@ def design_point(flags: Flags) -> DesignPoint:
 
 def library_metadata(path: Path) -> "LibraryMetadata":
     """What a compiled library says of itself; raise ArtifactError when it cannot be loaded."""
-    from kvscape.engine.devices.library import load_library, read_metadata
-    from kvscape.engine.devices.runtime import tvm
+    from kvscape.engine.devices import library
 
-    machine = tvm.runtime.vm.VirtualMachine(load_library(path), [tvm.runtime.device("cpu", 0)])
-    return read_metadata(machine, path)
+    return library.library_metadata(path)

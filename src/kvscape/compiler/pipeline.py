@@ -41,9 +41,13 @@ def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: 
 
 def run_pipeline(mod: Any, passes: list[tuple[str, Pass]], dump: Path | None = None) -> Any:
     """Apply the passes; with ``dump``, write the module after each as ``NN-Name.py``."""
-    for number, (name, apply) in enumerate([("Input", lambda m: m), *passes]):
+    for number, (name, apply) in enumerate([("Input", _unchanged), *passes]):
         mod = apply(mod)
         if dump is not None:
             dump.mkdir(parents=True, exist_ok=True)
             (dump / f"{number:02d}-{name}.py").write_text(mod.script(show_meta=False), encoding="utf-8")
+    return mod
+
+
+def _unchanged(mod: Any) -> Any:
     return mod

@@ -47,11 +47,12 @@ def find_target(name: str) -> CpuTarget:
     return CpuTarget(name, MappingProxyType(llvm))
 
 
+def runs_here(name: str) -> bool:
+    """Whether this processor has the instructions of a target."""
+    needed = _NEEDED.get(name, ())
+    return not needed or (platform.machine() in ("x86_64", "AMD64") and set(cpu_features()).issuperset(needed))
+
+
 def detect_target() -> CpuTarget:
     """Return the best target that this processor runs."""
-    present = set(cpu_features())
-    if platform.machine() in ("x86_64", "AMD64"):
-        for name, needed in _NEEDED.items():
-            if present.issuperset(needed):
-                return find_target(name)
-    return find_target("generic")
+    return find_target(next(name for name in (*_NEEDED, "generic") if runs_here(name)))

@@ -51,7 +51,7 @@ class EngineConfig:
 
     @classmethod
     def chosen(cls, given: Mapping[str, Any], model: ModelConfig) -> "EngineConfig":
-        """Fields that are given and not None, the rest by default; a model made for less than 2048 gets its own context."""
+        """Fields that are given and not None, the rest by default; a model made for less than 2048 gets its context."""
         fields = {name: value for name, value in given.items() if value is not None}
         fields.setdefault("context_window_size", min(cls.context_window_size, model.max_position_embeddings))
         return from_mapping(cls, fields).fitted(model)

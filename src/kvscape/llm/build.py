@@ -1,16 +1,20 @@
 """From a model's name to converted weights and a compiled library: what is there already is used again."""
 
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvscape.artifact import Artifact
+from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
 from kvscape.compiler.target import CpuTarget, detect_target
 from kvscape.config import BuildConfig
 from kvscape.errors import ArtifactError, ConfigError, DeviceError, near_match
+from kvscape.files import remove_leftovers
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
 from kvscape.llm.compile_process import compile_in_child
+from kvscape.llm.model_lib import library_target
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
@@ -48,11 +52,9 @@ def build_artifact(
     if jit not in JIT:
         raise ConfigError(f"unknown jit policy {jit!r}", "", near_match(jit, JIT))
     artifact = find_artifact(build, progress)
-    target = detect_target()
-    packed = artifact.packed_weights(target.layout.name)
+    target = detect_target() if model_lib is None else library_target(model_lib, artifact.manifest, build.activation)
     with locked(artifact.folder):
-        if not packed.exists():
-            pack_weights(artifact, target.layout)
+        _pack(artifact, target)
         library = model_lib or _library(artifact, target, build.activation, jit, overrides or {}, progress)
     return Built(artifact, target, library)
 
@@ -74,6 +76,7 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     with locked(cache_dir() / "artifacts"):
         if _usable(folder, key):
             return Artifact(folder)
+        remove_leftovers(folder)
         return convert(
             source,
             folder,
@@ -85,10 +88,12 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
 
 def _usable(folder: Path, key: str) -> bool:
     """Whether the cache's artefact is whole and of this version; another is written again."""
+    artifact = Artifact(folder)
     try:
-        return Artifact(folder).manifest.weights_key == key and Artifact(folder).canonical_weights.exists()
+        known = artifact.manifest.weights_key == key
     except ArtifactError:
         return False
+    return known and artifact.tokenizer.exists() and is_whole(artifact.canonical_weights)
 
 
 def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
@@ -115,6 +120,13 @@ def _gguf(path: Path) -> Path:
     return files[0]
 
 
+def _pack(artifact: Artifact, target: CpuTarget) -> None:
+    path = artifact.packed_weights(target.layout.name)
+    if not is_whole(path):
+        remove_leftovers(path)
+        pack_weights(artifact, target.layout)
+
+
 def _library(
     artifact: Artifact, target: CpuTarget, activation: str, jit: str, overrides: dict[str, int], progress: Progress
 ) -> Path:
@@ -123,8 +135,17 @@ def _library(
     path = artifact.library(library_key(manifest.model, formats, target, activation, overrides))
     if jit == "off" and not path.exists():
         raise ArtifactError(f"no library at {path}", "--jit off forbids compiling", "run 'kvscape compile' first")
-    if jit == "redo" or not path.exists():
+    if jit == "redo" or (jit == "on" and not _is_whole_library(path)):
+        remove_leftovers(path)
         progress(f"compile for {target.name}", 0, None)
         compile_in_child(artifact.folder, target.name, activation, overrides, path)
         progress(f"compile for {target.name}", 1, 1)
     return path
+
+
+def _is_whole_library(path: Path) -> bool:
+    try:
+        with tarfile.open(path) as tar:
+            return bool(tar.getmembers())
+    except (OSError, tarfile.TarError):
+        return False

@@ -50,7 +50,9 @@ class LLM:
         page_size: int | None = None,
         progress: Progress = silent,
     ) -> None:
-        from kvscape.engine.devices.cpu import CpuDevice  # sets up TVM's runtime, which a device error need not wait for
+        from kvscape.engine.devices.cpu import (
+            CpuDevice,  # sets up TVM's runtime, which a device error need not wait for
+        )
 
         build = BuildConfig(model, quantization, embedding_quantization, activation, device)
         library = Path(model_lib) if model_lib is not None else None
@@ -92,8 +94,10 @@ class LLM:
             workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.max_batch_size),
         )
 
-    @overload
-    def generate(self, prompts: str, params: SamplingParams | None = None) -> Completion: ...
+    @overload  # a str is a sequence of str too; the first that fits is taken
+    def generate(  # type: ignore[overload-overlap]
+        self, prompts: str, params: SamplingParams | None = None
+    ) -> Completion: ...
     @overload
     def generate(self, prompts: Sequence[str], params: SamplingParams | None = None) -> list[Completion]: ...
     def generate(
@@ -119,9 +123,7 @@ class LLM:
         """Log-probability of each token after the first, given those before it: f32 [n - 1]."""
         return self.engine.score(self.tokenizer.encode(text, add_bos=True) if isinstance(text, str) else text)
 
-    def complete(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None
-    ) -> list[Completion]:
+    def complete(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> list[Completion]:
         """Continue several prompts of token ids at once."""
         parts: dict[str, list[Output]] = {}
         for output in self.run(prompts, params):
@@ -130,15 +132,20 @@ class LLM:
 
     def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> Iterator[Output]:
         """Yield the engine's outputs until all prompts are answered; leaving early cancels the rest."""
+        self._check_idle()
         ids = [f"{next(self._ids):08d}" for _ in prompts]
-        for request_id, prompt in zip(ids, prompts, strict=True):
-            self.engine.add(Request(request_id, tuple(prompt), params or SamplingParams()))
         try:
+            for request_id, prompt in zip(ids, prompts, strict=True):
+                self.engine.add(Request(request_id, tuple(prompt), params or SamplingParams()))
             while self.engine.has_work:
                 yield from self.engine.step()
         finally:
             for request_id in ids:
                 self.engine.cancel(request_id)
+
+    def _check_idle(self) -> None:
+        if self.engine.has_work:
+            raise RuntimeError("an answer is still being streamed: read it to its end, or close its iterator")
 
     def chat_token_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a conversation up to where the answer begins."""
@@ -147,8 +154,9 @@ class LLM:
         return self.tokenizer.encode(self.chat_template.render(messages), parse_special=True)
 
     def close(self) -> None:
-        """Free weights and KV cache."""
-        del self.engine, self._device
+        """Free weights and KV cache; a second time does nothing."""
+        for name in ("engine", "_device"):
+            self.__dict__.pop(name, None)
 
     def __enter__(self) -> Self:
         return self

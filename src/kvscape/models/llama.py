@@ -65,16 +65,15 @@ class LlamaModel(nn.Module):  # type: ignore[misc]
         self.config = config
         self.embed_tokens = Embedding(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            [
-                LlamaDecoderLayer(config, weights, f"model.layers.{i}", kv_dtype)
-                for i in range(config.num_hidden_layers)
-            ]
+            [LlamaDecoderLayer(config, weights, f"model.layers.{i}", kv_dtype) for i in range(config.num_hidden_layers)]
         )
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, step: Step) -> Tensor:
         """Return the normalized hidden states of the rows whose logits are wanted."""
-        place = {layer: (g, i) for g, group in enumerate(self.config.layer_groups) for i, layer in enumerate(group.layers)}
+        place = {
+            layer: (g, i) for g, group in enumerate(self.config.layer_groups) for i, layer in enumerate(group.layers)
+        }
         rope = self._rope(step.positions)
         residual = self.embed_tokens(step.token_ids)
         delta = None

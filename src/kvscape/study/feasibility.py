@@ -1,26 +1,10 @@
 """Points that cannot run are known before they do."""
 
-from pathlib import Path
-
-import psutil
-
 from kvscape.analysis.memory import predict_memory
 from kvscape.bench.measure import point_reason
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError
 from kvscape.study.model_facts import ModelFacts
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def available_memory_bytes() -> int:
-    """Memory that a new process can have: the machine's, or its container's limit where that is lower."""
-    available = psutil.virtual_memory().available
-    try:
-        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return available
-    return min(available, int(limit)) if limit.isdigit() else available
 
 
 def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.config import BuildConfig, DesignPoint
 from kvscape.results import PerplexityRecord, Record, current_environment
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
-from kvscape.study.feasibility import available_memory_bytes, infeasible_reason
+from kvscape.study.feasibility import infeasible_reason
 from kvscape.study.key import quality_key, speed_key
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.progress import StudyProgress

@@ -29,9 +29,7 @@ def _specs(artifact: Artifact, layout: Layout) -> dict[str, TensorSpec]:
     return specs
 
 
-def _arrays(
-    artifact: Artifact, layout: Layout, tensors: dict[str, NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[Any]]]:
+def _arrays(artifact: Artifact, layout: Layout, tensors: dict[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
     for name, info in artifact.manifest.tensors.items():
         if len(info.shape) == 1:
             yield f"{name}.weight", tensors[f"{name}.weight"].astype(np.float32)

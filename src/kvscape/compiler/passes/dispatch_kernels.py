@@ -8,8 +8,8 @@ from tvm import relax
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.passes.operators import out_types, read_operator
-from kvscape.models.ops import argument
 from kvscape.errors import UnsupportedModelError
+from kvscape.models.ops import argument
 
 Dispatch = Callable[[Operator], Kernel | None]
 

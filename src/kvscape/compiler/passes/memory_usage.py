@@ -42,7 +42,7 @@ def workspace(function: Any) -> Workspace:
 
 
 class MemoryUsage:
-    """Collects formulas; the module passes through unchanged. Runs after LowerAllocTensor, when storages are explicit."""
+    """Collects formulas and leaves the module as it is; runs after LowerAllocTensor, when storages are explicit."""
 
     def __init__(self) -> None:
         self.workspaces: dict[str, Workspace] = {}
@@ -52,5 +52,3 @@ class MemoryUsage:
             if isinstance(function, relax.Function):
                 self.workspaces[gvar.name_hint] = workspace(function)
         return mod
-
-

@@ -15,13 +15,13 @@ def read_operator(call: Any) -> Operator | None:
     if call.op != CALL_DPS_PACKED or not str(call.args[0].global_symbol).startswith(PREFIX):
         return None
     tensors, constants = [], []
-    for argument in call.args[1].fields:
-        if isinstance(argument, ir.StringImm):
-            constants.append(str(argument.value))
-        elif isinstance(argument, tirx.IntImm | tirx.FloatImm):
-            constants.append(argument.value)
+    for value in call.args[1].fields:
+        if isinstance(value, ir.StringImm):
+            constants.append(str(value.value))
+        elif isinstance(value, tirx.IntImm | tirx.FloatImm):
+            constants.append(value.value)
         else:
-            tensors.append(argument)
+            tensors.append(value)
     return Operator(str(call.args[0].global_symbol)[len(PREFIX) :], tuple(tensors), tuple(constants))
 
 

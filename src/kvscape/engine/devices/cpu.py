@@ -1,5 +1,6 @@
 """The CPU: TVM's virtual machine, packed weights mapped from their file, KV pools written in place."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import page_bytes
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
 from kvscape.config import ModelConfig
@@ -15,7 +17,7 @@ from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits,
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tiles import query_tiles
-from kvscape.errors import ArtifactError
+from kvscape.errors import ArtifactError, CapacityError
 
 _POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
 
@@ -77,6 +79,7 @@ class CpuDevice:
             (len(group.layers), pages, elements)
             for group, pages in zip(self.model.layer_groups, num_pages, strict=True)
         ]
+        _check_memory(sum(math.prod(shape) * dtype.itemsize for shape in shapes))
         return CpuPools(kv_dtype, tuple(_tensor(_aligned_zeros(shape, dtype)) for shape in shapes))
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
@@ -99,7 +102,7 @@ class CpuDevice:
         return _numpy(self._logprobs(logits.tensor, _tensor(token_ids)))
 
     def greedy(self, logits: Logits) -> IntArray:
-        return self.fetch(logits).argmax(axis=1).astype(np.int32)
+        return np.asarray(self.fetch(logits).argmax(axis=1), np.int32)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, CpuLogits)
@@ -108,9 +111,22 @@ class CpuDevice:
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
             raise ArtifactError(
-                f"the weights lack {name}", "they were packed for another library", "convert and compile the model again"
+                f"the weights lack {name}",
+                "they were packed for another library",
+                "convert and compile the model again",
             )
         return self._arrays[name]
+
+
+def _check_memory(nbytes: int) -> None:
+    """The system promises memory that it does not have, and ends the process when it is written."""
+    available = available_memory_bytes()
+    if nbytes > available:
+        raise CapacityError(
+            f"the KV cache needs {nbytes / 2**20:.0f} MiB",
+            f"{available / 2**20:.0f} MiB are free",
+            "lower context_window_size, max_batch_size or max_total_sequence_length, or use kv_dtype int8",
+        )
 
 
 def _tensor(array: Any) -> Any:
@@ -131,5 +147,4 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 def _numpy(tensor: Any) -> FloatArray:
-    result: FloatArray = np.from_dlpack(tensor)
-    return result
+    return np.asarray(np.from_dlpack(tensor), np.float32)

@@ -19,13 +19,18 @@ def load_library(path: Path) -> Any:
         return tvm_ffi_orcjit.ExecutionSession().load_module(_objects(path))
     except (OSError, RuntimeError, ValueError, tarfile.TarError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
-        raise ArtifactError(f"cannot load {path}", reason, "compile the model again") from None
+        raise ArtifactError(f"cannot load {path}", reason, "compile the model again: use --jit redo") from None
 
 
 def _objects(path: Path) -> list[bytes]:
     with tarfile.open(path) as tar:
         files = [tar.extractfile(member) for member in tar.getmembers()]
         return [file.read() for file in files if file is not None]
+
+
+def library_metadata(path: Path) -> LibraryMetadata:
+    """What the library of ``path`` says of itself; raise ArtifactError if it cannot be loaded."""
+    return read_metadata(tvm.runtime.vm.VirtualMachine(load_library(path), [tvm.runtime.device("cpu", 0)]), path)
 
 
 def read_metadata(vm: Any, path: Path) -> LibraryMetadata:

@@ -13,7 +13,9 @@ def query_tiles(query_starts: IntArray, tile_tokens: int, threads: int) -> IntAr
     """
     tiles = [
         (sequence, first, min(tile_tokens, stop - first))
-        for sequence, (start, stop) in enumerate(zip(query_starts[:-1].tolist(), query_starts[1:].tolist(), strict=True))
+        for sequence, (start, stop) in enumerate(
+            zip(query_starts[:-1].tolist(), query_starts[1:].tolist(), strict=True)
+        )
         for first in range(start, stop, tile_tokens)
     ]
     dealt = [tile for thread in range(threads) for tile in tiles[thread::threads]]

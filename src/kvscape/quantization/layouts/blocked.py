@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.errors import UnsupportedModelError
+from kvscape.quantization.arrays import Array
 from kvscape.quantization.codes import unpack_codes
 from kvscape.quantization.format import Format
 
-Array = NDArray[np.generic]
 Shape = tuple[tuple[int, ...], str]
 
 
@@ -29,7 +29,7 @@ class Layout:
     rows: int
 
     def shapes(self, fmt: Format, N: int, K: int) -> dict[str, Shape]:
-        """Shape and dtype of each packed array of an [N, K] weight; raise UnsupportedModelError if N has no whole blocks."""
+        """Shape and dtype of each packed array of an [N, K] weight; UnsupportedModelError if N has no whole blocks."""
         if N % self.rows:
             raise UnsupportedModelError(
                 f"a weight of {N} rows", f"the kernels take blocks of {self.rows}", "use another model"

@@ -1,7 +1,7 @@
 """Paged causal attention with an online softmax (Milakov and Gimelshein 2018; FlashAttention, arXiv 2205.14135).
 
-A task is a tile of one sequence's consecutive tokens and one key head with all its query heads. Keys are taken in blocks
-of 16 from the sequence's first one on, so a query's sums never depend on the tile, the batch or the page size.
+A task is a tile of one sequence's consecutive tokens and one key head with all its query heads. Keys are taken in
+blocks of 16 from the sequence's first one on, so a query's sums never depend on the tile, the batch or the page size.
 """
 
 from typing import Any
@@ -63,7 +63,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     chains = 2 if count > 2 else 4
 
     @T.inline
-    def load_block(pool, layer, page, page_size, head, offset, keys, values):  # type: ignore[no-untyped-def]
+    def load_block(pool, layer, page, page_size, head, offset, keys, values):
         for c in T.serial(TOKENS * D // LANES):
             keys[T.ramp(c * LANES, 1, LANES)] = read(
                 pages, pool, layer, page, pages.key(page_size, head, offset) + c * LANES, LANES
@@ -73,14 +73,14 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             )
 
     @T.inline
-    def load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale):  # type: ignore[no-untyped-def]
+    def load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale):
         for t in T.serial(TOKENS):
             if pages.quantized:
                 key_scale[t] = read_scale(pool, layer, page, pages.key_scale(page_size, head, offset + t))
                 value_scale[t] = read_scale(pool, layer, page, pages.value_scale(page_size, head, offset + t))
 
     @T.inline
-    def score(q, keys, s, token, at):  # type: ignore[no-untyped-def]
+    def score(q, keys, s, token, at):
         # Several chains of sums for each head and 8 keys: an addition need not wait for the one before it.
         with T.sblock("score"):
             T.reads()
@@ -103,7 +103,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 )
 
     @T.inline
-    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position):  # type: ignore[no-untyped-def]
+    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position):
         # Scores to probabilities against the highest score so far, which may rise: alpha rescales what was summed.
         with T.sblock("soften"):
             T.reads()
@@ -140,7 +140,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     s[T.ramp(at, 1, LANES)] = load(s, at, lanes=LANES) * load(value_scale, part * LANES, lanes=LANES)
 
     @T.inline
-    def attend(q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position):  # type: ignore[no-untyped-def]
+    def attend(q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position):
         with T.sblock("attend"):
             T.reads()
             T.writes()
@@ -212,11 +212,12 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     load_block(pool, layer, page, page_size, head, offset, keys, values)
                     load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale)
                     for rows in T.serial(tokens * (group // count)):
-                        row: T.let[T.int64] = rows * count
-                        token: T.let[T.int64] = first + row // group
+                        head_row: T.let[T.int64] = rows * count
+                        token: T.let[T.int64] = first + head_row // group
                         if block * TOKENS <= T.cast(positions[token], "int64"):
                             attend(q, keys, values, key_scale, value_scale, out, peak, total, token,
-                                   (head * group + row % group) * D, row, block * TOKENS, positions[token])  # fmt: skip
+                                   (head * group + head_row % group) * D, head_row,
+                                   block * TOKENS, positions[token])  # fmt: skip
                 for row in T.serial(tokens * group):
                     for c in T.serial(D // LANES):
                         y[first + row // group, T.ramp((head * group + row % group) * D + c * LANES, 1, LANES)] = load(

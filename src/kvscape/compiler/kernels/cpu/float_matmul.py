@@ -16,7 +16,7 @@ def _rows(R: int, K: int) -> Any:
     """An inline: ``count`` rows of x times one block of R weight rows, weight [nb, K, R]."""
 
     @T.inline
-    def rows(weight, x, y, nb, out, first, count):  # type: ignore[no-untyped-def]
+    def rows(weight, x, y, nb, out, first, count):
         with T.sblock("rows"):
             T.reads()
             T.writes()

@@ -24,13 +24,16 @@ def _partial(isa: Isa, fmt: Format, codes: Any, at: Expr, x: Any, x_sum: Any, ro
 
 
 def int8_matmul(isa: Isa, fmt: Format, N: int, K: int) -> Any:
-    """Arguments: codes u8, scales f16 (and minima beside them), x int8 [n, K], its scale f32 and sum int32 [n, K/32]; y f32."""
+    """Arguments: codes u8, scales f16 (minima beside them), x int8 [n, K], its scale f32 and sum int32 [n, K/32].
+
+    The result is y f32 [n, N].
+    """
     R, G, blocks = isa.rows, K // GROUP, N // isa.rows
     group_bytes = R * GROUP * fmt.bits // 8
     parts = 1 if fmt.symmetric else 2
 
     @T.inline
-    def rows(codes, scales, x, x_scale, x_sum, y, nb, first, count):  # type: ignore[no-untyped-def]
+    def rows(codes, scales, x, x_scale, x_sum, y, nb, first, count):
         with T.sblock("rows"):
             T.reads()
             T.writes()

@@ -38,7 +38,9 @@ def _low_high(codes: Any, at: Expr, step: int, nbytes: int) -> tuple[Expr, Expr]
 def _nibble_steps(codes: Any, at: Expr, nbytes: int) -> list[tuple[int, Expr]]:
     """(first element of the group, codes) for each of the eight steps."""
     halves = [_low_high(codes, at, step, nbytes) for step in range(STEPS // 2)]
-    return [(4 * i, low) for i, (low, _) in enumerate(halves)] + [(16 + 4 * i, high) for i, (_, high) in enumerate(halves)]
+    return [(4 * i, low) for i, (low, _) in enumerate(halves)] + [
+        (16 + 4 * i, high) for i, (_, high) in enumerate(halves)
+    ]
 
 
 def _four(x: Any, row: Expr, k: Expr, lanes: int) -> Expr:
@@ -92,7 +94,7 @@ class Avx2:
 class Avx512Vnni:
     """vpdpbusd adds four products of unsigned and signed bytes to a 32-bit lane, exactly.
 
-    8-bit codes are signed: 128 is added to them by flipping the top bit, and 128 x (sum of activations) taken off first.
+    8-bit codes are signed: flipping the top bit adds 128 to them, and 128 x (sum of activations) is taken off first.
     """
 
     name: str = "avx512vnni"

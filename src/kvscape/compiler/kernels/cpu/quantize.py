@@ -16,7 +16,7 @@ def quantize(K: int) -> Any:
     G = K // GROUP
 
     @T.inline
-    def group(x, codes, scale, total, i, g):  # type: ignore[no-untyped-def]
+    def group(x, codes, scale, total, i, g):
         with T.sblock("group"):
             T.reads()
             T.writes()

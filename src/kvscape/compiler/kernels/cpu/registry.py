@@ -3,7 +3,16 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from kvscape.compiler.kernels.cpu import attention, embedding, float_matmul, logprobs, quantize, rms_norm, rope_append, swiglu
+from kvscape.compiler.kernels.cpu import (
+    attention,
+    embedding,
+    float_matmul,
+    logprobs,
+    quantize,
+    rms_norm,
+    rope_append,
+    swiglu,
+)
 from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
 from kvscape.compiler.kernels.cpu.isa import Isa
 from kvscape.compiler.kernels.cpu.pages import Pages
@@ -68,7 +77,10 @@ def _rope_append(isa: Isa, op: Operator) -> Kernel:
     layer, kv_dtype, q_heads, heads, dim = op.constants
     pages = Pages(kv_dtype, heads, dim)
     return Kernel(
-        f"rope_append_{kv_dtype}", lambda: rope_append.rope_append(pages, q_heads), (*op.tensors, layer), inplace=(-1, 3)
+        f"rope_append_{kv_dtype}",
+        lambda: rope_append.rope_append(pages, q_heads),
+        (*op.tensors, layer),
+        inplace=(-1, 3),
     )
 
 

@@ -13,7 +13,7 @@ def _normalize(K: int, eps: float) -> Any:
     """An inline that writes y = x / sqrt(mean(x^2) + eps) * weight for one row."""
 
     @T.inline
-    def normalize(x, weight, y, i):  # type: ignore[no-untyped-def]
+    def normalize(x, weight, y, i):
         with T.sblock("row"):
             T.reads()
             T.writes()
@@ -27,9 +27,7 @@ def _normalize(K: int, eps: float) -> Any:
             factor[0] = T.float32(1) / T.sqrt(mean + T.float32(eps))
             for c in T.serial(K // LANES):
                 y[i, T.ramp(c * LANES, 1, LANES)] = (
-                    load(x, i, c * LANES, lanes=LANES)
-                    * splat(factor[0], LANES)
-                    * load(weight, c * LANES, lanes=LANES)
+                    load(x, i, c * LANES, lanes=LANES) * splat(factor[0], LANES) * load(weight, c * LANES, lanes=LANES)
                 )
 
     return normalize
@@ -57,11 +55,11 @@ def rms_norm(K: int, eps: float) -> Any:
 
 
 def add_rms_norm(K: int, eps: float) -> Any:
-    """Arguments: delta f32 [n, K], residual f32 [n, K], weight f32 [K]; y f32 [n, K], total = residual + delta [n, K]."""
+    """Arguments: delta, residual f32 [n, K], weight f32 [K]; y f32 [n, K], total = residual + delta f32 [n, K]."""
     normalize = _normalize(K, eps)
 
     @T.inline
-    def row(delta, residual, weight, y, total, i):  # type: ignore[no-untyped-def]
+    def row(delta, residual, weight, y, total, i):
         for c in T.serial(K // LANES):
             total[i, T.ramp(c * LANES, 1, LANES)] = load(residual, i, c * LANES, lanes=LANES) + load(
                 delta, i, c * LANES, lanes=LANES
@@ -69,9 +67,7 @@ def add_rms_norm(K: int, eps: float) -> Any:
         normalize(total, weight, y, i)
 
     @T.prim_func(s_tir=True)
-    def kernel(
-        p_delta: T.handle, p_residual: T.handle, p_weight: T.handle, p_y: T.handle, p_total: T.handle
-    ) -> None:
+    def kernel(p_delta: T.handle, p_residual: T.handle, p_weight: T.handle, p_y: T.handle, p_total: T.handle) -> None:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
         delta = T.match_buffer(p_delta, (n, K), "float32")

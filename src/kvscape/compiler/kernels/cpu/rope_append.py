@@ -32,21 +32,21 @@ def rope_table(D: int) -> Any:
 def rope_append(pages: Pages, q_heads: int) -> Any:
     """Rotate queries and keys by halves, append keys and values.
 
-    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], slots int32 [n] (page x page size + offset), the pool
-    (changed in place), the layer's index in it; rotated queries f32 [n, q_heads D].
+    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], slots int32 [n] (page x page size + offset), the
+    pool (changed in place), the layer's index in it; rotated queries f32 [n, q_heads D].
     """
     H, D = pages.heads, pages.dim
     half = D // 2
     store = _store_codes(pages) if pages.quantized else _store_floats(pages)
 
     @T.inline
-    def rotate(qkv, table, out, i, source, target):  # type: ignore[no-untyped-def]
+    def rotate(qkv, table, out, i, source, target):
         for d in T.serial(half):
             out[target + d] = qkv[i, source + d] * table[i, d] - qkv[i, source + half + d] * table[i, half + d]
             out[target + half + d] = qkv[i, source + d] * table[i, half + d] + qkv[i, source + half + d] * table[i, d]
 
     @T.inline
-    def token(qkv, table, slots, pool, q, layer, page_size, i):  # type: ignore[no-untyped-def]
+    def token(qkv, table, slots, pool, q, layer, page_size, i):
         with T.sblock("token"):
             T.reads()
             T.writes()
@@ -92,7 +92,7 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
 
 def _store_floats(pages: Pages) -> Any:
     @T.inline
-    def store(pool, layer, page, x, first, stride, scale_at):  # type: ignore[no-untyped-def]
+    def store(pool, layer, page, x, first, stride, scale_at):
         for d in T.serial(pages.dim):
             pool[layer, page, first + d * stride] = T.cast(x[d], pages.pool_dtype)
 
@@ -103,7 +103,7 @@ def _store_codes(pages: Pages) -> Any:
     """Symmetric codes, one f16 scale per token and head (quantization/kv.py is the reference)."""
 
     @T.inline
-    def store(pool, layer, page, x, first, stride, scale_at):  # type: ignore[no-untyped-def]
+    def store(pool, layer, page, x, first, stride, scale_at):
         with T.sblock("codes"):
             T.reads()
             T.writes()

@@ -13,7 +13,7 @@ def swiglu(K: int) -> Any:
     """Arguments: gate_up f32 [n, 2K]; y f32 [n, K]."""
 
     @T.inline
-    def row(gate_up, y, i):  # type: ignore[no-untyped-def]
+    def row(gate_up, y, i):
         for c in T.serial(K // LANES):
             gate = load(gate_up, i, c * LANES, lanes=LANES)
             up = load(gate_up, i, K + c * LANES, lanes=LANES)

@@ -60,6 +60,7 @@ _SERIES = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1
 
 def exp(x: Expr, lanes: int) -> Expr:
     """Exponential of x, for x in [-87, 88]; smaller x count as -87, which is a factor of 1.6e-38."""
+
     def constant(value: float) -> Expr:
         return splat(T.float32(value), lanes)
 

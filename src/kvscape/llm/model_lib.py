@@ -1,0 +1,42 @@
+"""A library that the user gives: it must belong to the weights and run on this processor."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from kvscape.artifact import LibraryMetadata, Manifest
+from kvscape.compiler.target import CpuTarget, find_target, runs_here
+from kvscape.config import ModelConfig
+from kvscape.errors import ArtifactError
+from kvscape.version import __version__
+
+
+def library_target(path: Path, manifest: Manifest, activation: str) -> CpuTarget:
+    """Return the target of a library; raise ArtifactError saying why it cannot run ``manifest``'s weights here."""
+    from kvscape.engine.devices import library  # sets up TVM's runtime, which most builds need not wait for
+
+    metadata = library.library_metadata(path)
+    for why in _obstacles(metadata, manifest, activation):
+        raise ArtifactError(f"the library {path} does not fit", why, "leave --model-lib out, or compile it again")
+    return find_target(metadata.target)
+
+
+def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str) -> Iterator[str]:
+    if metadata.kvscape_version != __version__:
+        yield f"it was compiled by kvscape {metadata.kvscape_version}, this is {__version__}"
+    if not runs_here(metadata.target):
+        yield f"it was compiled for {metadata.target}, which this processor does not have"
+    yield from _other_shapes(metadata.model, manifest.model)
+    for name, info in manifest.tensors.items():
+        wanted = metadata.tensor_formats.get(name)
+        if wanted is not None and wanted != info.format:
+            yield f"it wants {name} as {wanted}, the weights have {info.format}"
+    if metadata.activation != activation:
+        yield f"it was compiled with --activation {metadata.activation}, {activation} is asked for"
+
+
+def _other_shapes(library: ModelConfig, weights: ModelConfig) -> Iterator[str]:
+    for name in (field.name for field in fields(ModelConfig)):
+        wanted, given = getattr(library, name), getattr(weights, name)
+        if wanted != given:
+            yield f"it was compiled for a model with {name} = {wanted}, this one has {given}"
