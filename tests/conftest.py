@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ os.environ["TVM_NUM_THREADS"] = "2"
 import tvm  # noqa: F401
 
 from commands import Run, run_kvscape
+from kvscape import LLM
 from kvscape.hub import resolve
 from tiny import TinyShape, write_tiny_gguf
 
@@ -45,3 +47,29 @@ def kvscape_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kvscape(kvscape_home: Path) -> Run:
     """Run ``kvscape ARGUMENTS`` in a process of its own; ``stdin`` is text."""
     return partial(run_kvscape, kvscape_home)
+
+
+@pytest.fixture(scope="session")
+def open_llm(kvscape_home: Path) -> Callable[..., LLM]:
+    """``LLM`` with the tests' own cache."""
+
+    def opened(model: Path, home: Path = kvscape_home, **fields: object) -> LLM:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("KVSCAPE_HOME", str(home))
+            return LLM(str(model), **fields)  # type: ignore[arg-type]
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def default_q0f32(open_llm: Callable[..., LLM], default_gguf: Path) -> Iterator[LLM]:
+    """The default model as it is stored, with nothing rounded anywhere."""
+    with open_llm(default_gguf, quantization="q0f32", kv_dtype="f32", context_window_size=512, max_batch_size=5) as llm:
+        yield llm
+
+
+@pytest.fixture(scope="session")
+def default_auto(open_llm: Callable[..., LLM], default_gguf: Path) -> Iterator[LLM]:
+    """The default model as a user gets it."""
+    with open_llm(default_gguf, context_window_size=512) as llm:
+        yield llm

@@ -40,7 +40,7 @@ LONG = (
 PROMPTS = {
     "plain": "The capital of France is",
     "code": "def fibonacci(n: int) -> int:\n    if n < 2:\n        return n\n",
-    "unicode": "你好，世界！🌍 Héllo — naïve café:",
+    "unicode": "你好，世界！🌍 Héllo — naïve café:",  # noqa: RUF001
     "long": LONG,
 }
 
