@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import tvm
 from tvm import relax
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
@@ -20,6 +19,7 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         super().__init__(mod)
         self.dispatch = dispatch
         self.functions: dict[str, Any] = {}
+        self.missing: list[str] = []
 
     def visit_call_(self, call: Any) -> Any:
         call = self.visit_expr_post_order(call)
@@ -28,7 +28,8 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
             return call
         kernel = self.dispatch(op)
         if kernel is None:
-            raise UnsupportedModelError(f"no kernel for operator {op.name!r}", "the target lacks it", "add one")
+            self.missing.append(op.name)
+            return call
         arguments = relax.Tuple([argument(value) for value in kernel.arguments])
         if kernel.inplace:
             return relax.op.call_tir_inplace(self._gvar(kernel), arguments, list(kernel.inplace), out_types(call))
@@ -41,16 +42,22 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         return self.functions[kernel.key]
 
 
-@tvm.transform.module_pass(opt_level=0, name="DispatchKernels")
 class DispatchKernels:
-    """Runs after the passes that rewrite operators, before those that plan memory."""
+    """Runs after the passes that rewrite operators, before those that plan memory.
+
+    Raises UnsupportedModelError for an operator without a kernel, and from here: TVM makes a RuntimeError of whatever
+    is raised inside a mutator or a pass of its own.
+    """
 
     def __init__(self, dispatch: Dispatch) -> None:
         self.dispatch = dispatch
 
-    def transform_module(self, mod: Any, _context: Any) -> Any:
+    def __call__(self, mod: Any) -> Any:
         mutator = _Mutator(mod, self.dispatch)
         for gvar, function in mod.functions_items():
             if isinstance(function, relax.Function):
                 mutator.builder_.update_func(gvar, mutator.visit_expr(function))
+        if mutator.missing:
+            names = ", ".join(map(repr, sorted(set(mutator.missing))))
+            raise UnsupportedModelError(f"no kernel for operator {names}", "the target lacks it", "add one")
         return mutator.builder_.get()

@@ -1,0 +1,189 @@
+"""Each pass of kvscape's own: a module before, and what it must be after."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tvm import ir, relax, tirx
+
+from kvscape.analysis.memory import Workspace
+from kvscape.compiler.kernels.cpu.swiglu import swiglu
+from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.compiler.passes.attach_metadata import AttachMetadata
+from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
+from kvscape.compiler.passes.memory_usage import MemoryUsage
+from kvscape.compiler.passes.operators import emit_operator, read_operator
+from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+from kvscape.compiler.pipeline import pipeline, run_pipeline
+from kvscape.errors import UnsupportedModelError
+
+n = tirx.Var("n", "int64")
+s = tirx.Var("s", "int64")
+r = tirx.Var("r", "int64")
+
+
+def tensor(name: str, shape: tuple[Any, ...], dtype: str = "float32") -> Any:
+    return relax.Var(name, relax.TensorType(shape, dtype))
+
+
+def module(operator: str, arguments: list[Any], types: list[Any]) -> Any:
+    """``forward`` with one operator call."""
+    builder = relax.BlockBuilder()
+    with builder.function("forward", [value for value in arguments if isinstance(value, relax.Var)]):
+        with builder.dataflow():
+            result = builder.emit_output(builder.emit(emit_operator(operator, arguments, types)))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+def calls(mod: Any) -> list[Any]:
+    """All calls of ``forward`` in order."""
+    found: list[Any] = []
+    relax.analysis.post_order_visit(mod["forward"], lambda e: found.append(e) if isinstance(e, relax.Call) else None)
+    return found
+
+
+def operators(mod: Any) -> list[Operator]:
+    return [op for op in map(read_operator, calls(mod)) if op is not None]
+
+
+def linear(fmt: str) -> Any:
+    weight = [tensor("codes", (1024,), "uint8"), tensor("scales", (64,), "float16")]
+    arguments = [tensor("x", (n, 64)), fmt, 32, 64, *weight]
+    return module("linear", arguments, [relax.TensorType((n, 32), "float32")])
+
+
+def gated(name: str = "swiglu") -> Any:
+    return module(name, [tensor("x", (n, 32))], [relax.TensorType((n, 16), "float32")])
+
+
+class TestQuantizeActivations:
+    @pytest.mark.parametrize("fmt", ["q4f16_1", "q4af16_1", "q8f16_1"])
+    def test_a_product_with_codes_becomes_quantize_and_an_integer_product(self, fmt: str) -> None:
+        before = linear(fmt)
+        quantize, product = operators(QuantizeActivations()(before))
+        assert (quantize.name, product.name) == ("quantize", "int8_linear")
+        assert [str(x) for x in quantize.tensors] == ["x"]
+        assert product.constants == (fmt, 32, 64)
+        assert [x.ty.dtype for x in product.tensors] == ["int8", "float32", "int32", "uint8", "float16"]
+        assert [product.shape(i)[1:] for i in range(3)] == [(64,), (2,), (2,)]
+        assert [operator.name for operator in operators(before)] == ["linear"], "the input is left alone"
+
+    @pytest.mark.parametrize("fmt", ["f32", "f16"])
+    def test_a_product_with_floats_stays(self, fmt: str) -> None:
+        before = linear(fmt)
+        ir.assert_structural_equal(QuantizeActivations()(before), before)
+
+    def test_other_operators_stay(self) -> None:
+        ir.assert_structural_equal(QuantizeActivations()(gated()), gated())
+
+
+class TestDispatchKernels:
+    def test_an_operator_becomes_a_call_of_its_kernel(self) -> None:
+        asked: list[Operator] = []
+
+        def dispatch(op: Operator) -> Kernel:
+            asked.append(op)
+            return Kernel("swiglu_16", lambda: swiglu(16), op.tensors)
+
+        after = DispatchKernels(dispatch)(gated())
+        assert [(op.name, op.shape(0)[1]) for op in asked] == [("swiglu", 32)]
+        (call,) = calls(after)
+        assert call.op == ir.Op.get("relax.call_tir")
+        assert call.args[0].name_hint == "swiglu_16"
+        assert isinstance(after["swiglu_16"], tirx.PrimFunc)
+
+    def test_equal_keys_share_one_function(self) -> None:
+        built: list[int] = []
+
+        def build() -> Any:
+            built.append(1)
+            return swiglu(16)
+
+        builder = relax.BlockBuilder()
+        x = tensor("x", (n, 32))
+        out = [relax.TensorType((n, 16), "float32")]
+        with builder.function("forward", [x]):
+            first, second = (builder.emit(emit_operator("swiglu", [x], out)) for _ in range(2))
+            builder.emit_func_output(relax.Tuple([first, second]))
+        after = DispatchKernels(lambda op: Kernel("gate", build, op.tensors))(builder.get())
+        assert built == [1]
+        assert [call.args[0].name_hint for call in calls(after)] == ["gate", "gate"]
+
+    def test_a_kernel_in_place_says_which_argument_changes(self) -> None:
+        pool = tensor("pool", (4, 4))
+        before = module("append", [tensor("x", (n, 32)), pool, 7], [relax.TensorType((4, 4), "float32")])
+        kernel = Kernel("append", lambda: swiglu(16), (pool,), inplace=(0,))
+        (call,) = calls(DispatchKernels(lambda op: kernel)(before))
+        assert call.op == ir.Op.get("relax.call_tir_inplace")
+        assert list(call.attrs.inplace_indices) == [0]
+
+    def test_an_operator_without_a_kernel_is_an_error_that_names_it(self) -> None:
+        with pytest.raises(UnsupportedModelError, match="no kernel for operator 'warp'"):
+            DispatchKernels(lambda op: None)(gated("warp"))
+
+
+class TestMemoryUsage:
+    def test_storages_add_up_to_a_formula(self) -> None:
+        builder = relax.BlockBuilder()
+        with builder.function("forward", [tensor("x", (n, s)), tensor("rows", (r,))]):
+            for size in (n * 256, 1000, n * 64 + 24, s * 8, r * 1280, r * 4):
+                builder.emit(relax.op.memory.alloc_storage(relax.ShapeExpr([size]), 0, "global", "float32"))
+            builder.emit_func_output(relax.Tuple([]))
+        usage, mod = MemoryUsage(), builder.get()
+        assert usage(mod) is mod
+        assert usage.workspaces == {"forward": Workspace(1024, 320, 8, 1284)}
+        assert usage.workspaces["forward"].nbytes(10, 2, 3) == 1024 + 3200 + 16 + 3852
+
+    def test_results_and_scratch_of_a_planned_module_are_counted(self) -> None:
+        """x [n, 32] -> swiglu [n, 16] -> swiglu [n, 8], f32: both outlive the other's making."""
+        builder = relax.BlockBuilder()
+        x = tensor("x", (n, 32))
+        with builder.function("forward", [x]):
+            with builder.dataflow():
+                once = builder.emit(emit_operator("swiglu", [x], [relax.TensorType((n, 16), "float32")]))
+                twice = emit_operator("swiglu", [once], [relax.TensorType((n, 8), "float32")])
+                result = builder.emit_output(builder.emit(twice))
+            builder.emit_func_output(result)
+        usage = MemoryUsage()
+        run_pipeline(builder.get(), pipeline(gate_kernel, "int8", usage, lambda mod: mod))
+        assert usage.workspaces == {"forward": Workspace(0, 4 * (16 + 8), 0, 0)}
+
+
+def gate_kernel(op: Operator) -> Kernel:
+    width = op.shape(0)[1] // 2
+    return Kernel(f"swiglu_{width}", lambda: swiglu(width), op.tensors)
+
+
+class TestAttachMetadata:
+    def test_the_module_gets_a_function_that_tells_its_description(self) -> None:
+        before = gated()
+        after = AttachMetadata(lambda mod: f'{{"functions": {len(mod.functions)}}}')(before)
+        assert after["_metadata"].body.body.value == '{"functions": 1}'
+        ir.assert_structural_equal(after["forward"], before["forward"])
+
+
+class TestPipeline:
+    def test_passes_run_in_the_order_of_the_list(self) -> None:
+        done: list[str] = []
+        passes = [(name, lambda mod, name=name: (done.append(name), mod)[1]) for name in ("B", "A", "C")]
+        run_pipeline(gated(), passes)
+        assert done == ["B", "A", "C"]
+
+    def test_float_activations_leave_out_their_quantization(self) -> None:
+        names = {
+            activation: [name for name, _ in pipeline(gate_kernel, activation, MemoryUsage(), lambda mod: mod)]
+            for activation in ("int8", "float32")
+        }
+        assert names["int8"] == ["QuantizeActivations", *names["float32"]]
+
+    def test_a_dump_has_the_module_after_each_pass(self, tmp_path: Path) -> None:
+        passes = pipeline(gate_kernel, "int8", MemoryUsage(), AttachMetadata(lambda mod: "{}"))
+        run_pipeline(gated(), passes, tmp_path / "new" / "dump")
+        files = sorted((tmp_path / "new" / "dump").iterdir())
+        names = ["Input", *(name for name, _ in passes)]
+        assert [path.name for path in files] == [f"{number:02d}-{name}.py" for number, name in enumerate(names)]
+        texts = dict(zip(names, (path.read_text(encoding="utf-8") for path in files), strict=True))
+        assert "kvscape.swiglu" in texts["QuantizeActivations"] and "kvscape.swiglu" not in texts["DispatchKernels"]
+        assert "alloc_storage" in texts["LowerAllocTensor"] and "alloc_storage" not in texts["CallTIRRewrite"]
+        assert "_metadata" in texts["AttachMetadata"] and "_metadata" not in texts["MemoryUsage"]
