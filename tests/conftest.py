@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 os.environ["TVM_NUM_THREADS"] = "2"
 import tvm  # noqa: F401
 
+from built_tiny import BuildTiny, build_tiny
 from commands import Run, run_kvscape
 from kvscape import LLM
 from kvscape.hub import resolve
@@ -22,6 +23,12 @@ from tiny import TinyShape, write_tiny_gguf
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A llama model of a few kilobytes in Q4_1: see ``tiny.write_tiny_gguf``."""
     return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def built_tiny(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildTiny:
+    """``built_tiny(quantization)``: the tiny model's artefact, compiled once for each quantization asked for."""
+    return cache(partial(build_tiny, tiny_gguf, tmp_path_factory.mktemp("built")))
 
 
 @pytest.fixture(scope="session")

@@ -159,11 +159,12 @@ class PagedCase:
 
 
 def attention(q: Array, keys: Array, values: Array) -> Array:
-    """Dense causal attention [n, q_heads x dim] in f64 of queries [n, q_heads, dim] over keys and values [n, heads, dim]."""
+    """Dense causal attention in f64: q [n, q_heads, dim], keys and values [n, heads, dim] -> [n, q_heads x dim]."""
     group = q.shape[1] // keys.shape[1]
     wide_keys, wide_values = (np.repeat(part, group, axis=1).astype(np.float64) for part in (keys, values))
     scores = np.einsum("qhd,khd->hqk", q.astype(np.float64), wide_keys) / np.sqrt(q.shape[-1])
     scores[:, *np.triu_indices(len(q), 1)] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    return np.einsum("hqk,khd->qhd", weights, wide_values).reshape(len(q), -1)
+    result: Array = np.einsum("hqk,khd->qhd", weights, wide_values).reshape(len(q), -1)
+    return result

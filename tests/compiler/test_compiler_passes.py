@@ -14,7 +14,7 @@ from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import emit_operator, read_operator
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
-from kvscape.compiler.pipeline import pipeline, run_pipeline
+from kvscape.compiler.pipeline import Pass, pipeline, run_pipeline
 from kvscape.errors import UnsupportedModelError
 
 n = tirx.Var("n", "int64")
@@ -166,8 +166,15 @@ class TestAttachMetadata:
 class TestPipeline:
     def test_passes_run_in_the_order_of_the_list(self) -> None:
         done: list[str] = []
-        passes = [(name, lambda mod, name=name: (done.append(name), mod)[1]) for name in ("B", "A", "C")]
-        run_pipeline(gated(), passes)
+
+        def noted(name: str) -> Pass:
+            def apply(mod: Any) -> Any:
+                done.append(name)
+                return mod
+
+            return apply
+
+        run_pipeline(gated(), [(name, noted(name)) for name in ("B", "A", "C")])
         assert done == ["B", "A", "C"]
 
     def test_float_activations_leave_out_their_quantization(self) -> None:

@@ -19,7 +19,7 @@ ROWS = pytest.mark.parametrize("n", [1, 3, 4, 9])
 
 
 def exponentials() -> Any:
-    @T.prim_func(s_tir=True)
+    @T.prim_func(s_tir=True)  # type: ignore[untyped-decorator]
     def kernel(p_x: T.handle, p_y: T.handle) -> None:
         n = T.int64()
         x = T.match_buffer(p_x, (n,), "float32")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import tvm
 from tvm import relax
 
 from kvscape.compiler.passes.operators import emit_operator, out_types, read_operator
@@ -31,11 +30,10 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         return emit_operator("int8_linear", [*parts, *op.constants, *arrays], out_types(call))
 
 
-@tvm.transform.module_pass(opt_level=0, name="QuantizeActivations")
 class QuantizeActivations:
     """Runs before DispatchKernels, which then finds only operators that are kernels."""
 
-    def transform_module(self, mod: Any, _context: Any) -> Any:
+    def __call__(self, mod: Any) -> Any:
         mutator = _Mutator(mod)
         for gvar, function in mod.functions_items():
             if isinstance(function, relax.Function):

@@ -25,6 +25,8 @@ def load_library(path: Path) -> Any:
 def _objects(path: Path) -> list[bytes]:
     with tarfile.open(path) as tar:
         files = [tar.extractfile(member) for member in tar.getmembers()]
+        if not files:
+            raise ValueError("it holds no object files")
         return [file.read() for file in files if file is not None]
 
 

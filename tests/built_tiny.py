@@ -1,0 +1,48 @@
+"""The tiny model, converted, packed and compiled in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvscape.artifact import Artifact
+from kvscape.compiler.build import LibrarySpec, compile_library
+from kvscape.compiler.target import CpuTarget, detect_target
+from kvscape.weights.convert import convert
+from kvscape.weights.pack import pack_weights
+from kvscape.weights.readers.gguf import GgufSource
+
+
+@dataclass(frozen=True)
+class BuiltTiny:
+    artifact: Artifact
+    target: CpuTarget
+    library: Path
+    dump: Path
+
+    @property
+    def packed_weights(self) -> Path:
+        return self.artifact.packed_weights(self.target.layout.name)
+
+
+BuildTiny = Callable[[str], BuiltTiny]
+
+
+def matrix_formats(artifact: Artifact) -> dict[str, str]:
+    return {name: info.format for name, info in artifact.manifest.tensors.items() if len(info.shape) > 1}
+
+
+def build_tiny(
+    gguf: Path,
+    folder: Path,
+    quantization: str,
+    embedding_quantization: str | None = None,
+    activation: str = "int8",
+) -> BuiltTiny:
+    """Compile takes some seconds: share the result."""
+    target = detect_target()
+    artifact = convert(GgufSource(gguf), folder / quantization, quantization, embedding_quantization)
+    pack_weights(artifact, target.layout)
+    spec = LibrarySpec(artifact.manifest.model, matrix_formats(artifact), target, activation, {"page_size": 32})
+    library, dump = artifact.library(spec.key), folder / f"{quantization}-dump"
+    compile_library(spec, library, dump)
+    return BuiltTiny(artifact, target, library, dump)
