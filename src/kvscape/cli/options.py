@@ -53,7 +53,7 @@ MaxTotalSequenceLength = Annotated[
 SlidingWindowSize = Annotated[int | None, _option("sliding_window_size", "Tokens that are seen; -1 is all.", _ENGINE)]
 AttentionSinkSize = Annotated[int | None, _option("attention_sink_size", "First tokens that stay seen.", _ENGINE)]
 KvDtype = Annotated[str | None, _option("kv_dtype", f"KV precision: {', '.join(KV_DTYPES)}.", _ENGINE)]
-PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page.", _ENGINE)]
+PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page, a multiple of 16.", _ENGINE)]
 Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _ENGINE, "one for each processor")]
 
 PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]

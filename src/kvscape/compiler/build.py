@@ -13,6 +13,7 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.export import export_model
 from kvscape.compiler.kernels.cpu.attention import tile_tokens
 from kvscape.compiler.kernels.cpu.isa import ISAS
+from kvscape.compiler.kernels.cpu.pages import TOKENS
 from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.key import library_key
@@ -73,6 +74,7 @@ def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod:
         param_names=tuple(parameters),
         kv_dtypes=KV_DTYPES,
         query_tile_tokens=tile_tokens(spec.model.group_size),
+        page_size_multiple=TOKENS,
         kernels=tuple(sorted(kernels)),
         workspaces={kv: usage.workspaces[f"forward_{kv}"] for kv in KV_DTYPES},
         kvscape_version=__version__,

@@ -17,7 +17,7 @@ from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits,
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tiles import query_tiles
-from kvscape.errors import ArtifactError, CapacityError
+from kvscape.errors import ArtifactError, CapacityError, ConfigError
 
 _POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
 
@@ -73,6 +73,7 @@ class CpuDevice:
         return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
 
     def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
+        self._check_page_size(page_size)
         dtype = np.dtype(_POOL_DTYPES[kv_dtype])
         elements = page_bytes(self.model, kv_dtype, page_size) // dtype.itemsize
         shapes = [
@@ -108,6 +109,13 @@ class CpuDevice:
         assert isinstance(logits, CpuLogits)
         return _numpy(logits.tensor)
 
+    def _check_page_size(self, page_size: int) -> None:
+        multiple = self.metadata.page_size_multiple
+        if page_size % multiple:
+            raise ConfigError(
+                f"page_size = {page_size}", f"the kernels take {multiple} keys at once", f"use a multiple of {multiple}"
+            )
+
     def _array(self, name: str) -> Any:
         if name not in self._arrays:
             raise ArtifactError(
@@ -140,10 +148,11 @@ def _tensor(array: Any) -> Any:
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """Zeroed memory at a multiple of 64 bytes: keys not yet written must be finite, for they are multiplied by 0."""
-    nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    buffer = np.zeros(nbytes + ALIGNMENT_BYTES, np.uint8)
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.zeros(nbytes + 2 * ALIGNMENT_BYTES, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT_BYTES
-    return buffer[start : start + nbytes].view(dtype).reshape(shape)
+    # numpy leaves the pointer of an empty slice where it was: cut the beginning off first, then the end
+    return buffer[start:][:nbytes].view(dtype).reshape(shape)
 
 
 def _numpy(tensor: Any) -> FloatArray:
