@@ -48,7 +48,7 @@ def test_a_terminal_shows_a_bar_with_speed_and_time_left() -> None:
         bar("downloading x", 10_000_000, 20_000_000)
         bar("downloading x", 20_000_000, 20_000_000)
     assert "downloading x" in stream.getvalue()
-    assert "20.0/20.0 MB" in stream.getvalue()
+    assert "20.0 MB of 20.0 MB" in stream.getvalue()
 
 
 def test_a_warm_cache_shows_nothing() -> None:
@@ -56,3 +56,11 @@ def test_a_warm_cache_shows_nothing() -> None:
     with DownloadBar(Console(file=stream, force_terminal=True)):
         pass
     assert stream.getvalue() == ""
+
+
+def test_work_without_a_size_says_when_it_begins_and_ends() -> None:
+    stream = io.StringIO()
+    with DownloadBar(plain(stream), Clock()) as bar:
+        bar("compile", 0, None)
+        bar("compile", 0, 0)
+    assert stream.getvalue().splitlines() == ["compile: begins", "compile: done"]

@@ -73,6 +73,7 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     source = GgufSource(_gguf(path))
     key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
     folder = cache_dir() / "artifacts" / f"{source.path.stem}-{build.quantization}-{key[:12]}"
+    size = source.path.stat().st_size
     with locked(cache_dir() / "artifacts"):
         if _usable(folder, key):
             return Artifact(folder)
@@ -82,7 +83,7 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
             folder,
             build.quantization,
             build.embedding_quantization,
-            lambda done, total: progress(f"convert to {build.quantization}", done, total),
+            lambda done, total: progress(f"convert to {build.quantization}", size * done // total, size),
         )
 
 
@@ -139,7 +140,7 @@ def _library(
         remove_leftovers(path)
         progress(f"compile for {target.name}", 0, None)
         compile_in_child(artifact.folder, target.name, activation, overrides, path)
-        progress(f"compile for {target.name}", 1, 1)
+        progress(f"compile for {target.name}", 0, 0)
     return path
 
 
