@@ -12,7 +12,7 @@ from kvscape.weights.pack import pack_weights
 from kvscape.weights.readers.gguf import GgufSource
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BuiltTiny:
     artifact: Artifact
     target: CpuTarget

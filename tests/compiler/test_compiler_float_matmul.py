@@ -8,13 +8,15 @@ from built_kernels import BEST_ISA, Array, Kernels, set_threads
 
 from kvscape.compiler.kernels.cpu.embedding import float_embedding, quantized_embedding, take_rows
 from kvscape.compiler.kernels.cpu.float_matmul import dequantized_matmul, float_matmul
+from kvscape.compiler.kernels.cpu.isa import ISAS
 from kvscape.quantization.decode import decode
 from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
 from kvscape.quantization.layouts import LAYOUTS
 
 N, K = 48, 96
-CASES = [(isa, name, rows) for isa, rows in (("generic", 8), (BEST_ISA, 8), (BEST_ISA, 16)) for name in FORMATS]
+ROWS = ISAS[BEST_ISA].rows
+CASES = [(isa, name, rows) for isa, rows in ((BEST_ISA, ROWS), ("generic", 24 - ROWS)) for name in FORMATS]
 CASE = pytest.mark.parametrize(("isa", "name", "rows"), CASES)
 
 

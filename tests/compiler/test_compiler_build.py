@@ -1,0 +1,95 @@
+"""What a compiled library says of itself, and the command that compiles one."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from built_tiny import BuildTiny, matrix_formats
+from kvscape.compiler import __main__ as command
+from kvscape.compiler.build import LibrarySpec
+from kvscape.compiler.kernels.cpu.attention import tile_tokens
+from kvscape.compiler.target import find_target
+from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.version import __version__
+
+
+def test_a_library_describes_itself(built_tiny: BuildTiny) -> None:
+    built = built_tiny("auto")
+    metadata, manifest = CpuDevice(built.library, built.packed_weights, 2).metadata, built.artifact.manifest
+    assert metadata.key == built.library.stem
+    assert metadata.target == built.target.name
+    assert metadata.tensor_formats == matrix_formats(built.artifact)
+    assert metadata.model == manifest.model
+    assert metadata.kvscape_version == __version__
+    assert metadata.query_tile_tokens == tile_tokens(2)
+
+
+def test_the_workspace_of_the_tiny_model_is_its_memory_plan(built_tiny: BuildTiny) -> None:
+    """Logits and what the last rows go through, by hand: f32 [r, 320], four times f32 [r, 64], their 8-bit codes."""
+    built = built_tiny("auto")
+    workspaces = CpuDevice(built.library, built.packed_weights, 2).metadata.workspaces
+    per_row = 4 * 320 + 4 * (4 * 64) + 64 + 2 * (2 * 4)
+    assert {workspace.bytes_per_logit_row for workspace in workspaces.values()} == {per_row}
+    assert all(w.bytes_per_sequence == 0 and w.fixed_bytes == 0 for w in workspaces.values())
+    widest = 4 * (64 + 256 + 128)  # the residual, gate and up, and what is made of them are there at once
+    assert all(w.bytes_per_token >= widest for w in workspaces.values())
+
+
+def test_a_dump_has_a_file_for_each_pass(built_tiny: BuildTiny) -> None:
+    names = [path.name for path in sorted(built_tiny("auto").dump.iterdir())]
+    assert names[:3] == ["00-Input.py", "01-QuantizeActivations.py", "02-DispatchKernels.py"]
+    assert names[-1] == "15-AttachGlobalSymbol.py" and len(names) == 16
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["kvscape.compiler", *map(str, arguments)])
+    return command.main()
+
+
+def test_the_command_compiles_what_its_arguments_say(
+    built_tiny: BuildTiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(command, "compile_library", lambda *given: compiled.append(given))
+    artifact, dump = built_tiny("auto").artifact, tmp_path / "dump"
+    options = ["--overrides", "page_size=32;max_batch_size=2", "--debug-dump", dump]
+    assert run_command(monkeypatch, artifact.folder, tmp_path / "a.tar", "generic", "float32", *options) == 0
+    spec = LibrarySpec(
+        artifact.manifest.model,
+        matrix_formats(artifact),
+        find_target("generic"),
+        "float32",
+        {"page_size": 32, "max_batch_size": 2},
+    )
+    assert compiled == [(spec, tmp_path / "a.tar", dump)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("avx9", "int8"), "unknown target 'avx9'; did you mean 'avx2'"),
+        (("generic", "int8", "--overrides", "page_sise=16"), "page_sise"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    built_tiny: BuildTiny,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    line: str,
+) -> None:
+    folder = built_tiny("auto").artifact.folder
+    assert run_command(monkeypatch, folder, tmp_path / "a.tar", *arguments) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_artefact_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run_command(monkeypatch, tmp_path / "none", tmp_path / "a.tar", "generic", "int8") == 2
+    assert capsys.readouterr().err.count("\n") == 1
