@@ -46,11 +46,13 @@ class Manifest:
         """Read a folder's manifest; raise ArtifactError when it is missing, damaged or from another version."""
         path = folder / FILE_NAME
         try:
-            raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            raw: Any = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtifactError(f"no {FILE_NAME} in {folder}", "it is not a kvscape artefact", _REDO) from None
         except (OSError, ValueError) as error:
             raise ArtifactError(f"cannot read {path}", str(error), _REDO) from None
+        if not isinstance(raw, dict):
+            raise ArtifactError(f"{path} is damaged", "it holds no JSON object", _REDO)
         return cls._from_json(raw, path)
 
     @classmethod
@@ -64,7 +66,7 @@ class Manifest:
                 for name, info in raw["tensors"].items()
             }
             return from_mapping(cls, {**raw, "model": ModelConfig.from_json(raw["model"]), "tensors": tensors})
-        except (KeyError, TypeError, KvscapeError) as error:
+        except (AttributeError, KeyError, TypeError, KvscapeError) as error:
             raise ArtifactError(f"{path} is damaged", str(error), _REDO) from None
 
 
