@@ -138,8 +138,11 @@ def _check_memory(nbytes: int) -> None:
 
 
 def _tensor(array: Any) -> Any:
-    """A TVM tensor over the array's memory, or over a copy if that is not aligned as kernels expect it."""
-    if array.ctypes.data % ALIGNMENT_BYTES or not array.flags.c_contiguous:
+    """A TVM tensor over the array's memory, or over a copy if that is not aligned as kernels expect it.
+
+    numpy gives some empty arrays a stride of 0, which kernels do not take for compact.
+    """
+    if array.ctypes.data % ALIGNMENT_BYTES or not array.flags.c_contiguous or not array.size:
         aligned = _aligned_zeros(array.shape, array.dtype)
         aligned[...] = array
         array = aligned
