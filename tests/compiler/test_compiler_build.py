@@ -1,6 +1,7 @@
 """What a compiled library says of itself, and the command that compiles one."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import pytest
 
 from built_tiny import BuildTiny, matrix_formats
 from kvscape.compiler import __main__ as command
-from kvscape.compiler.build import LibrarySpec
+from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.kernels.cpu.attention import tile_tokens
 from kvscape.compiler.target import find_target
 from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.errors import UnsupportedModelError
 from kvscape.version import __version__
 
 
@@ -41,6 +43,15 @@ def test_a_dump_has_a_file_for_each_pass(built_tiny: BuildTiny) -> None:
     names = [path.name for path in sorted(built_tiny("auto").dump.iterdir())]
     assert names[:3] == ["00-Input.py", "01-QuantizeActivations.py", "02-DispatchKernels.py"]
     assert names[-1] == "15-AttachGlobalSymbol.py" and len(names) == 16
+
+
+@pytest.mark.parametrize(("name", "size"), [("head_dim", 100), ("intermediate_size", 132)])
+def test_sizes_that_vectors_would_cut_are_an_error(built_tiny: BuildTiny, tmp_path: Path, name: str, size: int) -> None:
+    artifact = built_tiny("auto").artifact
+    model = replace(artifact.manifest.model, **{name: size})  # type: ignore[arg-type]
+    spec = LibrarySpec(model, matrix_formats(artifact), find_target("generic"))
+    with pytest.raises(UnsupportedModelError, match=f"{name} = {size}: the kernels take 8 values at once"):
+        compile_library(spec, tmp_path / "a.tar")
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:

@@ -11,7 +11,7 @@ from tvm.target import Target
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.export import export_model
-from kvscape.compiler.kernels.cpu.attention import tile_tokens
+from kvscape.compiler.kernels.cpu.attention import LANES, tile_tokens
 from kvscape.compiler.kernels.cpu.isa import ISAS
 from kvscape.compiler.kernels.cpu.pages import TOKENS
 from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
@@ -23,6 +23,7 @@ from kvscape.compiler.pipeline import pipeline, run_pipeline
 from kvscape.compiler.target import CpuTarget
 from kvscape.compiler.write import write_library
 from kvscape.config import KV_DTYPES, ModelConfig
+from kvscape.errors import UnsupportedModelError
 from kvscape.version import __version__
 
 
@@ -46,11 +47,20 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
 
     ``dump`` is a folder that gets the module after each pass.
     """
+    _check_sizes(spec.model)
     mod, parameters = export_model(spec.model, spec.formats, spec.target.layout)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
     write_library(relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None), output)
+
+
+def _check_sizes(model: ModelConfig) -> None:
+    for name in ("head_dim", "intermediate_size"):
+        if getattr(model, name) % LANES:
+            raise UnsupportedModelError(
+                f"{name} = {getattr(model, name)}", f"the kernels take {LANES} values at once", "use another model"
+            )
 
 
 def _dispatch(target: CpuTarget) -> Any:
