@@ -12,8 +12,9 @@ class KvscapeError(Exception):
         super().__init__(what, why, do)
 
     def __str__(self) -> str:
-        text = f"{self.what}: {self.why}" if self.why else self.what
-        return " ".join(f"{text}; {self.do}".split()) if self.do else " ".join(text.split())
+        what, why, do = (" ".join(part.split()) for part in (self.what, self.why, self.do))
+        text = f"{what}: {why}" if why else what
+        return f"{text}; {do}" if do else text
 
 
 class ConfigError(KvscapeError):

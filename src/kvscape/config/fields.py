@@ -1,7 +1,7 @@
 """Frozen dataclasses from plain mappings: unknown keys and wrong types are errors that name what was meant."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from types import UnionType
 from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +16,7 @@ D = TypeVar("D", bound=Dataclass)
 
 
 def from_mapping(cls: type[D], mapping: Mapping[str, Any], where: str = "") -> D:
-    """Build ``cls`` from ``mapping``; raise ConfigError for an unknown key or a value of the wrong type."""
+    """Build ``cls`` from ``mapping``; raise ConfigError for an unknown or missing key or a value of the wrong type."""
     known = {field.name for field in fields(cls)}
     hints = get_type_hints(cls)
     for key, value in mapping.items():
@@ -24,6 +24,9 @@ def from_mapping(cls: type[D], mapping: Mapping[str, Any], where: str = "") -> D
             raise ConfigError(f"unknown key {key!r}{_in(where)}", "", near_match(key, known))
         if not _fits(value, hints[key]):
             raise ConfigError(f"{key} = {value!r}{_in(where)}", f"expected {_name(hints[key])}", "correct the value")
+    for field in fields(cls):
+        if field.name not in mapping and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{field.name!r} is missing{_in(where)}", "it has no default", "add it")
     return cls(**mapping)
 
 

@@ -14,12 +14,14 @@ OVERRIDABLE = (
 
 
 def parse_overrides(text: str) -> dict[str, int]:
-    """Return the fields set by an overrides string; raise ConfigError for an unknown key or no number."""
+    """Return the fields set by an overrides string; raise ConfigError for an unknown or repeated key or no number."""
     result: dict[str, int] = {}
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
         key, _, value = (piece.strip() for piece in part.partition("="))
         if key not in OVERRIDABLE:
             raise ConfigError(f"unknown override {key!r}", "", near_match(key, OVERRIDABLE))
+        if key in result:
+            raise ConfigError(f"override {part!r}", f"{key} is set twice", "leave one out")
         try:
             result[key] = int(value)
         except ValueError:

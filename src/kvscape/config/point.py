@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from kvscape.config.engine import EngineConfig
-from kvscape.config.fields import from_mapping
+from kvscape.config.fields import Dataclass, from_mapping
 from kvscape.errors import ConfigError, near_match
 
 ACTIVATIONS = ("int8", "float32")
@@ -62,7 +62,7 @@ class DesignPoint:
     @classmethod
     def from_flat(cls, mapping: Mapping[str, Any], where: str = "") -> "DesignPoint":
         """Build a point from flat parameters; raise ConfigError naming the near match of an unknown one."""
-        parts = {"build": BuildConfig, "engine": EngineConfig, "workload": Workload}
+        parts: dict[str, type[Dataclass]] = {"build": BuildConfig, "engine": EngineConfig, "workload": Workload}
         owner = {f.name: part for part, kind in parts.items() for f in fields(kind)}
         known = {*owner, "subject", "threads"}
         place = f" in {where}" if where else ""
@@ -70,12 +70,8 @@ class DesignPoint:
             if key not in known:
                 raise ConfigError(f"unknown key {key!r}{place}", "", near_match(key, known))
         own = {key: value for key, value in mapping.items() if key not in owner}
-        return cls(
-            build=from_mapping(BuildConfig, _belonging(mapping, owner, "build"), where),
-            engine=from_mapping(EngineConfig, _belonging(mapping, owner, "engine"), where),
-            workload=from_mapping(Workload, _belonging(mapping, owner, "workload"), where),
-            **own,
-        )
+        built = {part: from_mapping(kind, _belonging(mapping, owner, part), where) for part, kind in parts.items()}
+        return from_mapping(cls, {**own, **built}, where)
 
 
 def _belonging(mapping: Mapping[str, Any], owner: Mapping[str, str], part: str) -> dict[str, Any]:

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+from test_analysis_roofline import SMOLLM2
+
+from kvscape.analysis.memory import (
+    Memory,
+    Workspace,
+    kv_bytes_per_token,
+    kv_cache_bytes,
+    kv_token_bytes,
+    num_pages,
+    page_bytes,
+    predict_memory,
+)
+from kvscape.config import EngineConfig
+
+
+@pytest.mark.parametrize(("kv_dtype", "per_head"), [("f32", 4 * 64), ("f16", 2 * 64), ("int8", 64 + 2)])
+def test_a_token_has_a_key_and_a_value_for_each_head_and_layer(kv_dtype: str, per_head: int) -> None:
+    assert kv_token_bytes(SMOLLM2, kv_dtype) == 2 * 3 * per_head
+    assert page_bytes(SMOLLM2, kv_dtype, 16) == 16 * 2 * 3 * per_head
+    assert kv_bytes_per_token(SMOLLM2, kv_dtype) == 30 * 2 * 3 * per_head
+
+
+def test_the_default_models_figures() -> None:
+    assert [kv_bytes_per_token(SMOLLM2, kv) for kv in ("f32", "f16", "int8")] == [46080, 23040, 11880]
+    assert kv_cache_bytes(SMOLLM2, EngineConfig()) == 2048 * 23040
+
+
+@pytest.mark.parametrize(("tokens", "pages"), [(1, 1), (16, 1), (17, 2), (32, 2)])
+def test_the_last_page_may_be_half_full(tokens: int, pages: int) -> None:
+    config = EngineConfig(max_total_sequence_length=tokens)
+    assert num_pages(config) == pages
+    assert kv_cache_bytes(SMOLLM2, config) == pages * 16 * 23040
+
+
+def test_a_batch_multiplies_the_context() -> None:
+    assert kv_cache_bytes(SMOLLM2, EngineConfig(max_batch_size=4)) == 4 * kv_cache_bytes(SMOLLM2, EngineConfig())
+
+
+def test_a_workspace_is_a_formula() -> None:
+    assert Workspace(1000, 100, 10, 1).nbytes(tokens=2, sequences=3, logit_rows=4) == 1000 + 200 + 30 + 4
+
+
+def test_the_busiest_step_is_a_full_chunk_and_a_row_of_logits_for_each_sequence() -> None:
+    workspaces = {"f16": Workspace(0, 10000, 100, 1), "int8": Workspace(7, 0, 0, 0)}
+    config = EngineConfig(prefill_chunk_size=64, max_batch_size=4)
+    memory = predict_memory(SMOLLM2, config, 84_000_000, workspaces)
+    assert memory == Memory(84_000_000, 4 * 2048 * 23040, 23040, 640_404)
+    assert memory.total_bytes == 84_000_000 + 4 * 2048 * 23040 + 640_404
+    assert predict_memory(SMOLLM2, replace(config, kv_dtype="int8"), 0, workspaces).workspace_bytes == 7
+
+
+def test_a_batch_larger_than_the_chunk_decodes_a_token_each() -> None:
+    config = EngineConfig(prefill_chunk_size=2, max_batch_size=8)
+    assert predict_memory(SMOLLM2, config, 0, {"f16": Workspace(0, 1, 0, 0)}).workspace_bytes == 8

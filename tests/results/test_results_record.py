@@ -1,0 +1,32 @@
+import json
+
+from kvscape.results import METRICS, PerplexityRecord, Record, current_environment
+from kvscape.results.environment import _version
+from kvscape.results.record import STATUSES
+from made_records import made_perplexities, made_records
+
+
+def test_records_survive_json() -> None:
+    for record in made_records():
+        assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    for perplexity in made_perplexities():
+        assert PerplexityRecord.from_json(json.loads(json.dumps(perplexity.to_json()))) == perplexity
+
+
+def test_the_keys_are_those_that_are_promised() -> None:
+    record = made_records()[0].to_json()
+    assert {"parameters", "metrics", "predicted", "samples", "environment", "status", "reason"} <= set(record)
+    assert set(record["metrics"]) <= set(METRICS)
+    assert STATUSES == ("ok", "infeasible", "failed", "timeout", "out_of_memory")
+
+
+def test_the_environment_says_what_may_change_a_speed() -> None:
+    environment = current_environment()
+    facts = environment.to_json()
+    assert json.loads(json.dumps(facts))["machine"] == environment.machine and len(environment.machine) == 12
+    assert facts["memory_bytes"] > 0 and facts["cores"] >= 1
+    assert facts["packages"]["numpy"].count(".") == 2
+
+
+def test_a_package_that_is_not_there_is_said_so() -> None:
+    assert _version("no-such-package-at-all") == "not installed"
