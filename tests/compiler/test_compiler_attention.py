@@ -14,7 +14,7 @@ SHAPES = [
     Heads("f32", 2, 3, 64),
     Heads("f16", 1, 4, 128),
     Heads("int8", 2, 2, 128),
-    Heads("f16", 2, 2, 32),
+    Heads("f16", 1, 6, 32),
     Heads("int8", 3, 1, 32),
     Heads("int8", 2, 3, 16, isa="generic"),
 ]

@@ -21,6 +21,7 @@ VNNI = (*AVX2, "avx512f", "avx512bw", "avx512vl", "avx512_vnni")
         (AVX2, "avx2"),
         (VNNI[:-1], "avx2"),
         ((*AVX2, "avx_vnni"), "avx2"),
+        ((*AVX2, "avx512_vnni"), "avx2"),
         (("avx512_vnni",), "generic"),
         (AVX2[:-1], "generic"),
         ((), "generic"),
