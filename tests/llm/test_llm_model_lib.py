@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kvscape import LLM
+from kvscape.compiler.target import find_target
 from kvscape.errors import ArtifactError
 from kvscape.llm import model_lib
 from kvscape.llm.compile_process import compile_in_child
@@ -39,6 +40,8 @@ def test_weights_are_packed_as_the_librarys_target_reads_them(
     open_llm: Callable[..., LLM], llm: LLM, tiny_gguf: Path, tmp_path: Path
 ) -> None:
     compile_in_child(llm.artifact.folder, "generic", "int8", {"max_batch_size": 3}, tmp_path / "generic.tar")
+    target = model_lib.library_target(tmp_path / "generic.tar", llm.artifact.manifest, "int8")
+    assert target == find_target("generic")
     with open_llm(tiny_gguf, model_lib=tmp_path / "generic.tar") as other:
         assert (other.metadata.target, other.engine.config.max_batch_size) == ("generic", 3)
         np.testing.assert_allclose(other.score(TOKENS), llm.score(TOKENS), atol=1e-4)
