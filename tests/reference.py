@@ -56,15 +56,17 @@ def reference_logprobs(model: Any, token_ids: Sequence[int]) -> np.ndarray:
 
 
 def reference_greedy(model: Any, token_ids: Sequence[int], max_tokens: int) -> list[list[tuple[int, float]]]:
-    """The two likeliest tokens and their logits at each of ``max_tokens`` steps; the likeliest goes on."""
+    """The two likeliest tokens and their logits at each of ``max_tokens`` steps; the likeliest goes on.
+
+    Without a cache: transformers renames its cache's argument between minor versions.
+    """
     steps: list[list[tuple[int, float]]] = []
-    inputs, cache = list(token_ids), None
+    inputs = list(token_ids)
     for _ in range(max_tokens):
-        with torch.no_grad():
-            output = model(torch.tensor([inputs]), past_key_values=cache, use_cache=True)
-        values, ids = output.logits[0, -1].topk(2)
-        steps.append(list(zip(ids.tolist(), values.tolist(), strict=True)))
-        inputs, cache = [steps[-1][0][0]], output.past_key_values
+        last = reference_logits(model, inputs)[-1]
+        best = np.argsort(-last, kind="stable")[:2]
+        steps.append([(int(token), float(last[token])) for token in best])
+        inputs.append(steps[-1][0][0])
     return steps
 
 
