@@ -40,13 +40,13 @@ def pareto(
     marks = base.mark_point(filled=True, size=110, stroke="white", strokeWidth=0.8).encode(
         color=by_quantization(rows),
         shape=shape_by_kv(rows),
-        opacity=alt.condition("datum.front", alt.value(0.95), alt.value(0.25)),
+        opacity=alt.condition("datum.front || datum.recommended", alt.value(0.95), alt.value(0.25)),
         tooltip=tooltips(rows),
     )
     ring = base.transform_filter("datum.recommended").mark_point(size=420, color=INK, strokeWidth=1.8)
     name = base.transform_filter("datum.recommended")
-    halo = name.mark_text(text="recommended", dy=-20, fontWeight=600, stroke="white", strokeWidth=4)
-    text = name.mark_text(text="recommended", dy=-20, fontWeight=600, color=INK)
+    halo = name.mark_text(text="recommended", dy=24, fontWeight=600, stroke="white", strokeWidth=4)
+    text = name.mark_text(text="recommended", dy=24, fontWeight=600, color=INK)
     chart = alt.layer(marks, ring, halo, text).properties(width=_WIDTH, height=_HEIGHT)
     title = f"Total memory and {QUANTITIES[measure].title.lower()}"
     return figure(f"pareto_{measure.removesuffix('_tokens_per_s')}", title, _subtitle(best), chart)
