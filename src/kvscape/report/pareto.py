@@ -45,8 +45,8 @@ def pareto(
     )
     ring = base.transform_filter("datum.recommended").mark_point(size=420, color=INK, strokeWidth=1.8)
     name = base.transform_filter("datum.recommended")
-    halo = name.mark_text(text="recommended", dy=24, fontWeight=600, stroke="white", strokeWidth=4)
-    text = name.mark_text(text="recommended", dy=24, fontWeight=600, color=INK)
+    halo = name.mark_text(text="recommended", dx=16, align="left", fontWeight=600, stroke="white", strokeWidth=4)
+    text = name.mark_text(text="recommended", dx=16, align="left", fontWeight=600, color=INK)
     chart = alt.layer(marks, ring, halo, text).properties(width=_WIDTH, height=_HEIGHT)
     title = f"Total memory and {QUANTITIES[measure].title.lower()}"
     return figure(f"pareto_{measure.removesuffix('_tokens_per_s')}", title, _subtitle(best), chart)
