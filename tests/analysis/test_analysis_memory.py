@@ -13,7 +13,7 @@ from kvscape.analysis.memory import (
     page_bytes,
     predict_memory,
 )
-from kvscape.config import EngineConfig
+from kvscape.config import EngineConfig, LayerGroup
 
 
 @pytest.mark.parametrize(("kv_dtype", "per_head"), [("f32", 4 * 64), ("f16", 2 * 64), ("int8", 64 + 2)])
@@ -31,7 +31,7 @@ def test_the_default_models_figures() -> None:
 @pytest.mark.parametrize(("tokens", "pages"), [(1, 1), (16, 1), (17, 2), (32, 2)])
 def test_the_last_page_may_be_half_full(tokens: int, pages: int) -> None:
     config = EngineConfig(max_total_sequence_length=tokens)
-    assert num_pages(config) == pages
+    assert num_pages(config, LayerGroup((0,))) == pages
     assert kv_cache_bytes(SMOLLM2, config) == pages * 16 * 23040
 
 

@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "unknown protocol": (flagged("ppl", "--protocol", "window"), "did you mean 'windows'?"),
     "unknown subject": (flagged("bench", "--subject", "kvscap"), "did you mean 'kvscape'?"),
     "a device that cannot run": (flagged("generate", "--prompt", "x", "--device", "cuda"), "cannot run here"),
-    "a window in this version": (flagged("bench", "--sliding-window-size", "128"), "keeps the whole context"),
+    "sinks without a window": (flagged("bench", "--attention-sink-size", "4"), "there is no window"),
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
     "an empty prompt": (flagged("generate", "--prompt", ""), "the prompt is empty"),
     "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),

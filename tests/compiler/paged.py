@@ -12,6 +12,7 @@ from built_kernels import BEST_ISA, Array, Kernels, garbage
 from kvscape.compiler.kernels.cpu.attention import paged_attention, tile_tokens
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.cpu.rope_append import rope_append
+from kvscape.config import Window
 from kvscape.engine.devices.tiles import query_tiles
 
 POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
@@ -63,8 +64,8 @@ def frequencies(dim: int) -> Array:
 
 def rope(positions: Array, dim: int) -> Array:
     """Cosines, then sines, f32 [n, dim]."""
-    angles = positions.astype(np.float32)[:, None] * frequencies(dim)
-    return np.concatenate([np.cos(angles.astype(np.float64)), np.sin(angles.astype(np.float64))], 1).astype(np.float32)
+    angles = positions.astype(np.float64)[:, None] * frequencies(dim)
+    return np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
 
 
 def rotated(x: Array, table: Array) -> Array:
@@ -95,27 +96,40 @@ class PagedCase:
 
     def append(self, qkv: Array, sequence: int, start: int) -> Array:
         """Append rows of ``qkv`` to a sequence from position ``start`` on; return the rotated queries."""
+        return self.append_windowed(qkv, sequence, start, Window())[0]
+
+    def append_windowed(self, qkv: Array, sequence: int, start: int, window: Window) -> tuple[Array, Array]:
+        """Also return the queries that meet the sinks, rotated as the last token of a full window at most."""
         positions = np.arange(start, start + len(qkv), dtype=np.int32)
-        table = rope(positions, self.heads.dim)
-        inputs = [qkv, table, self.slots(sequence, positions), self.pool, LAYER]
-        (q,) = kernels(self.heads)(
-            "rope_append", inputs, [((len(qkv), self.heads.q_heads * self.heads.dim), "float32")]
-        )
-        return q
+        tables = [rope(where, self.heads.dim) for where in (positions, np.minimum(positions, window.size - 1))]
+        inputs = [qkv, *tables, self.slots(sequence, positions), self.pool, LAYER]
+        shape = (len(qkv), self.heads.q_heads * self.heads.dim)
+        q, sink_q = kernels(self.heads)("rope_append", inputs, [(shape, "float32"), (shape, "float32")])
+        return q, sink_q
 
     def attend(
-        self, q: Array, spans: Sequence[tuple[int, int, int]], tokens: int | None = None, deal: int = 1
+        self,
+        q: Array,
+        spans: Sequence[tuple[int, int, int]],
+        tokens: int | None = None,
+        deal: int = 1,
+        sink_q: Array | None = None,
+        window: Window | None = None,
     ) -> Array:
         """Attention of the rows of ``q``; ``spans`` are (sequence, start, stop) of their positions, in order.
 
-        ``tokens`` a tile, by default the most; ``deal`` as in ``query_tiles``.
+        ``tokens`` a tile, by default the most; ``deal`` as in ``query_tiles``; by default there is no window.
         """
+        seen = window or Window()
+        limits = np.array([seen.sinks, seen.recent], np.int32)
         starts = np.cumsum([0, *(stop - start for _, start, stop in spans)]).astype(np.int32)
         tiles = query_tiles(starts, tokens or tile_tokens(self.heads.group), deal)
         positions = np.concatenate([np.arange(start, stop) for _, start, stop in spans]).astype(np.int32)
         tables = self.tables[[sequence for sequence, _, _ in spans]]
         (y,) = kernels(self.heads)(
-            "paged_attention", [q, self.pool, tables, tiles, positions, LAYER], [(q.shape, "float32")]
+            "paged_attention",
+            [q, q if sink_q is None else sink_q, self.pool, tables, tiles, positions, limits, LAYER],
+            [(q.shape, "float32")],
         )
         return y
 

@@ -7,6 +7,7 @@ from paged import THETA, Heads, PagedCase, attention, frequencies, rope, rotated
 
 from kvscape.compiler.kernels.cpu.attention import MAX_TILE_ROWS, tile_tokens
 from kvscape.compiler.kernels.cpu.rope_append import rope_table
+from kvscape.config import Window
 from kvscape.quantization.kv import round_kv
 
 LENGTHS = [37, 1, 70, 16, 33]
@@ -140,3 +141,40 @@ def test_one_dominant_key_gives_its_value() -> None:
 def test_a_full_tile_fits_its_buffers(group: int) -> None:
     assert tile_tokens(group) >= 1
     assert tile_tokens(group) == 1 or tile_tokens(group) * group <= MAX_TILE_ROWS
+
+
+def streaming_attention(case: PagedCase, qkv: Array, window: Window) -> Array:
+    """StreamingLLM written plainly: what a query sees gets the positions 0, 1, 2 … inside the cache."""
+    heads, rows = case.heads, []
+    queries, keys, values = heads.split(qkv)
+    values = round_kv(np.ascontiguousarray(values), heads.kv_dtype)
+    for position in range(len(qkv)):
+        seen = [key for key in range(position + 1) if key < window.sinks or key > position - window.recent]
+        inside = np.arange(len(seen), dtype=np.int32)
+        k = rotated(keys[seen], rope(inside, heads.dim))
+        q = rotated(queries[position : position + 1], rope(inside[-1:], heads.dim))
+        padded = np.concatenate([np.zeros((len(seen) - 1, *q.shape[1:]), np.float32), q])
+        rows.append(attention(padded, k, values[seen])[-1])
+    return np.stack(rows)
+
+
+@pytest.mark.parametrize("window", [Window(0, 8), Window(4, 12), Window(4, 28), Window(17, 20), Window(1, 1)], ids=str)
+@pytest.mark.parametrize("page_size", [16, 32])
+def test_a_query_sees_sinks_and_window_at_positions_inside_the_cache(window: Window, page_size: int) -> None:
+    heads = Heads("f32", 2, 3, 64)
+    case, qkv = PagedCase(heads, [130], page_size), heads.qkv(130, seed=3)
+    q, sink_q = case.append_windowed(qkv, 0, 0, window)
+    y = case.attend(q, [(0, 0, 130)], sink_q=sink_q, window=window)
+    np.testing.assert_allclose(y, streaming_attention(case, qkv, window), atol=2e-5)
+
+
+@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "int8"])
+def test_a_window_changes_no_bit_with_tiles_and_reads_no_freed_page(kv_dtype: str) -> None:
+    heads, window = Heads(kv_dtype, 2, 3, 64), Window(4, 28)
+    case, qkv = PagedCase(heads, [130], 16), heads.qkv(130, seed=3)
+    q, sink_q = case.append_windowed(qkv, 0, 0, window)
+    whole = case.attend(q, [(0, 0, 130)], sink_q=sink_q, window=window)
+    for page in window.unseen_pages(129, 16):
+        case.tables[0, page] = case.num_pages - 1  # another page, full of garbage
+    alone = [case.attend(q[i : i + 1], [(0, i, i + 1)], sink_q=sink_q[i : i + 1], window=window) for i in (129,)]
+    np.testing.assert_array_equal(alone[0], whole[129:])

@@ -70,8 +70,8 @@ def test_sinks_of_minus_one_mean_none_as_in_mlcs_files() -> None:
         ({"page_size": 0}, "page_size = 0"),
         ({"max_total_sequence_length": 0}, "max_total_sequence_length = 0"),
         ({"kv_dtype": "fp16"}, "unknown kv_dtype 'fp16'; did you mean 'f16'"),
-        ({"sliding_window_size": 1024}, "this version keeps the whole context"),
-        ({"attention_sink_size": 4}, "this version keeps the whole context"),
+        ({"sliding_window_size": 0}, "use -1 for no window"),
+        ({"attention_sink_size": 4}, "there is no window"),
     ],
 )
 def test_values_that_make_no_sense(fields: dict[str, Any], message: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
-from kvscape.config import LayerGroup, ModelConfig
+from kvscape.config import LayerGroup, ModelConfig, Window
 from kvscape.engine.devices import KVPools, Logits, StepInput
 from kvscape.engine.devices.device import FloatArray, IntArray
 
@@ -44,9 +44,11 @@ def toy_model(vocab_size: int = 40, context: int = 2048) -> ModelConfig:
     )
 
 
-def toy_logits(prefix: Sequence[int] | IntArray, vocab_size: int = 40) -> FloatArray:
+def toy_logits(prefix: Sequence[int] | IntArray, vocab_size: int = 40, window: Window | None = None) -> FloatArray:
     """The model itself: logits after ``prefix``, without any cache."""
-    entries = np.stack([np.asarray(prefix, np.int32), np.arange(len(prefix), dtype=np.int32)], axis=1)
+    seen, keys = window or Window(), np.arange(len(prefix), dtype=np.int32)
+    entries = np.stack([np.asarray(prefix, np.int32), keys], axis=1)
+    entries = entries[(keys < seen.sinks) | (keys > len(prefix) - 1 - seen.recent)]
     return _hashed_logits([entries, entries], vocab_size)
 
 
@@ -103,9 +105,10 @@ class FakeDevice:
         sequence = int(np.searchsorted(step.query_starts, row, side="right")) - 1
         visible = min(int(step.positions[row]) + 1, int(step.kv_lengths[sequence]))
         seen = []
-        for group, tables in zip(pools.slots, step.page_tables, strict=True):
+        for group, tables, (sinks, recent) in zip(pools.slots, step.page_tables, step.windows, strict=True):
             pages = group.reshape(-1, pools.page_size, 2)[tables[sequence]]
-            seen.append(pages.reshape(-1, 2)[:visible])
+            keys = np.arange(visible)
+            seen.append(pages.reshape(-1, 2)[:visible][(keys < sinks) | (keys > step.positions[row] - recent)])
         return _hashed_logits(seen, self.model.vocab_size)
 
     def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from fake_device import EOS, FakeDevice, toy_logits
 
-from kvscape.config import EngineConfig
+from kvscape.config import EngineConfig, Window
 from kvscape.engine import Engine, Output, Request, SamplingParams
 
 
@@ -36,11 +36,11 @@ def generate(target: Engine, prompt_token_ids: tuple[int, ...], params: Sampling
     return run(target, [Request("one", prompt_token_ids, params)])["one"]
 
 
-def expected_greedy(prompt_token_ids: tuple[int, ...], max_tokens: int) -> list[int]:
+def expected_greedy(prompt_token_ids: tuple[int, ...], max_tokens: int, window: Window | None = None) -> list[int]:
     """What the toy model says without engine, cache or batch."""
     sequence = list(prompt_token_ids)
     for _ in range(max_tokens):
-        sequence.append(int(toy_logits(sequence).argmax()))
+        sequence.append(int(toy_logits(sequence, window=window).argmax()))
         if sequence[-1] == EOS:
             break
     return sequence[len(prompt_token_ids) :]

@@ -107,7 +107,16 @@ def test_scores_and_greedy_tokens_agree_with_the_logits(built: BuiltTiny) -> Non
 
 def _one_token() -> StepInput:
     zero = np.zeros(1, np.int32)
-    return StepInput(zero + 5, zero, np.array([0, 1], np.int32), zero + 1, (zero,), (zero[None],), zero)
+    return StepInput(
+        zero + 5,
+        zero,
+        np.array([0, 1], np.int32),
+        zero + 1,
+        (zero,),
+        (zero[None],),
+        (np.array([0, 2**30], np.int32),),
+        zero,
+    )
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)

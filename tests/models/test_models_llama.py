@@ -9,6 +9,7 @@ import pytest
 from numpy_llama import Array, NumpyLlama
 
 from built_tiny import BuildTiny, BuiltTiny, build_tiny
+from kvscape.config.window import UNLIMITED
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.errors import UnsupportedModelError
@@ -44,6 +45,7 @@ class OneSequence:
             int32([self.position]),
             (int32(slots),),
             (self.table[None],),
+            (int32([0, UNLIMITED]),),
             np.arange(len(token_ids), dtype=np.int32),
         )
         return self.device.fetch(self.device.forward(step, self.pools)).copy()
@@ -110,6 +112,7 @@ def test_no_wanted_rows_give_no_logits(built_tiny: BuildTiny) -> None:
         kv_lengths=int32([3]),
         slots=(int32([64, 65, 66]),),
         page_tables=(sequence.table[None],),
+        windows=(int32([0, UNLIMITED]),),
         logit_rows=int32([]),
     )
     device = sequence.device

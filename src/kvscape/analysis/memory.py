@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kvscape.config import EngineConfig, ModelConfig
+from kvscape.config import EngineConfig, LayerGroup, ModelConfig
 
 _KV_CODE_BYTES = {"f32": 4, "f16": 2, "int8": 1}
 _KV_SCALE_BYTES = {"f32": 0, "f16": 0, "int8": 2}
@@ -57,15 +57,20 @@ def kv_bytes_per_token(model: ModelConfig, kv_dtype: str) -> int:
     return model.num_hidden_layers * kv_token_bytes(model, kv_dtype)
 
 
-def num_pages(config: EngineConfig) -> int:
-    """Pages of a layer group that sees the whole context."""
-    return -(-config.total_tokens // config.page_size)
+def num_pages(config: EngineConfig, group: LayerGroup) -> int:
+    """Pages of a layer group: for all tokens, or for what its window keeps of each sequence if that is less."""
+    whole = -(-config.total_tokens // config.page_size)
+    if config.max_total_sequence_length is not None:
+        return whole
+    window, chunk = config.window(group), config.prefill_chunk_size
+    kept = window.most_pages(config.context_window_size, chunk, config.page_size)
+    return min(whole, config.max_batch_size * kept)
 
 
 def kv_cache_bytes(model: ModelConfig, config: EngineConfig) -> int:
     """Bytes of all KV pools, as they are allocated."""
     one_page = page_bytes(model, config.kv_dtype, config.page_size)
-    return sum(len(group.layers) * num_pages(config) * one_page for group in model.layer_groups)
+    return sum(len(group.layers) * num_pages(config, group) * one_page for group in model.layer_groups)
 
 
 def predict_memory(

@@ -4,6 +4,7 @@ from kvscape.config.engine import KV_DTYPES, EngineConfig
 from kvscape.config.model import LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
+from kvscape.config.window import Window
 
 __all__ = [
     "KV_DTYPES",
@@ -12,6 +13,7 @@ __all__ = [
     "EngineConfig",
     "LayerGroup",
     "ModelConfig",
+    "Window",
     "Workload",
     "parse_overrides",
 ]

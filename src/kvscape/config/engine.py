@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kvscape.config.fields import from_mapping
-from kvscape.config.model import ModelConfig
+from kvscape.config.model import LayerGroup, ModelConfig
+from kvscape.config.window import Window
 from kvscape.errors import ConfigError, near_match
 
 KV_DTYPES = ("f32", "f16", "int8")
@@ -42,11 +43,21 @@ class EngineConfig:
             )
         if self.kv_dtype not in KV_DTYPES:
             raise ConfigError(f"unknown kv_dtype {self.kv_dtype!r}", "", near_match(self.kv_dtype, KV_DTYPES))
-        if self.sliding_window_size != -1 or self.attention_sink_size != 0:
+        self._check_window()
+
+    def _check_window(self) -> None:
+        sinks, size = self.attention_sink_size, self.sliding_window_size
+        if size != -1 and size < 1:
+            raise ConfigError(f"sliding_window_size = {size}", "it must be at least 1", "use -1 for no window")
+        if sinks < 0:
+            raise ConfigError(f"attention_sink_size = {sinks}", "it must be at least 0", "use 0 for no sinks")
+        if sinks and size == -1:
+            raise ConfigError(f"attention_sink_size = {sinks}", "there is no window", "set sliding_window_size too")
+        if sinks and sinks >= size:
             raise ConfigError(
-                f"sliding_window_size = {self.sliding_window_size}, attention_sink_size = {self.attention_sink_size}",
-                "this version keeps the whole context",
-                "use sliding_window_size -1 and attention_sink_size 0",
+                f"attention_sink_size = {sinks}",
+                f"sinks are inside the window of {size} tokens, which must hold the query too",
+                f"use at most {size - 1}",
             )
 
     @classmethod
@@ -58,14 +69,25 @@ class EngineConfig:
 
     @property
     def total_tokens(self) -> int:
-        """Tokens the KV cache must hold."""
+        """Tokens the KV cache must hold where nothing falls out of a window."""
         return self.max_total_sequence_length or self.context_window_size * self.max_batch_size
 
+    def window(self, group: LayerGroup) -> Window:
+        """What a layer group's queries see: the narrower of its own window and the engine's."""
+        sizes = [size - self.attention_sink_size for size in (self.sliding_window_size,) if size != -1]
+        sizes += [group.sliding_window_size] if group.sliding_window_size != -1 else []
+        return Window(self.attention_sink_size, min(sizes)) if sizes else Window()
+
     def fitted(self, model: ModelConfig) -> "EngineConfig":
-        """Check the context against the model's own; raise ConfigError if the model was not made for it."""
-        if self.context_window_size > model.max_position_embeddings:
+        """Check what a query sees against the model's own context; raise ConfigError if it was not made for it.
+
+        With a window the positions are those inside the cache, so that a text may be longer than the model's context.
+        """
+        name = "context_window_size" if self.sliding_window_size == -1 else "sliding_window_size"
+        seen = min(getattr(self, name), self.context_window_size)
+        if seen > model.max_position_embeddings:
             raise ConfigError(
-                f"context_window_size = {self.context_window_size}",
+                f"{name} = {seen}",
                 f"the model was made for {model.max_position_embeddings} tokens",
                 f"use at most {model.max_position_embeddings}",
             )

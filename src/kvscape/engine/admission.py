@@ -1,13 +1,21 @@
 """Turns away, in one clear line, a request that could never be served."""
 
+from kvscape.analysis.memory import num_pages
 from kvscape.config import EngineConfig, ModelConfig
 from kvscape.engine.request import Request
 from kvscape.errors import CapacityError, ConfigError
 
 
-def longest_sequence(config: EngineConfig) -> int:
+def longest_sequence(model: ModelConfig, config: EngineConfig) -> int:
     """Tokens of prompt and answer together at most; the last one needs no place in the KV cache."""
-    return min(config.context_window_size, config.total_tokens + 1)
+    return min(config.context_window_size, _cached_tokens(model, config) + 1)
+
+
+def _cached_tokens(model: ModelConfig, config: EngineConfig) -> int:
+    """Tokens that one sequence can pass through the KV cache: no limit where what its windows keep fits."""
+    context, chunk, page = config.context_window_size, config.prefill_chunk_size, config.page_size
+    kept = all(config.window(g).most_pages(context, chunk, page) <= num_pages(config, g) for g in model.layer_groups)
+    return context if kept else config.total_tokens
 
 
 def check_request(request: Request, model: ModelConfig, config: EngineConfig) -> None:
@@ -16,7 +24,7 @@ def check_request(request: Request, model: ModelConfig, config: EngineConfig) ->
     _check_tokens(request, model.vocab_size)
     spare = 1 if request.generates else 0
     _check_context(request, config.context_window_size - spare)
-    _check_cache(request, config.total_tokens + 1 - spare)
+    _check_cache(request, _cached_tokens(model, config) + 1 - spare)
 
 
 def _check_task(request: Request) -> None:

@@ -22,6 +22,7 @@ def step_input(chunks: Ordered[Chunk], cache: PagedKVCache) -> StepInput:
         kv_lengths=int32(chunk.stop for chunk in chunks),
         slots=tuple(_slots(chunks, cache, group) for group in groups),
         page_tables=tuple(_page_tables([chunk.sequence.page_tables[group] for chunk in chunks]) for group in groups),
+        windows=tuple(int32((window.sinks, window.recent)) for window in cache.windows),
         logit_rows=int32(
             start + position - chunk.start
             for start, chunk in zip(starts.tolist(), chunks, strict=False)
@@ -37,7 +38,7 @@ def _slots(chunks: Ordered[Chunk], cache: PagedKVCache, group: int) -> IntArray:
 def _page_tables(tables: Ordered[Ordered[int]]) -> IntArray:
     rows = np.zeros((len(tables), max(map(len, tables))), np.int32)
     for row, table in zip(rows, tables, strict=True):
-        row[: len(table)] = table
+        row[: len(table)] = np.maximum(table, 0)  # holes are never read
     return rows
 
 

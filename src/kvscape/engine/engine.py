@@ -39,9 +39,10 @@ class Engine:
         self.config = config.fitted(device.model)
         self.model = device.model
         self.metrics = EngineMetrics()
-        pages = [num_pages(self.config)] * len(self.model.layer_groups)
+        pages = [num_pages(self.config, group) for group in self.model.layer_groups]
+        windows = [self.config.window(group) for group in self.model.layer_groups]
         self.pools = device.allocate(self.config.kv_dtype, pages, self.config.page_size)
-        self.cache = PagedKVCache(pages, self.config.page_size)
+        self.cache = PagedKVCache(pages, self.config.page_size, windows)
         self._scheduler = Scheduler(self.config, self.cache)
         self._runner = ModelRunner(device, self.pools, self.cache)
         self._finish_rule = FinishRule(self.model, self.config)
@@ -102,6 +103,7 @@ class Engine:
     def _advance(self, chunk: Chunk, result: StepResult) -> Output | None:
         sequence = chunk.sequence
         sequence.num_computed = chunk.stop
+        self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
         sequence.prompt_logprobs += result.scores.get(sequence.request_id, [])
         token_id = result.tokens.get(sequence.request_id)

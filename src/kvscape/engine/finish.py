@@ -11,7 +11,7 @@ class FinishRule:
 
     def __init__(self, model: ModelConfig, config: EngineConfig) -> None:
         self._eos_token_ids = frozenset(model.eos_token_ids)
-        self._longest = longest_sequence(config)
+        self._longest = longest_sequence(model, config)
 
     def ends(self, sequence: Sequence) -> bool:
         """Whether the newest token ends the sequence; it has no text then."""

@@ -23,18 +23,19 @@ class LlamaAttention(nn.Module):  # type: ignore[misc]
     def q_size(self) -> int:
         return self.config.num_attention_heads * self.config.head_dim
 
-    def forward(self, x: Tensor, rope: Tensor, step: Step, cache: Cache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor, sink_rope: Tensor, step: Step, cache: Cache, layer: int) -> Tensor:
         c, n = self.config, x.shape[0]
         sizes = [layer, self.kv_dtype, c.num_attention_heads, c.num_key_value_heads, c.head_dim]
-        q, cache.pool = call(
+        queries = placeholder([n, self.q_size])
+        q, sink_q, cache.pool = call(
             "rope_append",
-            [self.qkv_proj(x), rope, cache.slots, cache.pool, *sizes],
-            [placeholder([n, self.q_size]), placeholder(cache.pool.shape, cache.pool.dtype)],
+            [self.qkv_proj(x), rope, sink_rope, cache.slots, cache.pool, *sizes],
+            [queries, queries, placeholder(cache.pool.shape, cache.pool.dtype)],
         )
         y = call(
             "paged_attention",
-            [q, cache.pool, cache.page_tables, step.tiles, step.positions, *sizes],
-            placeholder([n, self.q_size]),
+            [q, sink_q, cache.pool, cache.page_tables, step.tiles, step.positions, cache.window, *sizes],
+            queries,
         )
         return self.o_proj(y)
 
@@ -75,6 +76,7 @@ class LlamaModel(nn.Module):  # type: ignore[misc]
             layer: (g, i) for g, group in enumerate(self.config.layer_groups) for i, layer in enumerate(group.layers)
         }
         rope = self._rope(step.positions)
+        sink_ropes = [self._rope(cache.sink_positions) for cache in step.caches]
         residual = self.embed_tokens(step.token_ids)
         delta = None
         for index, layer in enumerate(self.layers):
@@ -83,7 +85,7 @@ class LlamaModel(nn.Module):  # type: ignore[misc]
             else:
                 x, residual = layer.input_layernorm.add(delta, residual)
             group, position = place[index]
-            delta = layer.self_attn(x, rope, step, step.caches[group], position)
+            delta = layer.self_attn(x, rope, sink_ropes[group], step, step.caches[group], position)
             x, residual = layer.post_attention_layernorm.add(delta, residual)
             delta = layer.mlp(x)
         normed, _ = self.norm.add(_rows(delta, step), _rows(residual, step))
@@ -114,9 +116,11 @@ class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
         logit_rows: Tensor,
         slots: Any,
         page_tables: Any,
+        windows: Any,
+        sink_positions: Any,
         pools: Any,
     ) -> Any:
-        caches = [Cache(pool, slot, table) for pool, slot, table in zip(pools, slots, page_tables, strict=True)]
+        caches = list(map(Cache, pools, slots, page_tables, windows, sink_positions))
         hidden = self.model(Step(token_ids, positions, tiles, logit_rows, caches))
         head = self.model.embed_tokens.logits if self.config.tie_word_embeddings else self.lm_head
         return head(hidden), tuple(cache.pool for cache in caches)

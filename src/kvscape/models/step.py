@@ -12,11 +12,16 @@ POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
 
 @dataclass
 class Cache:
-    """One layer group's KV pool, with where this step's tokens go and where each sequence's pages are."""
+    """One layer group's KV pool, with where this step's tokens go and where each sequence's pages are.
+
+    ``window`` is (sinks, recent); ``sink_positions`` are those of the queries that meet the sinks.
+    """
 
     pool: Tensor
     slots: Tensor
     page_tables: Tensor
+    window: Tensor
+    sink_positions: Tensor
 
 
 @dataclass
@@ -38,16 +43,19 @@ def step_spec(kv_dtype: str, groups: int) -> dict[str, Any]:
         "tiles": nn.spec.Tensor(["t", 3], "int32"),
         "logit_rows": nn.spec.Tensor(["r"], "int32"),
     }
-    for kind, shape, dtype in (
+    arguments: tuple[tuple[str, list[str | int], str], ...] = (
         ("slots", ["n"], "int32"),
         ("page_tables", ["s", "w"], "int32"),
+        ("windows", [2], "int32"),
+        ("sink_positions", ["n"], "int32"),
         ("pools", ["layers", "pages", "elements"], POOL_DTYPES[kv_dtype]),
-    ):
+    )
+    for kind, shape, dtype in arguments:
         each = [nn.spec.Tensor([_own(axis, group) for axis in shape], dtype) for group in range(groups)]
         spec[kind] = tuple(each)
     return spec
 
 
-def _own(axis: str, group: int) -> str:
+def _own(axis: str | int, group: int) -> str | int:
     """Tokens and sequences are common to all groups; the other lengths are a group's own."""
-    return axis if axis in ("n", "s") else f"{axis}{group}"
+    return axis if axis in ("n", "s") or isinstance(axis, int) else f"{axis}{group}"

@@ -93,6 +93,8 @@ class CpuDevice:
             _tensor(step.logit_rows),
             [_tensor(slots) for slots in step.slots],
             [_tensor(table) for table in step.page_tables],
+            [_tensor(window) for window in step.windows],
+            [_tensor(np.minimum(step.positions, window.sum() - 1, dtype=np.int32)) for window in step.windows],
             list(pools.tensors),
             self._parameters,
         )

@@ -34,6 +34,8 @@ class StepInput:
     """[n] per layer group: page x page_size + offset, where the token's key and value go."""
     page_tables: tuple[IntArray, ...]
     """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read."""
+    windows: tuple[IntArray, ...]
+    """[2] per layer group: the sinks and the recent tokens that a query sees; pages it does not see may be gone."""
     logit_rows: IntArray
     """[r] tokens whose logits are wanted, ascending; r may be 0."""
 

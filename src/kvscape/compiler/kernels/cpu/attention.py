@@ -2,6 +2,10 @@
 
 A task is a tile of one sequence's consecutive tokens and one key head with all its query heads. Keys are taken in
 blocks of 16 from the sequence's first one on, so a query's sums never depend on the tile, the batch or the page size.
+
+With a window a query sees the first ``sinks`` tokens and the last ``recent`` ones, itself included (StreamingLLM, Xiao
+et al. 2023, arXiv 2309.17453). Positions are those inside the cache: recent keys are as far away as in the text, and to
+meet the sinks the query comes a second time, rotated as the last token of a full window. Blocks between are not read.
 """
 
 from typing import Any
@@ -27,10 +31,16 @@ def heads_together(group: int) -> int:
     return max(count for count in range(1, 5) if group % count == 0)
 
 
-def _visible(first_key: Expr, position: Expr, value: Expr, otherwise: float) -> Expr:
-    """``value`` where the lane's key is not behind the query's position."""
-    keys = T.ramp(T.cast(first_key, "int32"), 1, LANES)
-    return T.Select(keys <= splat(position, LANES), value, splat(T.float32(otherwise), LANES))
+def _keys(first_key: Expr) -> Expr:
+    return T.ramp(T.cast(first_key, "int32"), 1, LANES)
+
+
+def _visible(first_key: Expr, position: Expr, window: Any, value: Expr, otherwise: float) -> Expr:
+    """``value`` where the lane's key is a sink or recent, and not behind the query's position."""
+    keys, hidden = _keys(first_key), splat(T.float32(otherwise), LANES)
+    recent = T.Select(keys > splat(position - window[1], LANES), value, hidden)
+    seen = T.Select(keys < splat(window[0], LANES), value, recent)
+    return T.Select(keys <= splat(position, LANES), seen, hidden)
 
 
 def _sum_chains(acc: Any, index: Expr, chains: int, stride: int) -> Expr:
@@ -52,8 +62,9 @@ def _exp_scalar(x: Expr) -> Expr:
 
 
 def paged_attention(pages: Pages, q_heads: int) -> Any:
-    """Arguments: q f32 [n, q_heads D], the pool, page tables int32 [s, w], tiles int32 [t, 3] (sequence, first token,
-    tokens), positions int32 [n], the layer's index in the pool; y f32 [n, q_heads D].
+    """Arguments: q f32 [n, q_heads D], the same for sinks, the pool, page tables int32 [s, w], tiles int32 [t, 3]
+    (sequence, first token, tokens), positions int32 [n], window int32 [2] (sinks, recent), the layer's index in the
+    pool; y f32 [n, q_heads D].
     """
     H, D = pages.heads, pages.dim
     group = q_heads // H
@@ -103,7 +114,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 )
 
     @T.inline
-    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position):
+    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position, window):
         # Scores to probabilities against the highest score so far, which may rise: alpha rescales what was summed.
         with T.sblock("soften"):
             T.reads()
@@ -114,7 +125,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 logits = load(s, at, lanes=LANES)
                 if pages.quantized:
                     logits = logits * load(key_scale, part * LANES, lanes=LANES)
-                s[T.ramp(at, 1, LANES)] = _visible(first_key + part * LANES, position, logits, _LOWEST)
+                s[T.ramp(at, 1, LANES)] = _visible(first_key + part * LANES, position, window, logits, _LOWEST)
             highest[0] = T.max(
                 peak[row],
                 reduce_max(
@@ -128,6 +139,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 s[T.ramp(at, 1, LANES)] = _visible(
                     first_key + part * LANES,
                     position,
+                    window,
                     exp(load(s, at, lanes=LANES) - splat(highest[0], LANES), LANES),
                     0.0,
                 )
@@ -140,15 +152,26 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     s[T.ramp(at, 1, LANES)] = load(s, at, lanes=LANES) * load(value_scale, part * LANES, lanes=LANES)
 
     @T.inline
-    def attend(q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position):
+    def attend(
+        q, sink_q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position, window
+    ):
         with T.sblock("attend"):
             T.reads()
             T.writes()
             s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
             alpha = T.sblock_alloc_buffer((count,), "float32", scope="local")
             score(q, keys, s, token, at)
+            if first_key < T.cast(window[0], "int64"):
+                sink_s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
+                score(sink_q, keys, sink_s, token, at)
+                for i in T.unroll(count * PARTS):
+                    s[T.ramp(i * LANES, 1, LANES)] = T.Select(
+                        _keys(first_key + i % PARTS * LANES) < splat(window[0], LANES),
+                        load(sink_s, i * LANES, lanes=LANES),
+                        load(s, i * LANES, lanes=LANES),
+                    )
             for m in T.unroll(count):
-                soften(s, alpha, peak, total, key_scale, value_scale, m, row + m, first_key, position)
+                soften(s, alpha, peak, total, key_scale, value_scale, m, row + m, first_key, position, window)
             for c in T.serial(D // LANES):
                 for m in T.unroll(count):
                     out[T.ramp((row + m) * D + c * LANES, 1, LANES)] = _weighted(
@@ -163,10 +186,12 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     @T.prim_func(s_tir=True)
     def kernel(
         p_q: T.handle,
+        p_sink_q: T.handle,
         p_pool: T.handle,
         p_tables: T.handle,
         p_tiles: T.handle,
         p_positions: T.handle,
+        p_window: T.handle,
         layer: T.int64,
         p_y: T.handle,
     ) -> None:
@@ -179,10 +204,12 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
         width = T.int64()
         num_tiles = T.int64()
         q = T.match_buffer(p_q, (n, q_heads * D), "float32")
+        sink_q = T.match_buffer(p_sink_q, (n, q_heads * D), "float32")
         pool = T.match_buffer(p_pool, (layers, num_pages, elements), pages.pool_dtype)
         tables = T.match_buffer(p_tables, (s, width), "int32")
         tiles = T.match_buffer(p_tiles, (num_tiles, 3), "int32")
         positions = T.match_buffer(p_positions, (n,), "int32")
+        window = T.match_buffer(p_window, (2,), "int32")
         y = T.match_buffer(p_y, (n, q_heads * D), "float32")
         for task in T.parallel(num_tiles * H):
             with T.sblock("task"):
@@ -206,7 +233,11 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     total[row] = T.float32(0)
                     for c in T.serial(D // LANES):
                         out[T.ramp(row * D + c * LANES, 1, LANES)] = splat(T.float32(0), LANES)
-                for block in T.serial(last // TOKENS + 1):
+                sink_blocks: T.let[T.int64] = (T.cast(window[0], "int64") + TOKENS - 1) // TOKENS
+                oldest: T.let[T.int64] = T.cast(T.max(positions[first] - window[1] + 1, 0), "int64")
+                gap: T.let[T.int64] = T.max(oldest // TOKENS - sink_blocks, 0)
+                for index in T.serial(last // TOKENS + 1 - gap):
+                    block: T.let[T.int64] = T.if_then_else(index < sink_blocks, index, index + gap)
                     page: T.let[T.int64] = T.cast(tables[tiles[tile, 0], block * TOKENS // page_size], "int64")
                     offset: T.let[T.int64] = block * TOKENS % page_size
                     load_block(pool, layer, page, page_size, head, offset, keys, values)
@@ -214,10 +245,12 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     for rows in T.serial(tokens * (group // count)):
                         head_row: T.let[T.int64] = rows * count
                         token: T.let[T.int64] = first + head_row // group
-                        if block * TOKENS <= T.cast(positions[token], "int64"):
-                            attend(q, keys, values, key_scale, value_scale, out, peak, total, token,
+                        position: T.let[T.int64] = T.cast(positions[token], "int64")
+                        recent: T.let[T.int64] = position - T.cast(window[1], "int64")
+                        if block * TOKENS <= position and (block < sink_blocks or block * TOKENS + TOKENS - 1 > recent):
+                            attend(q, sink_q, keys, values, key_scale, value_scale, out, peak, total, token,
                                    (head * group + head_row % group) * D, head_row,
-                                   block * TOKENS, positions[token])  # fmt: skip
+                                   block * TOKENS, positions[token], window)  # fmt: skip
                 for row in T.serial(tokens * group):
                     for c in T.serial(D // LANES):
                         y[first + row // group, T.ramp((head * group + row % group) * D + c * LANES, 1, LANES)] = load(

@@ -80,7 +80,7 @@ def _rope_append(isa: Isa, op: Operator) -> Kernel:
         f"rope_append_{kv_dtype}",
         lambda: rope_append.rope_append(pages, q_heads),
         (*op.tensors, layer),
-        inplace=(-1, 3),
+        inplace=(-1, -1, 4),
     )
 
 

@@ -23,8 +23,10 @@ def rope_table(D: int) -> Any:
                 v_i, v_d = T.axis.remap("SS", [i, d])
                 T.reads(positions[v_i], frequency[v_d])
                 T.writes(table[v_i, 0:D])
-                table[v_i, v_d] = T.cos(T.cast(positions[v_i], "float32") * frequency[v_d])
-                table[v_i, D // 2 + v_d] = T.sin(T.cast(positions[v_i], "float32") * frequency[v_d])
+                # In f64: far past the training context an f32 angle would be off by a thousandth.
+                angle = T.cast(positions[v_i], "float64") * T.cast(frequency[v_d], "float64")
+                table[v_i, v_d] = T.cast(T.cos(angle), "float32")
+                table[v_i, D // 2 + v_d] = T.cast(T.sin(angle), "float32")
 
     return kernel
 
@@ -32,8 +34,9 @@ def rope_table(D: int) -> Any:
 def rope_append(pages: Pages, q_heads: int) -> Any:
     """Rotate queries and keys by halves, append keys and values.
 
-    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], slots int32 [n] (page x page size + offset), the
-    pool (changed in place), the layer's index in it; rotated queries f32 [n, q_heads D].
+    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], the same for the queries that meet attention sinks,
+    slots int32 [n] (page x page size + offset), the pool (changed in place), the layer's index in it; queries
+    f32 [n, q_heads D] rotated by the first table, and by the second.
     """
     H, D = pages.heads, pages.dim
     half = D // 2
@@ -46,7 +49,7 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
             out[target + half + d] = qkv[i, source + d] * table[i, half + d] + qkv[i, source + half + d] * table[i, d]
 
     @T.inline
-    def token(qkv, table, slots, pool, q, layer, page_size, i):
+    def token(qkv, table, sink_table, slots, pool, q, sink_q, layer, page_size, i):
         with T.sblock("token"):
             T.reads()
             T.writes()
@@ -55,6 +58,9 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
                 rotate(qkv, table, rotated, i, h * D, 0)
                 for d in T.serial(D):
                     q[i, h * D + d] = rotated[d]
+                rotate(qkv, sink_table, rotated, i, h * D, 0)
+                for d in T.serial(D):
+                    sink_q[i, h * D + d] = rotated[d]
             for h in T.serial(H):
                 rotate(qkv, table, rotated, i, (q_heads + h) * D, 0)
                 page = T.cast(slots[i], "int64") // page_size
@@ -68,7 +74,14 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
 
     @T.prim_func(s_tir=True)
     def kernel(
-        p_qkv: T.handle, p_table: T.handle, p_slots: T.handle, p_pool: T.handle, layer: T.int64, p_q: T.handle
+        p_qkv: T.handle,
+        p_table: T.handle,
+        p_sink_table: T.handle,
+        p_slots: T.handle,
+        p_pool: T.handle,
+        layer: T.int64,
+        p_q: T.handle,
+        p_sink_q: T.handle,
     ) -> None:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
@@ -77,15 +90,17 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
         elements = T.int64()
         qkv = T.match_buffer(p_qkv, (n, (q_heads + 2 * H) * D), "float32")
         table = T.match_buffer(p_table, (n, D), "float32")
+        sink_table = T.match_buffer(p_sink_table, (n, D), "float32")
         slots = T.match_buffer(p_slots, (n,), "int32")
         pool = T.match_buffer(p_pool, (layers, num_pages, elements), pages.pool_dtype)
         q = T.match_buffer(p_q, (n, q_heads * D), "float32")
+        sink_q = T.match_buffer(p_sink_q, (n, q_heads * D), "float32")
         if n < SERIAL_ROWS:
             for i in T.serial(n):
-                token(qkv, table, slots, pool, q, layer, pages.page_size(elements), i)
+                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(elements), i)
         else:
             for i in T.parallel(n):
-                token(qkv, table, slots, pool, q, layer, pages.page_size(elements), i)
+                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(elements), i)
 
     return kernel
 
