@@ -1,4 +1,4 @@
-"""Perplexity of one long text through a window, with and without sinks: ``python benchmarks/streaming.py TEXT [TOKENS]``.
+"""Perplexity of a long text through a window, with sinks and without: ``python benchmarks/streaming.py TEXT [TOKENS]``.
 
 The text runs through the KV cache once; memory is bounded by the window. Each row is the mean of 1,000 tokens.
 """
