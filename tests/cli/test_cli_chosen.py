@@ -17,6 +17,14 @@ def test_flags_and_overrides_add_up() -> None:
     assert engine_fields(flags) == {"kv_dtype": "int8", "context_window_size": 4096, "prefill_chunk_size": 1024}
 
 
+def test_a_switch_is_on_off_or_not_given() -> None:
+    assert [engine_fields({"prefix_cache": value}) for value in (None, True, False)] == [
+        {},
+        {"prefix_cache": True},
+        {"prefix_cache": False},
+    ]
+
+
 def test_a_flag_and_an_override_may_say_the_same() -> None:
     assert engine_fields({"page_size": 8, "overrides": "page_size=8"}) == {"page_size": 8}
 

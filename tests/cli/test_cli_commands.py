@@ -87,7 +87,7 @@ def test_convert_writes_a_folder_that_is_a_model(kvscape: Run, long_gguf: Path, 
 def test_a_conversation_through_a_pipe(kvscape: Run, long_gguf: Path) -> None:
     done = kvscape("chat", str(long_gguf), "--max-tokens", "4", stdin="hello\n/stats\n/nothing\n/exit\n")
     assert done.returncode == 0
-    assert "Decode speed" in done.stdout and "KV cache" in done.stdout
+    assert all(title in done.stdout for title in ("Decode speed", "KV cache", "Prefix cache hits"))
     assert done.stderr.splitlines()[-1].startswith("error: no command '/nothing'")
 
 

@@ -26,7 +26,7 @@ def model(context: int = 8192) -> ModelConfig:
 def test_the_defaults_are_those_of_the_documentation() -> None:
     config = EngineConfig()
     assert (config.context_window_size, config.prefill_chunk_size, config.max_batch_size) == (2048, 512, 1)
-    assert (config.kv_dtype, config.page_size) == ("f16", 16)
+    assert (config.kv_dtype, config.page_size, config.prefix_cache) == ("f16", 16, True)
     assert (config.sliding_window_size, config.attention_sink_size) == (-1, 0)
 
 

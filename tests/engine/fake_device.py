@@ -1,9 +1,11 @@
 """A device without a model: logits are a hash of all tokens a query sees, read through the page tables it was given.
 
-A wrong page, slot, position or length, a lost or doubled token gives other logits, and so other tokens.
+A wrong page, slot, position or length, a lost or doubled token gives other logits, and so other tokens. As a
+model's keys and values do, an entry of the cache depends on every token before it.
 """
 
 import hashlib
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +18,7 @@ from kvscape.engine.devices import KVPools, Logits, StepInput
 from kvscape.engine.devices.device import FloatArray, IntArray
 
 EOS = 1
+FIRST = (-1, -1, 0)
 
 
 class TwoGroups(ModelConfig):
@@ -46,13 +49,20 @@ def toy_model(vocab_size: int = 40, context: int = 2048) -> ModelConfig:
 
 def toy_logits(prefix: Sequence[int] | IntArray, vocab_size: int = 40, window: Window | None = None) -> FloatArray:
     """The model itself: logits after ``prefix``, without any cache."""
-    seen, keys = window or Window(), np.arange(len(prefix), dtype=np.int32)
-    entries = np.stack([np.asarray(prefix, np.int32), keys], axis=1)
-    entries = entries[(keys < seen.sinks) | (keys > len(prefix) - 1 - seen.recent)]
-    return _hashed_logits([entries, entries], vocab_size)
+    entries = [FIRST]
+    for position, token_id in enumerate(prefix):
+        entries.append(entry(int(token_id), position, int(entries[-1][2])))
+    seen, keys = window or Window(), np.arange(len(prefix))
+    visible = np.array(entries[1:], np.int64)[(keys < seen.sinks) | (keys > len(prefix) - 1 - seen.recent)]
+    return _hashed_logits([visible] * 2, vocab_size)
 
 
-def _hashed_logits(seen: Sequence[npt.NDArray[np.int32]], vocab_size: int) -> FloatArray:
+def entry(token_id: int, position: int, past: int) -> tuple[int, int, int]:
+    """What a slot holds: the token, its position, and a hash of all tokens up to it."""
+    return token_id, position, zlib.crc32(b"%d" % token_id, past & 0xFFFFFFFF)
+
+
+def _hashed_logits(seen: Sequence[npt.NDArray[np.int64]], vocab_size: int) -> FloatArray:
     digest = hashlib.blake2b(b"|".join(entries.tobytes() for entries in seen), digest_size=16).digest()
     key = np.frombuffer(digest, np.uint64)
     return np.random.Generator(np.random.Philox(key=key)).standard_normal(vocab_size, np.float32) * 3
@@ -60,9 +70,9 @@ def _hashed_logits(seen: Sequence[npt.NDArray[np.int32]], vocab_size: int) -> Fl
 
 @dataclass(frozen=True, eq=False)
 class FakePools:
-    """Each slot holds a token and its position; -1 until written."""
+    """Each slot holds an ``entry``; -1 until written."""
 
-    slots: tuple[npt.NDArray[np.int32], ...]
+    slots: tuple[npt.NDArray[np.int64], ...]
     page_size: int
 
     @property
@@ -90,25 +100,34 @@ class FakeDevice:
         raise NotImplementedError
 
     def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> FakePools:
-        return FakePools(tuple(np.full((pages * page_size, 2), -1, np.int32) for pages in num_pages), page_size)
+        return FakePools(tuple(np.full((pages * page_size, 3), -1, np.int64) for pages in num_pages), page_size)
 
     def forward(self, step: StepInput, pools: KVPools) -> FakeLogits:
         assert isinstance(pools, FakePools)
         check_shapes(step)
         self.steps.append(step)
-        for group, slots in zip(pools.slots, step.slots, strict=True):
-            group[slots] = np.stack([step.token_ids, step.positions], axis=1)
+        for group, (slots, tables) in enumerate(zip(step.slots, step.page_tables, strict=True)):
+            self._append(step, pools.slots[group], slots, tables, pools.page_size)
         rows = [self._row(step, int(row), pools) for row in step.logit_rows]
         return FakeLogits(np.stack(rows) if rows else np.zeros((0, self.model.vocab_size), np.float32))
+
+    def _append(
+        self, step: StepInput, group: npt.NDArray[np.int64], slots: IntArray, tables: IntArray, page_size: int
+    ) -> None:
+        for row, (slot, position) in enumerate(zip(slots.tolist(), step.positions.tolist(), strict=True)):
+            table = tables[int(np.searchsorted(step.query_starts, row, side="right")) - 1]
+            page, offset = divmod(position - 1, page_size)
+            past = int(group[table[page] * page_size + offset, 2]) if position > 0 else FIRST[2]
+            group[slot] = entry(int(step.token_ids[row]), position, past)
 
     def _row(self, step: StepInput, row: int, pools: FakePools) -> FloatArray:
         sequence = int(np.searchsorted(step.query_starts, row, side="right")) - 1
         visible = min(int(step.positions[row]) + 1, int(step.kv_lengths[sequence]))
         seen = []
         for group, tables, (sinks, recent) in zip(pools.slots, step.page_tables, step.windows, strict=True):
-            pages = group.reshape(-1, pools.page_size, 2)[tables[sequence]]
+            pages = group.reshape(-1, pools.page_size, 3)[tables[sequence]]
             keys = np.arange(visible)
-            seen.append(pages.reshape(-1, 2)[:visible][(keys < sinks) | (keys > step.positions[row] - recent)])
+            seen.append(pages.reshape(-1, 3)[:visible][(keys < sinks) | (keys > step.positions[row] - recent)])
         return _hashed_logits(seen, self.model.vocab_size)
 
     def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:

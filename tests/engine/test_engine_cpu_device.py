@@ -93,6 +93,29 @@ def test_a_used_cache_changes_nothing(built: BuiltTiny) -> None:
     assert run(target) == run(target) == plain(built, "f16")
 
 
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("chunk", [5, 256])
+@pytest.mark.parametrize("page_size", [16, 32])
+def test_the_prefix_cache_changes_nothing(built: BuiltTiny, kv_dtype: str, chunk: int, page_size: int) -> None:
+    knobs: dict[str, Any] = {"kv_dtype": kv_dtype, "page_size": page_size}
+    prompts = [PROMPTS[3], (*PROMPTS[3][:35], *PROMPTS[4]), PROMPTS[3]]
+    several = [Request(str(index), prompt, PARAMS) for index, prompt in enumerate(prompts)]
+    found = engine(built, prefill_chunk_size=chunk, **knobs)
+    assert answers(found, several) == answers(engine(built, prefix_cache=False, **knobs), several)
+    assert found.metrics.prefix_cache_hits > 0
+
+
+def answers(target: Engine, requests: list[Request]) -> list[list[int]]:
+    """Tokens of each request, one request after the other."""
+    result: list[list[int]] = []
+    for request in requests:
+        target.add(request)
+        result.append([])
+        while target.has_work:
+            result[-1] += [token for output in target.step() for token in output.token_ids]
+    return result
+
+
 def test_scores_and_greedy_tokens_agree_with_the_logits(built: BuiltTiny) -> None:
     target = device(built)
     held = target.forward(_one_token(), target.allocate("f32", [1], 16))

@@ -1,4 +1,4 @@
-"""Tokens do not depend on how the work is cut: batch, chunk, page size, preemption, neighbours."""
+"""Tokens do not depend on how the work is cut: batch, chunk, page size, prefix cache, preemption, neighbours."""
 
 from dataclasses import replace
 
@@ -16,6 +16,11 @@ GREEDY = SamplingParams(max_tokens=30)
 SAMPLED = SamplingParams(
     max_tokens=30, temperature=0.9, top_k=20, top_p=0.95, seed=7, repetition_penalty=1.2, frequency_penalty=0.3
 )
+
+
+LONG = prompt(99, 48)
+SHARED = [LONG[:33], LONG[:48], LONG[:20], (*LONG[:24], *prompt(98, 9)), (*prompt(97, 16), *LONG[16:]), LONG[:33]]
+SHARED_EXPECTED = [expected_greedy(one, 20) for one in SHARED]
 
 
 def requests(params: SamplingParams = GREEDY) -> list[Request]:
@@ -41,11 +46,36 @@ def test_greedy_tokens_are_the_models_own(batch: int, chunk: int, page_size: int
 
 @pytest.mark.parametrize("chunk", [1, 7, 512])
 @pytest.mark.parametrize("page_size", [1, 4, 16])
-def test_preemption_changes_no_token(chunk: int, page_size: int) -> None:
-    target = engine(max_batch_size=4, prefill_chunk_size=chunk, page_size=page_size, max_total_sequence_length=80)
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_preemption_changes_no_token(chunk: int, page_size: int, prefix_cache: bool) -> None:
+    target = engine(
+        max_batch_size=4,
+        prefill_chunk_size=chunk,
+        page_size=page_size,
+        max_total_sequence_length=80,
+        prefix_cache=prefix_cache,
+    )
     outputs = run(target, requests())
     assert [tokens(outputs[str(index)]) for index in range(len(PROMPTS))] == EXPECTED
     assert target.metrics.preemptions > 0
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("chunk", [1, 5, 512])
+@pytest.mark.parametrize("page_size", [1, 4, 8, 16, 32])
+@pytest.mark.parametrize("pool", [96, 1024])
+def test_common_beginnings_change_no_token(batch: int, chunk: int, page_size: int, pool: int) -> None:
+    """The second round finds what the first one left, where the pool has room for it; one of its neighbours leaves."""
+    target = engine(max_batch_size=batch, prefill_chunk_size=chunk, page_size=page_size, max_total_sequence_length=pool)
+    for turn in range(2):
+        several = [Request(f"{turn} {i}", one, SamplingParams(max_tokens=20)) for i, one in enumerate(SHARED)]
+        target.add(Request(f"{turn} leaves", LONG, GREEDY))
+        target.step()
+        target.cancel(f"{turn} leaves")
+        outputs = run(target, several)
+        assert [tokens(outputs[one.request_id]) for one in several] == SHARED_EXPECTED
+    assert target.metrics.prefix_cache_hits > 0
+    assert all(pool.num_free == pool.num_pages for pool in target.cache.allocators)
 
 
 def test_samples_do_not_depend_on_batch_chunk_or_preemption() -> None:
@@ -53,6 +83,7 @@ def test_samples_do_not_depend_on_batch_chunk_or_preemption() -> None:
     assert alone != EXPECTED
     assert answers(SAMPLED, max_batch_size=4, prefill_chunk_size=3) == alone
     assert answers(SAMPLED, max_batch_size=4, page_size=4, max_total_sequence_length=80) == alone
+    assert answers(SAMPLED, prefix_cache=False) == alone
 
 
 @pytest.mark.parametrize("pool", [80, 1024])

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-from fake_device import FakeDevice
 from generation import engine, expected_greedy, prompt
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from page_checks import PageChecks, WatchedDevice
 
-from kvscape.engine import Engine, Request, RequestMetrics, SamplingParams
+from kvscape.engine import Request, RequestMetrics, SamplingParams
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.page_allocator import PageAllocator
 from kvscape.engine.sequence import Sequence
 from kvscape.engine.text import TextStream
 from kvscape.errors import CapacityError
@@ -46,38 +45,13 @@ def test_slots_follow_the_page_table() -> None:
     assert slots.dtype == np.int32
 
 
-def test_a_shared_page_is_freed_by_its_last_holder() -> None:
-    pool = PageAllocator(1)
-    page = pool.allocate()
-    pool.share(page)
-    pool.release(page)
-    with pytest.raises(CapacityError, match="all 1 pages are in use"):
-        pool.allocate()
-    pool.release(page)
-    assert pool.allocate() == page
+A, B, C = (prompt(seed, 40) for seed in range(3))
+TEXTS = [A, B, C, A[:8] + B[8:], A[:16] + C[16:], B[:3] + A[3:]]
+"""Prompts are the beginnings of these: some share pages, some hold equal pages after different beginnings."""
 
-
-@pytest.mark.parametrize("use", [PageAllocator.release, PageAllocator.share])
-def test_a_free_page_cannot_be_used(use: object) -> None:
-    with pytest.raises(ValueError, match="page 0 is free"):
-        use(PageAllocator(1), 0)  # type: ignore[operator]
-
-
-def check_pages(target: Engine) -> None:
-    """Assert that each page has exactly one holder or is free, and that the cache holds what was computed."""
-    live = list(target._sequences.values())
-    for group, pool in enumerate(target.cache.allocators):
-        held = [page for one in live if one.page_tables for page in one.page_tables[group]]
-        assert len(held) == len(set(held)) == pool.num_pages - pool.num_free
-        assert all(pool.references(page) == 1 for page in held)
-        for one in live:
-            table = one.page_tables[group] if one.page_tables else []
-            assert one.num_computed <= len(table) * target.cache.page_size
-
-
-ADD = st.tuples(st.just("add"), st.integers(1, 40), st.integers(0, 30))
-CANCEL = st.tuples(st.just("cancel"), st.integers(0, 20), st.just(0))
-STEP = st.tuples(st.just("step"), st.integers(1, 5), st.just(0))
+ADD = st.tuples(st.just("add"), st.integers(1, 40), st.integers(0, 30), st.sampled_from(TEXTS))
+CANCEL = st.tuples(st.just("cancel"), st.integers(0, 20), st.just(0), st.just(A))
+STEP = st.tuples(st.just("step"), st.integers(1, 5), st.just(0), st.just(A))
 
 
 @settings(max_examples=150, deadline=None)
@@ -87,14 +61,26 @@ STEP = st.tuples(st.just("step"), st.integers(1, 5), st.just(0))
     st.sampled_from([1, 5, 64]),
     st.sampled_from([1, 3, 8]),
     st.sampled_from([40, 64, 200]),
+    st.booleans(),
 )
 def test_any_order_of_add_step_and_cancel_keeps_the_pages(
-    actions: list[tuple[str, int, int]], batch: int, chunk: int, page_size: int, pool: int
+    actions: list[tuple[str, int, int, tuple[int, ...]]],
+    batch: int,
+    chunk: int,
+    page_size: int,
+    pool: int,
+    prefix_cache: bool,
 ) -> None:
-    device = FakeDevice()
+    device, checks = WatchedDevice(), PageChecks()
     target = engine(
-        device, max_batch_size=batch, prefill_chunk_size=chunk, page_size=page_size, max_total_sequence_length=pool
+        device,
+        max_batch_size=batch,
+        prefill_chunk_size=chunk,
+        page_size=page_size,
+        max_total_sequence_length=pool,
+        prefix_cache=prefix_cache,
     )
+    device.watched = target.cache
     prompts: dict[str, tuple[tuple[int, ...], int]] = {}
     answers: dict[str, list[int]] = {}
     cancelled: set[str] = set()
@@ -102,15 +88,15 @@ def test_any_order_of_add_step_and_cancel_keeps_the_pages(
     def step() -> None:
         for output in target.step():
             answers.setdefault(output.request_id, []).extend(output.token_ids)
-        check_pages(target)
+        checks.check(target)
         assert len(target._scheduler.running) <= batch
         if device.steps:
             assert len(device.steps[-1].token_ids) <= max(batch, chunk)
 
-    for action, number, max_tokens in actions:
+    for action, number, max_tokens, text in actions:
         if action == "add":
             name = str(len(prompts))
-            prompts[name] = (prompt(number, number), max_tokens)
+            prompts[name] = (text[:number], max_tokens)
             scoring = max_tokens == 0 and number > 1
             params = SamplingParams(max_tokens=max_tokens if scoring else max(max_tokens, 1))
             target.add(Request(name, prompts[name][0], params, prompt_logprobs=scoring))
@@ -118,7 +104,7 @@ def test_any_order_of_add_step_and_cancel_keeps_the_pages(
             cancelled.add(str(number))
         for _ in range(number if action == "step" else 0):
             step()
-        check_pages(target)
+        checks.check(target)
     for _ in range(5000):
         if not target.has_work:
             break

@@ -7,7 +7,9 @@ from kvscape.engine import Engine, Request, SamplingParams
 
 
 def endless(name: str, length: int) -> Request:
-    return Request(name, prompt(length, length), SamplingParams(max_tokens=1000, ignore_eos=True))
+    """Each name has a prompt of its own, so that no pages are shared."""
+    seed = int.from_bytes(name.encode())
+    return Request(name, prompt(seed, length), SamplingParams(max_tokens=1000, ignore_eos=True))
 
 
 def lengths(device: FakeDevice) -> list[list[int]]:

@@ -82,3 +82,25 @@ def test_a_window_that_makes_no_sense_is_one_line(knobs: dict[str, int], words: 
 
 def test_the_windowed_expectation_differs_from_the_whole_context() -> None:
     assert expected(Window(4, 20))[2] != expected_greedy(PROMPTS[2], 60)
+
+
+@pytest.mark.parametrize("window", [Window(0, 12), Window(4, 20)], ids=str)
+@pytest.mark.parametrize("prefix_cache", [True, False])
+@pytest.mark.parametrize("chunk", [8, 512])
+def test_cached_beginnings_change_no_token_behind_a_window(window: Window, prefix_cache: bool, chunk: int) -> None:
+    """The second round finds its prompts' pages, of which only those that are seen come back."""
+    target = engine(
+        FakeDevice(),
+        sliding_window_size=window.size,
+        attention_sink_size=window.sinks,
+        max_batch_size=2,
+        prefill_chunk_size=chunk,
+        page_size=4,
+        prefix_cache=prefix_cache,
+    )
+    for _ in range(2):
+        outputs = run(target, [Request(str(i), one, GREEDY) for i, one in enumerate(PROMPTS)])
+        assert [tokens(outputs[str(i)]) for i in range(len(PROMPTS))] == expected(window)
+    if chunk == 512:  # small chunks get a pool so small that nothing is left to find
+        assert (target.metrics.prefix_cache_hits > 0) == prefix_cache
+    assert all(pool.num_free == pool.num_pages for pool in target.cache.allocators)

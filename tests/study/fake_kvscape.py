@@ -58,20 +58,33 @@ def misbehave(seed: int) -> None:
         block()
 
 
+def parsed(arguments: list[str]) -> dict[str, str | bool]:
+    """Values by name; a switch has no value."""
+    chosen: dict[str, str | bool] = {}
+    for argument, value in zip(arguments, [*arguments[1:], "--"], strict=True):
+        name = argument.removeprefix("--").replace("-", "_")
+        if argument.startswith("--"):
+            chosen[name.removeprefix("no_")] = not name.startswith("no_") if value.startswith("--") else value
+    return chosen
+
+
+def typed(value: str | bool) -> str | bool | int:
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdigit() else value
+
+
 def main(verb: str, arguments: list[str]) -> None:
     assert arguments[-1] == "--json"
-    names = [argument.removeprefix("--").replace("-", "_") for argument in arguments[:-1:2]]
-    chosen = dict(zip(names, arguments[1:-1:2], strict=True))
+    chosen = parsed(arguments[:-1])
     with Path(os.environ["FAKE_LOG"]).open("a", encoding="utf-8") as log:
         log.write(json.dumps({"verb": verb, **chosen}) + "\n")
-    parameters = {name: int(value) if value.lstrip("-").isdigit() else value for name, value in chosen.items()}
+    parameters = {name: typed(value) for name, value in chosen.items()}
     if verb == "compile":
         if chosen["model"] == "broken":
             sys.exit("error: broken cannot be compiled")
         print(json.dumps(FACTS))
     elif verb == "ppl":
-        score = {"auto": 28.0, "q4f16_1": 44.0}[chosen["quantization"]]
-        record = PerplexityRecord(parameters, score, 0.5, 3.3, 100, chosen["protocol"], 64, "text", "sha")
+        score = {"auto": 28.0, "q4f16_1": 44.0}[str(chosen["quantization"])]
+        record = PerplexityRecord(parameters, score, 0.5, 3.3, 100, str(chosen["protocol"]), 64, "text", "sha")
         print(json.dumps(record.to_json()))
     else:
         point = DesignPoint.from_flat(parameters)

@@ -24,6 +24,7 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, engine=EngineConfig(context_window_size=1024)),
         replace(POINT, engine=EngineConfig(max_batch_size=2)),
         replace(POINT, engine=EngineConfig(kv_dtype="int8")),
+        replace(POINT, engine=EngineConfig(prefix_cache=False)),
         replace(POINT, workload=Workload(seed=1)),
     ],
 )
@@ -54,6 +55,7 @@ def test_failed_builds_are_told_apart_by_their_name() -> None:
     [
         replace(POINT, threads=1),
         replace(POINT, engine=EngineConfig(context_window_size=4096, max_batch_size=4, prefill_chunk_size=128)),
+        replace(POINT, engine=EngineConfig(prefix_cache=False)),
         replace(POINT, workload=Workload(num_runs=1)),
     ],
 )

@@ -37,6 +37,7 @@ def command(
     attention_sink_size: options.AttentionSinkSize = None,
     kv_dtype: options.KvDtype = None,
     page_size: options.PageSize = None,
+    prefix_cache: options.PrefixCache = None,
     threads: options.Threads = None,
     system: System = None,
     max_tokens: options.MaxTokens = 512,
@@ -70,11 +71,12 @@ class LlmTalker:
             yield output.text
 
     def stats(self) -> str:
-        """The last answer's speed, and the memory in use."""
+        """The last answer's speed, the memory in use, and how much of all prompts was in the prefix cache."""
         from kvscape.report.quantity import QUANTITIES
 
         memory = self._llm.memory
         facts: dict[str, Any] = {**_speed(self._metrics), **vars(memory), "total_bytes": memory.total_bytes}
+        facts["prefix_cache_hit_rate"] = self._llm.engine.metrics.prefix_cache_hit_rate
         lines = [f"{q.title}: {q.shown(facts[q.name])} {q.unit}" for q in QUANTITIES.values() if q.name in facts]
         return "\n".join(lines)
 

@@ -35,6 +35,7 @@ def command(
     attention_sink_size: options.AttentionSinkSize = None,
     kv_dtype: options.KvDtype = None,
     page_size: options.PageSize = None,
+    prefix_cache: options.PrefixCache = None,
     threads: options.Threads = None,
     max_tokens: options.MaxTokens = None,
     temperature: sampling.Temperature = 0.0,

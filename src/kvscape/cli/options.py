@@ -20,6 +20,12 @@ def _option(name: str, help_text: str, panel: str, shown: Any = None) -> Any:
     return typer.Option(f"--{name.replace('_', '-')}", help=help_text + default, rich_help_panel=panel)
 
 
+def _switch(name: str, help_text: str, panel: str) -> Any:
+    flag = name.replace("_", "-")
+    default = f" [default: {'on' if _DEFAULTS[name] else 'off'}]"
+    return typer.Option(f"--{flag}/--no-{flag}", help=help_text + default, rich_help_panel=panel)
+
+
 _MODEL, _ENGINE, _WORK = "Model", "Engine and KV cache", "Workload"
 
 ModelArgument = Annotated[str | None, typer.Argument(help="The model, instead of --model.", show_default=False)]
@@ -54,6 +60,7 @@ SlidingWindowSize = Annotated[int | None, _option("sliding_window_size", "Tokens
 AttentionSinkSize = Annotated[int | None, _option("attention_sink_size", "First tokens that stay seen.", _ENGINE)]
 KvDtype = Annotated[str | None, _option("kv_dtype", f"KV precision: {', '.join(KV_DTYPES)}.", _ENGINE)]
 PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page, a multiple of 16.", _ENGINE)]
+PrefixCache = Annotated[bool | None, _switch("prefix_cache", "Share the KV pages of equal beginnings.", _ENGINE)]
 Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _ENGINE, "one for each processor")]
 
 PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]

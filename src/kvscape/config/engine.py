@@ -17,7 +17,7 @@ class EngineConfig:
     """Context, batching and KV cache of one engine, in MLC-LLM's words; lengths are in tokens.
 
     ``sliding_window_size`` -1 means off; ``attention_sink_size`` -1 means 0, as MLC's configurations have it.
-    ``max_total_sequence_length`` None means context x batch.
+    ``max_total_sequence_length`` None means context x batch. ``prefix_cache`` shares the pages of equal beginnings.
     """
 
     context_window_size: int = 2048
@@ -28,6 +28,7 @@ class EngineConfig:
     attention_sink_size: int = 0
     kv_dtype: str = "f16"
     page_size: int = 16
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         if self.attention_sink_size == -1:

@@ -24,9 +24,9 @@ from kvscape.errors import ConfigError
 class Engine:
     """Serves many requests at once on one device.
 
-    Greedy tokens, samples and scores do not depend on batch, chunks, pages or preemption. ``detokenizer`` makes a
-    fresh one for each request; without it outputs have no text. Raises ConfigError if the model was not made for the
-    context.
+    Greedy tokens, samples and scores do not depend on batch, chunks, pages, prefix cache or preemption.
+    ``detokenizer`` makes a fresh one for each request; without it outputs have no text. Raises ConfigError if the
+    model was not made for the context.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Engine:
         pages = [num_pages(self.config, group) for group in self.model.layer_groups]
         windows = [self.config.window(group) for group in self.model.layer_groups]
         self.pools = device.allocate(self.config.kv_dtype, pages, self.config.page_size)
-        self.cache = PagedKVCache(pages, self.config.page_size, windows)
+        self.cache = PagedKVCache(pages, self.config.page_size, self.config.prefix_cache, windows)
         self._scheduler = Scheduler(self.config, self.cache)
         self._runner = ModelRunner(device, self.pools, self.cache)
         self._finish_rule = FinishRule(self.model, self.config)
@@ -97,12 +97,15 @@ class Engine:
     def _postprocess(self, chunks: list[Chunk], result: StepResult) -> list[Output]:
         self.metrics.steps += bool(chunks)
         self.metrics.preemptions = self._scheduler.num_preemptions
+        self.metrics.prefix_cache_queries = self.cache.prefix.queries
+        self.metrics.prefix_cache_hits = self.cache.prefix.hits
         outputs = [self._advance(chunk, result) for chunk in chunks]
         return [output for output in outputs if output is not None]
 
     def _advance(self, chunk: Chunk, result: StepResult) -> Output | None:
         sequence = chunk.sequence
         sequence.num_computed = chunk.stop
+        self.cache.prefix.add(sequence, chunk.start)
         self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
         sequence.prompt_logprobs += result.scores.get(sequence.request_id, [])

@@ -7,17 +7,23 @@ import numpy as np
 from kvscape.config import Window
 from kvscape.engine.devices.device import IntArray
 from kvscape.engine.page_allocator import PageAllocator
-from kvscape.engine.sequence import Sequence
+from kvscape.engine.prefix_cache import PrefixCache
+from kvscape.engine.sequence import HOLE, Sequence
 from kvscape.errors import CapacityError
-
-HOLE = -1  # in a page table: no query sees the page any more
 
 
 class PagedKVCache:
     """Grows and frees the page tables of sequences; the pages themselves lie on the device."""
 
-    def __init__(self, num_pages: Ordered[int], page_size: int, windows: Ordered[Window] | None = None) -> None:
+    def __init__(
+        self,
+        num_pages: Ordered[int],
+        page_size: int,
+        prefix_cache: bool = False,
+        windows: Ordered[Window] | None = None,
+    ) -> None:
         self.allocators = tuple(PageAllocator(number) for number in num_pages)
+        self.prefix = PrefixCache(self.allocators, page_size, prefix_cache)
         self.windows = tuple(windows or (Window(),) * len(num_pages))
         self.page_size = page_size
 
@@ -27,10 +33,29 @@ class PagedKVCache:
         pages = min(len(table) + pool.num_free for table, pool in zip(tables, self.allocators, strict=True))
         return pages * self.page_size - sequence.num_computed
 
-    def fits(self, sequence: Sequence, chunk: int) -> bool:
-        """Whether free pages are enough for all tokens of a waiting sequence, computed in chunks."""
-        busiest = [window.most_pages(sequence.num_to_compute, chunk, self.page_size) for window in self.windows]
-        return all(pages <= pool.num_free for pages, pool in zip(busiest, self.allocators, strict=True))
+    def admit(self, sequence: Sequence, chunk: int) -> bool:
+        """Begin a waiting ``sequence`` with cached pages; False, changing nothing, if not all of it fits.
+
+        It comes in chunks of up to ``chunk`` tokens, between which pages fall out of a window.
+        """
+        tables = self._seen(self.prefix.find(sequence))
+        for table, pool, window in zip(tables, self.allocators, self.windows, strict=True):
+            pages = window.most_pages(sequence.num_to_compute, chunk, self.page_size)
+            held = sum(page != HOLE and pool.references(page) > 0 for page in table)  # other cached pages are free
+            if pages - held > pool.num_free:
+                return False
+        self.prefix.take(sequence, tables)
+        return True
+
+    def _seen(self, tables: tuple[list[int], ...]) -> tuple[list[int], ...]:
+        """Page tables with holes where no query behind them sees a page."""
+        return tuple(
+            [
+                HOLE if index in window.unseen_pages(len(table) * self.page_size, self.page_size) else page
+                for index, page in enumerate(table)
+            ]
+            for table, window in zip(tables, self.windows, strict=True)
+        )
 
     def grow(self, sequence: Sequence, num_tokens: int) -> None:
         """Give ``sequence`` pages for ``num_tokens`` in all; raise CapacityError, changing nothing, if they lack."""
@@ -45,7 +70,7 @@ class PagedKVCache:
             table.extend(pool.allocate() for _ in range(self._pages(num_tokens) - len(table)))
 
     def free(self, sequence: Sequence) -> None:
-        """Take all pages back: nothing of ``sequence`` is in the cache any more."""
+        """Take all pages back, the last ones first: of cached pages, they are then lost before those they follow."""
         for table, pool in zip(sequence.page_tables, self.allocators, strict=bool(sequence.page_tables)):
             for page in reversed(table):
                 if page != HOLE:

@@ -36,10 +36,21 @@ class RequestMetrics:
 
 @dataclass
 class EngineMetrics:
-    """Counters since the engine began; ``computed_tokens`` counts a recomputed token again."""
+    """Counters since the engine began; ``computed_tokens`` counts a recomputed token again.
+
+    ``prefix_cache_queries`` are the tokens of admitted sequences that were looked up in the prefix cache, those of a
+    preempted sequence again; ``prefix_cache_hits`` are those that were there and not computed.
+    """
 
     steps: int = 0
     computed_tokens: int = 0
     generated_tokens: int = 0
     preemptions: int = 0
     finished_requests: int = 0
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+
+    @property
+    def prefix_cache_hit_rate(self) -> float | None:
+        """Share of the looked-up tokens that were found, 0 to 1."""
+        return self.prefix_cache_hits / self.prefix_cache_queries if self.prefix_cache_queries else None

@@ -55,7 +55,7 @@ class Scheduler:
 
     def _admit_waiting(self, chunks: list[Chunk]) -> None:
         while self.waiting and len(self.running) < self._max_batch_size and self._budget_left(chunks) > 0:
-            if not self._cache.fits(self.waiting[0], self._chunk_size):
+            if not self._cache.admit(self.waiting[0], self._chunk_size):
                 return
             sequence = self.waiting.popleft()
             sequence.status = Status.RUNNING

@@ -7,6 +7,8 @@ from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.request import Request
 from kvscape.engine.text import TextStream
 
+HOLE = -1  # in a page table: no query sees the page any more
+
 
 class Status(Enum):
     WAITING = "waiting"
@@ -19,7 +21,7 @@ class Sequence:
     """Prompt and answer so far, how much of them the KV cache holds, and in which pages.
 
     ``token_ids`` may be one token ahead of the cache: the newest token is computed in the next step, and the last one
-    never is.
+    never is. ``page_names`` are the prefix cache's names of its first full pages.
     """
 
     request: Request
@@ -28,6 +30,7 @@ class Sequence:
     status: Status = Status.WAITING
     num_computed: int = 0
     page_tables: tuple[list[int], ...] = ()
+    page_names: list[bytes] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:

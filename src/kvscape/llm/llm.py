@@ -48,6 +48,7 @@ class LLM:
         attention_sink_size: int | None = None,
         kv_dtype: str | None = None,
         page_size: int | None = None,
+        prefix_cache: bool | None = None,
         progress: Progress = silent,
     ) -> None:
         from kvscape.engine.devices.cpu import (
@@ -68,6 +69,7 @@ class LLM:
             "attention_sink_size": attention_sink_size,
             "kv_dtype": kv_dtype,
             "page_size": page_size,
+            "prefix_cache": prefix_cache,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         config = EngineConfig.chosen({**self.metadata.overrides, **chosen}, self.metadata.model)

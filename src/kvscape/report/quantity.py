@@ -45,6 +45,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("e2e_s", "End to end", "ms", 1e3),
         Quantity("chars_per_s", "Characters", "1/s"),
         Quantity("perplexity", "Perplexity", digits=2),
+        Quantity("prefix_cache_hit_rate", "Prefix cache hits", "%", 100),
     )
 }
 

@@ -25,6 +25,7 @@ PARAMETERS = (
     "attention_sink_size",
     "kv_dtype",
     "page_size",
+    "prefix_cache",
     "prompt_tokens",
     "max_tokens",
     "num_runs",

@@ -19,10 +19,14 @@ def kvscape_command(arguments: Sequence[str]) -> list[str]:
 
 
 def flags(parameters: Iterable[tuple[str, Any]]) -> list[str]:
-    """``--name value`` for each parameter that is set."""
-    return [
-        part for name, value in parameters if value is not None for part in (f"--{name.replace('_', '-')}", str(value))
-    ]
+    """``--name value`` for each parameter that is set, ``--name`` or ``--no-name`` for one that is on or off."""
+    return [part for name, value in parameters if value is not None for part in _flag(name.replace("_", "-"), value)]
+
+
+def _flag(name: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, bool):
+        return (f"--{name}" if value else f"--no-{name}",)
+    return (f"--{name}", str(value))
 
 
 def compile_arguments(point: DesignPoint) -> list[str]:

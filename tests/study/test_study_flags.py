@@ -1,0 +1,24 @@
+from dataclasses import replace
+
+from kvscape.config import DesignPoint, EngineConfig
+from kvscape.quality import Settings, Text
+from kvscape.study.flags import bench_arguments, flags, ppl_arguments, shipping_commands
+from kvscape.study.space import Quality
+
+OFF = replace(DesignPoint(), engine=EngineConfig(prefix_cache=False))
+
+
+def test_values_switches_and_what_is_not_set() -> None:
+    chosen = [("page_size", 32), ("prefix_cache", False), ("on", True), ("threads", None), ("seed", 0)]
+    assert flags(chosen) == ["--page-size", "32", "--no-prefix-cache", "--on", "--seed", "0"]
+
+
+def test_a_point_says_whether_it_has_a_prefix_cache_and_its_perplexity_does_not_care() -> None:
+    quality = Quality(Settings("windows", 512, 16), Text("text", "words"))
+    assert "--prefix-cache" in bench_arguments(DesignPoint()) and "--no-prefix-cache" in bench_arguments(OFF)
+    assert ppl_arguments(OFF, quality) == ppl_arguments(DesignPoint(), quality)
+
+
+def test_a_command_to_type_names_what_is_not_the_default() -> None:
+    assert not any("prefix-cache" in command for command in shipping_commands(DesignPoint()))
+    assert [command.endswith(" --no-prefix-cache") for command in shipping_commands(OFF)] == [False, True, True]
