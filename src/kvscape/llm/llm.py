@@ -8,6 +8,8 @@ from types import TracebackType
 from typing import Self, overload
 
 from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.fit import check_fit
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import Memory, kv_bytes_per_token
 from kvscape.artifact import Artifact, LibraryMetadata
 from kvscape.config import BuildConfig, EngineConfig
@@ -73,10 +75,16 @@ class LLM:
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         config = EngineConfig.chosen({**self.metadata.overrides, **chosen}, self.metadata.model)
+        self._check_fit(config)
         self.tokenizer = Tokenizer.from_file(self.artifact.tokenizer, self.metadata.model.bos_token_id)
         self.engine = Engine(self._device, config, lambda: Detokenizer(self.tokenizer))
         self.chat_template = _chat_template(self.artifact, self.tokenizer, self.metadata)
         self._ids = count()
+
+    def _check_fit(self, config: EngineConfig) -> None:
+        """Raise CapacityError before anything is allocated: the mapped weights are not read yet, and still count."""
+        metadata, free = self.metadata, available_memory_bytes()
+        check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, free)
 
     @property
     def metadata(self) -> LibraryMetadata:

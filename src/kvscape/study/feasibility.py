@@ -1,9 +1,9 @@
 """Points that cannot run are known before they do."""
 
-from kvscape.analysis.memory import predict_memory
+from kvscape.analysis.fit import check_fit
 from kvscape.bench.measure import point_reason
 from kvscape.config import DesignPoint
-from kvscape.errors import ConfigError
+from kvscape.errors import CapacityError, ConfigError
 from kvscape.study.model_facts import ModelFacts
 
 
@@ -17,7 +17,8 @@ def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: in
         return reason
     if engine.kv_dtype not in facts.workspaces:
         return f"the compiled library has no KV precision {engine.kv_dtype}"
-    needed = predict_memory(facts.model, engine, facts.weights_bytes, facts.workspaces).total_bytes
-    if needed > available_bytes:
-        return f"it needs {needed / 2**20:.0f} MiB, and {available_bytes / 2**20:.0f} MiB are free"
+    try:
+        check_fit(facts.model, engine, facts.weights_bytes, facts.workspaces, available_bytes)
+    except CapacityError as error:
+        return str(error)
     return ""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import page_bytes
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
 from kvscape.config import ModelConfig
@@ -17,7 +16,7 @@ from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits,
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tiles import query_tiles
-from kvscape.errors import ArtifactError, CapacityError, ConfigError
+from kvscape.errors import ArtifactError, ConfigError
 
 _POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
 
@@ -80,7 +79,6 @@ class CpuDevice:
             (len(group.layers), pages, elements)
             for group, pages in zip(self.model.layer_groups, num_pages, strict=True)
         ]
-        _check_memory(sum(math.prod(shape) * dtype.itemsize for shape in shapes))
         return CpuPools(kv_dtype, tuple(_tensor(_aligned_zeros(shape, dtype)) for shape in shapes))
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
@@ -126,17 +124,6 @@ class CpuDevice:
                 "convert and compile the model again",
             )
         return self._arrays[name]
-
-
-def _check_memory(nbytes: int) -> None:
-    """The system promises memory that it does not have, and ends the process when it is written."""
-    available = available_memory_bytes()
-    if nbytes > available:
-        raise CapacityError(
-            f"the KV cache needs {nbytes / 2**20:.0f} MiB",
-            f"{available / 2**20:.0f} MiB are free",
-            "lower context_window_size, max_batch_size or max_total_sequence_length, or use kv_dtype int8",
-        )
 
 
 def _tensor(array: Any) -> Any:

@@ -1,0 +1,44 @@
+"""The memory of an engine term by term: what is multiplied, in the words of the formula."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvscape.analysis.memory import Workspace, num_pages, page_bytes
+from kvscape.config import EngineConfig, ModelConfig
+
+
+@dataclass(frozen=True)
+class Term:
+    """A part of ``total_bytes``: ``of`` is weights, kv_cache or workspace; ``formula`` says where it is from."""
+
+    of: str
+    nbytes: int
+    formula: str
+
+
+def memory_terms(
+    model: ModelConfig, config: EngineConfig, weights_bytes: int, workspace: Workspace
+) -> tuple[Term, ...]:
+    """Split the bytes of an engine; the sum is ``predict_memory``'s ``total_bytes``."""
+    weights = Term("weights", weights_bytes, "codes, scales and norms")
+    return (weights, *_kv_terms(model, config), *_workspace_terms(config, workspace))
+
+
+def _kv_terms(model: ModelConfig, config: EngineConfig) -> Iterator[Term]:
+    one_page, pages = page_bytes(model, config.kv_dtype, config.page_size), num_pages(config)
+    for group in model.layer_groups:
+        layers = len(group.layers)
+        formula = f"{layers} layers x {pages:,} pages x {one_page:,} B"
+        yield Term("kv_cache", layers * pages * one_page, f"{formula} ({config.kv_dtype}, {config.page_size} tokens)")
+
+
+def _workspace_terms(config: EngineConfig, workspace: Workspace) -> Iterator[Term]:
+    """The busiest step, as ``predict_memory`` has it."""
+    tokens, batch = max(config.prefill_chunk_size, config.max_batch_size), config.max_batch_size
+    yield Term("workspace", workspace.fixed_bytes, "whatever the step")
+    for number, of, each in (
+        (tokens, "tokens of a step", workspace.bytes_per_token),
+        (batch, "sequences", workspace.bytes_per_sequence),
+        (batch, "rows of logits", workspace.bytes_per_logit_row),
+    ):
+        yield Term("workspace", number * each, f"{number:,} {of} x {each:,} B")
