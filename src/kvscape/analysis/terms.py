@@ -25,9 +25,9 @@ def memory_terms(
 
 
 def _kv_terms(model: ModelConfig, config: EngineConfig) -> Iterator[Term]:
-    one_page, pages = page_bytes(model, config.kv_dtype, config.page_size), num_pages(config)
+    one_page = page_bytes(model, config.kv_dtype, config.page_size)
     for group in model.layer_groups:
-        layers = len(group.layers)
+        layers, pages = len(group.layers), num_pages(config, group)
         formula = f"{layers} layers x {pages:,} pages x {one_page:,} B"
         yield Term("kv_cache", layers * pages * one_page, f"{formula} ({config.kv_dtype}, {config.page_size} tokens)")
 
