@@ -4,6 +4,7 @@ from kvscape.config.engine import KV_DTYPES, EngineConfig
 from kvscape.config.model import LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
+from kvscape.config.precision import KVPrecision
 from kvscape.config.window import Window
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "BuildConfig",
     "DesignPoint",
     "EngineConfig",
+    "KVPrecision",
     "LayerGroup",
     "ModelConfig",
     "Window",

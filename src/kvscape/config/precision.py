@@ -1,0 +1,40 @@
+"""How keys and values are kept: ``int8``, or apart as ``k=int8,v=int4``."""
+
+import re
+from dataclasses import dataclass
+
+from kvscape.errors import ConfigError, near_match
+
+KV_DTYPES = ("f32", "f16", "int8", "int4")
+KEY_GROUP = 16
+"""Tokens that share a channel's scale in int4 keys (KIVI, arXiv 2402.02750)."""
+
+_APART = re.compile(r"k=(\w+),v=(\w+)")
+
+
+@dataclass(frozen=True)
+class KVPrecision:
+    """The precision of keys and that of values."""
+
+    key: str
+    value: str
+
+    def __post_init__(self) -> None:
+        for dtype in (self.key, self.value):
+            if dtype not in KV_DTYPES:
+                raise ConfigError(f"unknown kv_dtype {dtype!r}", "", near_match(dtype, KV_DTYPES))
+
+    @classmethod
+    def parse(cls, text: str) -> "KVPrecision":
+        """Read a name; raise ConfigError for one that is none."""
+        apart = _APART.fullmatch(text.replace(" ", ""))
+        return cls(*apart.groups()) if apart else cls(text, text)
+
+    @property
+    def name(self) -> str:
+        return self.key if self.key == self.value else f"k={self.key},v={self.value}"
+
+    @property
+    def key_group(self) -> int:
+        """Tokens whose keys are rounded together; a sequence keeps those of its unfinished group in its tail."""
+        return KEY_GROUP if self.key == "int4" else 1
