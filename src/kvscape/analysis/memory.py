@@ -1,12 +1,26 @@
 """What a design point needs in bytes. KV bytes per token are computed here and nowhere else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from kvscape.config import EngineConfig, LayerGroup, ModelConfig
+from kvscape.config import KEY_GROUP, EngineConfig, KVPrecision, LayerGroup, ModelConfig
 
-_KV_CODE_BYTES = {"f32": 4, "f16": 2, "int8": 1}
-_KV_SCALE_BYTES = {"f32": 0, "f16": 0, "int8": 2}
+_CODE_BITS = {"f32": 32, "f16": 16, "int8": 8, "int4": 4}
+_SCALE_BYTES = 2
+_TAIL_KEY_BYTES = 2
+
+# What a token's key keeps beside its codes in one head: int4 shares a scale and a minimum for each dimension among a
+# group of tokens; int8 has one scale.
+KEY_SCALE_BYTES: Mapping[str, Callable[[int], int]] = MappingProxyType(
+    {
+        "f32": lambda dim: 0,
+        "f16": lambda dim: 0,
+        "int8": lambda dim: _SCALE_BYTES,
+        "int4": lambda dim: 2 * dim * _SCALE_BYTES // KEY_GROUP,
+    }
+)
+VALUE_SCALE_BYTES = MappingProxyType({"f32": 0, "f16": 0, "int8": _SCALE_BYTES, "int4": 2 * _SCALE_BYTES})
 
 
 @dataclass(frozen=True)
@@ -41,10 +55,23 @@ class Memory:
         return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
 
 
+def code_bytes(dtype: str, dim: int) -> int:
+    """Bytes of ``dim`` numbers, scales apart."""
+    return dim * _CODE_BITS[dtype] // 8
+
+
 def kv_token_bytes(model: ModelConfig, kv_dtype: str) -> int:
-    """Bytes of one token's keys and values in one layer; int8 keeps one f16 scale per head."""
-    per_head = model.head_dim * _KV_CODE_BYTES[kv_dtype] + _KV_SCALE_BYTES[kv_dtype]
-    return 2 * model.num_key_value_heads * per_head
+    """Bytes of one token's keys and values in one layer, with their scales."""
+    precision, dim = KVPrecision.parse(kv_dtype), model.head_dim
+    key = code_bytes(precision.key, dim) + KEY_SCALE_BYTES[precision.key](dim)
+    value = code_bytes(precision.value, dim) + VALUE_SCALE_BYTES[precision.value]
+    return model.num_key_value_heads * (key + value)
+
+
+def tail_bytes(model: ModelConfig, kv_dtype: str) -> int:
+    """Bytes of a sequence's tail in one layer: f16 keys of a group that is not complete, where keys have groups."""
+    group = KVPrecision.parse(kv_dtype).key_group
+    return model.num_key_value_heads * model.head_dim * group * _TAIL_KEY_BYTES if group > 1 else 0
 
 
 def page_bytes(model: ModelConfig, kv_dtype: str, page_size: int) -> int:
@@ -70,7 +97,8 @@ def num_pages(config: EngineConfig, group: LayerGroup) -> int:
 def kv_cache_bytes(model: ModelConfig, config: EngineConfig) -> int:
     """Bytes of all KV pools, as they are allocated."""
     one_page = page_bytes(model, config.kv_dtype, config.page_size)
-    return sum(len(group.layers) * num_pages(config, group) * one_page for group in model.layer_groups)
+    tails = config.max_batch_size * tail_bytes(model, config.kv_dtype)
+    return sum(len(group.layers) * (num_pages(config, group) * one_page + tails) for group in model.layer_groups)
 
 
 def predict_memory(

@@ -11,8 +11,9 @@ from tvm.target import Target
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.export import export_model
-from kvscape.compiler.kernels.cpu.attention import LANES, tile_tokens
+from kvscape.compiler.kernels.cpu.attention import tile_tokens
 from kvscape.compiler.kernels.cpu.isa import ISAS
+from kvscape.compiler.kernels.cpu.load_block import LANES
 from kvscape.compiler.kernels.cpu.pages import TOKENS
 from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
 from kvscape.compiler.kernels.kernel import Kernel, Operator
@@ -22,7 +23,7 @@ from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.pipeline import pipeline, run_pipeline
 from kvscape.compiler.target import CpuTarget
 from kvscape.compiler.write import write_library
-from kvscape.config import KV_DTYPES, ModelConfig
+from kvscape.config import KV_DTYPES, KVPrecision, ModelConfig
 from kvscape.errors import UnsupportedModelError
 from kvscape.version import __version__
 
@@ -36,10 +37,11 @@ class LibrarySpec:
     target: CpuTarget
     activation: str = "int8"
     overrides: Mapping[str, int] = field(default_factory=dict)
+    kv_dtypes: tuple[str, ...] = KV_DTYPES
 
     @property
     def key(self) -> str:
-        return library_key(self.model, self.formats, self.target, self.activation, self.overrides)
+        return library_key(self.model, self.formats, self.target, self.activation, self.overrides, self.kv_dtypes)
 
 
 def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -> None:
@@ -48,7 +50,7 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
     ``dump`` is a folder that gets the module after each pass.
     """
     _check_sizes(spec.model)
-    mod, parameters = export_model(spec.model, spec.formats, spec.target.layout)
+    mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
@@ -56,10 +58,10 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
 
 
 def _check_sizes(model: ModelConfig) -> None:
-    for name in ("head_dim", "intermediate_size"):
-        if getattr(model, name) % LANES:
+    for name, multiple in (("head_dim", 2 * LANES), ("intermediate_size", LANES)):
+        if getattr(model, name) % multiple:
             raise UnsupportedModelError(
-                f"{name} = {getattr(model, name)}", f"the kernels take {LANES} values at once", "use another model"
+                f"{name} = {getattr(model, name)}", f"the kernels take {multiple} values at once", "use another model"
             )
 
 
@@ -82,11 +84,11 @@ def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod:
         model=spec.model,
         tensor_formats=dict(spec.formats),
         param_names=tuple(parameters),
-        kv_dtypes=KV_DTYPES,
+        kv_dtypes=spec.kv_dtypes,
         query_tile_tokens=tile_tokens(spec.model.group_size),
         page_size_multiple=TOKENS,
         kernels=tuple(sorted(kernels)),
-        workspaces={kv: usage.workspaces[f"forward_{kv}"] for kv in KV_DTYPES},
+        workspaces={kv: usage.workspaces[f"forward_{KVPrecision.parse(kv).identifier}"] for kv in spec.kv_dtypes},
         kvscape_version=__version__,
         tvm_version=version("apache-tvm"),
         overrides=dict(spec.overrides),

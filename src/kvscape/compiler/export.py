@@ -1,13 +1,13 @@
 """A model as one Relax module: ``forward_<kv>`` for each KV precision, and ``logprobs``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tvm
 from tvm import relax
 from tvm.relax.frontend import nn
 
-from kvscape.config import KV_DTYPES, ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
 from kvscape.models import find_model
 from kvscape.models.layers import Weights
 from kvscape.models.ops import call, placeholder
@@ -24,14 +24,15 @@ class Scores(nn.Module):  # type: ignore[misc]
         return call("logprobs", [logits, token_ids], placeholder([logits.shape[0]]))
 
 
-def export_model(config: ModelConfig, formats: Mapping[str, str], layout: Layout) -> tuple[Any, list[str]]:
+def export_model(
+    config: ModelConfig, formats: Mapping[str, str], layout: Layout, kv_dtypes: Sequence[str]
+) -> tuple[Any, list[str]]:
     """Return the module and the names of ``forward``'s packed parameters, in order."""
     functions, names = {}, []
-    for kv_dtype in KV_DTYPES:
-        model = find_model(config.model_type)(config, Weights(formats, layout), kv_dtype)
-        spec = {"forward": {**step_spec(kv_dtype, len(config.layer_groups)), "$": _PLAIN}}
-        mod, parameters = model.export_tvm(spec)
-        functions[f"forward_{kv_dtype}"] = mod["forward"]
+    for precision in map(KVPrecision.parse, kv_dtypes):
+        model = find_model(config.model_type)(config, Weights(formats, layout), precision)
+        mod, parameters = model.export_tvm({"forward": {**step_spec(len(config.layer_groups)), "$": _PLAIN}})
+        functions[f"forward_{precision.identifier}"] = mod["forward"]
         names = [name for name, _ in parameters]
     functions["logprobs"] = _scores(config)
     return _module(functions), names

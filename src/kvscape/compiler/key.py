@@ -11,7 +11,7 @@ from kvscape.compiler.target import CpuTarget
 from kvscape.config import KV_DTYPES, ModelConfig
 
 _PACKAGE = Path(__file__).parent.parent
-_SOURCES = ("compiler", "models", "quantization/layouts", "quantization/format.py")
+_SOURCES = ("compiler", "models", "quantization/layouts", "quantization/format.py", "config/precision.py")
 
 
 @cache
@@ -31,6 +31,7 @@ def library_key(
     target: CpuTarget,
     activation: str,
     overrides: Mapping[str, int] | None = None,
+    kv_dtypes: tuple[str, ...] = KV_DTYPES,
 ) -> str:
     """Return ``<target>-<hash>``; libraries with equal keys are the same."""
     facts = {
@@ -41,7 +42,7 @@ def library_key(
         "formats": dict(sorted(formats.items())),
         "target": dict(target.llvm),
         "activation": activation,
-        "kv_dtypes": KV_DTYPES,
+        "kv_dtypes": kv_dtypes,
         "overrides": dict(sorted((overrides or {}).items())),
     }
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,13 +1,14 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
-from kvscape.config.engine import KV_DTYPES, EngineConfig
+from kvscape.config.engine import EngineConfig
 from kvscape.config.model import LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
-from kvscape.config.precision import KVPrecision
+from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision
 from kvscape.config.window import Window
 
 __all__ = [
+    "KEY_GROUP",
     "KV_DTYPES",
     "BuildConfig",
     "DesignPoint",

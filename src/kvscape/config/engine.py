@@ -6,10 +6,9 @@ from typing import Any
 
 from kvscape.config.fields import from_mapping
 from kvscape.config.model import LayerGroup, ModelConfig
+from kvscape.config.precision import KVPrecision
 from kvscape.config.window import Window
-from kvscape.errors import ConfigError, near_match
-
-KV_DTYPES = ("f32", "f16", "int8")
+from kvscape.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class EngineConfig:
     """Context, batching and KV cache of one engine, in MLC-LLM's words; lengths are in tokens.
 
     ``sliding_window_size`` -1 means off; ``attention_sink_size`` -1 means 0, as MLC's configurations have it.
-    ``max_total_sequence_length`` None means context x batch. ``prefix_cache`` shares the pages of equal beginnings.
+    ``kv_dtype`` names one precision, or two: ``k=int8,v=int4``. ``max_total_sequence_length`` None means context x
+    batch. ``prefix_cache`` shares the pages of equal beginnings.
     """
 
     context_window_size: int = 2048
@@ -42,8 +42,7 @@ class EngineConfig:
                 "it must be at least 1",
                 "give a positive number of tokens",
             )
-        if self.kv_dtype not in KV_DTYPES:
-            raise ConfigError(f"unknown kv_dtype {self.kv_dtype!r}", "", near_match(self.kv_dtype, KV_DTYPES))
+        object.__setattr__(self, "kv_dtype", KVPrecision.parse(self.kv_dtype).name)
         self._check_window()
 
     def _check_window(self) -> None:

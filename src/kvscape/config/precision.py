@@ -35,6 +35,11 @@ class KVPrecision:
         return self.key if self.key == self.value else f"k={self.key},v={self.value}"
 
     @property
+    def identifier(self) -> str:
+        """The name as a function's name may have it."""
+        return self.key if self.key == self.value else f"k_{self.key}_v_{self.value}"
+
+    @property
     def key_group(self) -> int:
         """Tokens whose keys are rounded together; a sequence keeps those of its unfinished group in its tail."""
         return KEY_GROUP if self.key == "int4" else 1

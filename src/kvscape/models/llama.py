@@ -5,16 +5,17 @@ from typing import Any
 import numpy as np
 from tvm.relax.frontend import nn
 
-from kvscape.config import ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
+from kvscape.models.attention import AttentionShape, attend
 from kvscape.models.layers import Embedding, Linear, RMSNorm, Weights
 from kvscape.models.ops import Tensor, call, placeholder
 from kvscape.models.step import Cache, Step
 
 
 class LlamaAttention(nn.Module):  # type: ignore[misc]
-    def __init__(self, config: ModelConfig, weights: Weights, name: str, kv_dtype: str) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, name: str, precision: KVPrecision) -> None:
         super().__init__()
-        self.config, self.kv_dtype = config, kv_dtype
+        self.config, self.precision = config, precision
         heads = config.num_attention_heads + 2 * config.num_key_value_heads
         self.qkv_proj = Linear(weights, f"{name}.qkv_proj", heads * config.head_dim, config.hidden_size)
         self.o_proj = Linear(weights, f"{name}.o_proj", config.hidden_size, self.q_size)
@@ -24,20 +25,9 @@ class LlamaAttention(nn.Module):  # type: ignore[misc]
         return self.config.num_attention_heads * self.config.head_dim
 
     def forward(self, x: Tensor, rope: Tensor, sink_rope: Tensor, step: Step, cache: Cache, layer: int) -> Tensor:
-        c, n = self.config, x.shape[0]
-        sizes = [layer, self.kv_dtype, c.num_attention_heads, c.num_key_value_heads, c.head_dim]
-        queries = placeholder([n, self.q_size])
-        q, sink_q, cache.pool = call(
-            "rope_append",
-            [self.qkv_proj(x), rope, sink_rope, cache.slots, cache.pool, *sizes],
-            [queries, queries, placeholder(cache.pool.shape, cache.pool.dtype)],
-        )
-        y = call(
-            "paged_attention",
-            [q, sink_q, cache.pool, cache.page_tables, step.tiles, step.positions, cache.window, *sizes],
-            queries,
-        )
-        return self.o_proj(y)
+        c = self.config
+        shape = AttentionShape(self.precision, c.num_attention_heads, c.num_key_value_heads, c.head_dim)
+        return self.o_proj(attend(shape, self.qkv_proj(x), rope, sink_rope, step, cache, layer))
 
 
 class LlamaMLP(nn.Module):  # type: ignore[misc]
@@ -52,22 +42,21 @@ class LlamaMLP(nn.Module):  # type: ignore[misc]
 
 
 class LlamaDecoderLayer(nn.Module):  # type: ignore[misc]
-    def __init__(self, config: ModelConfig, weights: Weights, name: str, kv_dtype: str) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, name: str, precision: KVPrecision) -> None:
         super().__init__()
-        self.self_attn = LlamaAttention(config, weights, f"{name}.self_attn", kv_dtype)
+        self.self_attn = LlamaAttention(config, weights, f"{name}.self_attn", precision)
         self.mlp = LlamaMLP(config, weights, f"{name}.mlp")
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
 class LlamaModel(nn.Module):  # type: ignore[misc]
-    def __init__(self, config: ModelConfig, weights: Weights, kv_dtype: str) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, precision: KVPrecision) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = Embedding(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(
-            [LlamaDecoderLayer(config, weights, f"model.layers.{i}", kv_dtype) for i in range(config.num_hidden_layers)]
-        )
+        names = [f"model.layers.{i}" for i in range(config.num_hidden_layers)]
+        self.layers = nn.ModuleList([LlamaDecoderLayer(config, weights, name, precision) for name in names])
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, step: Step) -> Tensor:
@@ -99,12 +88,12 @@ class LlamaModel(nn.Module):  # type: ignore[misc]
 
 
 class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
-    """``forward`` gives the wanted rows' logits and the changed pools."""
+    """``forward`` gives the wanted rows' logits and the changed pools and tails."""
 
-    def __init__(self, config: ModelConfig, weights: Weights, kv_dtype: str) -> None:
+    def __init__(self, config: ModelConfig, weights: Weights, precision: KVPrecision) -> None:
         super().__init__()
         self.config = config
-        self.model = LlamaModel(config, weights, kv_dtype)
+        self.model = LlamaModel(config, weights, precision)
         if not config.tie_word_embeddings:
             self.lm_head = Linear(weights, "lm_head", config.vocab_size, config.hidden_size)
 
@@ -112,6 +101,7 @@ class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
         self,
         token_ids: Tensor,
         positions: Tensor,
+        sequences: Tensor,
         tiles: Tensor,
         logit_rows: Tensor,
         slots: Any,
@@ -119,11 +109,12 @@ class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
         windows: Any,
         sink_positions: Any,
         pools: Any,
+        tails: Any,
     ) -> Any:
-        caches = list(map(Cache, pools, slots, page_tables, windows, sink_positions))
-        hidden = self.model(Step(token_ids, positions, tiles, logit_rows, caches))
+        caches = list(map(Cache, pools, tails, slots, page_tables, windows, sink_positions))
+        hidden = self.model(Step(token_ids, positions, sequences, tiles, logit_rows, caches))
         head = self.model.embed_tokens.logits if self.config.tie_word_embeddings else self.lm_head
-        return head(hidden), tuple(cache.pool for cache in caches)
+        return head(hidden), tuple(cache.pool for cache in caches), tuple(cache.tails for cache in caches)
 
 
 def _rows(x: Tensor, step: Step) -> Tensor:

@@ -7,17 +7,17 @@ from tvm.relax.frontend import nn
 
 from kvscape.models.ops import Tensor
 
-POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
-
 
 @dataclass
 class Cache:
     """One layer group's KV pool, with where this step's tokens go and where each sequence's pages are.
 
-    ``window`` is (sinks, recent); ``sink_positions`` are those of the queries that meet the sinks.
+    ``tails`` holds the keys of groups that are not complete yet, where keys are rounded in groups. ``window`` is
+    (sinks, recent); ``sink_positions`` are those of the queries that meet the sinks.
     """
 
     pool: Tensor
+    tails: Tensor
     slots: Tensor
     page_tables: Tensor
     window: Tensor
@@ -26,21 +26,26 @@ class Cache:
 
 @dataclass
 class Step:
-    """A ragged batch: tokens of all sequences one behind the other."""
+    """A ragged batch: tokens of all sequences one behind the other.
+
+    ``sequences`` has, for each, its first token, how many there are, its tail, and the first of its key groups.
+    """
 
     token_ids: Tensor
     positions: Tensor
+    sequences: Tensor
     tiles: Tensor
     logit_rows: Tensor
     caches: list[Cache]
 
 
-def step_spec(kv_dtype: str, groups: int) -> dict[str, Any]:
+def step_spec(groups: int) -> dict[str, Any]:
     """Names, shapes and dtypes of ``forward``'s arguments; each layer group has its own pages."""
     spec: dict[str, Any] = {
         "token_ids": nn.spec.Tensor(["n"], "int32"),
         "positions": nn.spec.Tensor(["n"], "int32"),
-        "tiles": nn.spec.Tensor(["t", 3], "int32"),
+        "sequences": nn.spec.Tensor(["s", 4], "int32"),
+        "tiles": nn.spec.Tensor(["t", 4], "int32"),
         "logit_rows": nn.spec.Tensor(["r"], "int32"),
     }
     arguments: tuple[tuple[str, list[str | int], str], ...] = (
@@ -48,7 +53,8 @@ def step_spec(kv_dtype: str, groups: int) -> dict[str, Any]:
         ("page_tables", ["s", "w"], "int32"),
         ("windows", [2], "int32"),
         ("sink_positions", ["n"], "int32"),
-        ("pools", ["layers", "pages", "elements"], POOL_DTYPES[kv_dtype]),
+        ("pools", ["layers", "pages", "page_bytes"], "uint8"),
+        ("tails", ["layers", "tails", "tail_elements"], "float16"),
     )
     for kind, shape, dtype in arguments:
         each = [nn.spec.Tensor([_own(axis, group) for axis in shape], dtype) for group in range(groups)]

@@ -6,9 +6,11 @@ from tvm import ir, relax, tirx
 from tvm.sym import Analyzer
 
 from kvscape.analysis.memory import Workspace
+from kvscape.config import KEY_GROUP
 
 ALLOC_STORAGE = ir.Op.get("relax.memory.alloc_storage")
 _PARTS = {"n": "bytes_per_token", "s": "bytes_per_sequence", "r": "bytes_per_logit_row"}
+_STEP = KEY_GROUP  # some storages grow with every so many tokens
 
 
 @relax.expr_functor.visitor
@@ -38,7 +40,7 @@ def workspace(function: Any) -> Workspace:
     unknown = set(variables) - set(_PARTS)
     assert not unknown, f"scratch memory depends on {unknown}"
     fixed = at()
-    return Workspace(fixed, **{part: at(**{name: 1}) - fixed for name, part in _PARTS.items()})
+    return Workspace(fixed, **{part: (at(**{name: _STEP}) - fixed) // _STEP for name, part in _PARTS.items()})
 
 
 class MemoryUsage:

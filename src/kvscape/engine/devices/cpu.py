@@ -9,24 +9,28 @@ from typing import Any
 
 import numpy as np
 
-from kvscape.analysis.memory import page_bytes
+from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
-from kvscape.config import ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.key_groups import sequence_rows, with_groups
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tiles import query_tiles
 from kvscape.errors import ArtifactError, ConfigError
 
-_POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
-
 
 @dataclass(frozen=True, eq=False)
 class CpuPools:
-    """One tensor for each layer group: [layers, pages, page elements]."""
+    """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group]."""
 
-    kv_dtype: str
-    tensors: tuple[Any, ...]
+    function: str
+    pages: tuple[Any, ...]
+    tails: tuple[Any, ...]
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        return self.pages + self.tails
 
     @property
     def nbytes(self) -> int:
@@ -71,29 +75,32 @@ class CpuDevice:
         """Bytes of the weights as the kernels read them."""
         return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> CpuPools:
         self._check_page_size(page_size)
-        dtype = np.dtype(_POOL_DTYPES[kv_dtype])
-        elements = page_bytes(self.model, kv_dtype, page_size) // dtype.itemsize
-        shapes = [
-            (len(group.layers), pages, elements)
-            for group, pages in zip(self.model.layer_groups, num_pages, strict=True)
-        ]
-        return CpuPools(kv_dtype, tuple(_tensor(_aligned_zeros(shape, dtype)) for shape in shapes))
+        layers = [len(group.layers) for group in self.model.layer_groups]
+        page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
+        return CpuPools(
+            f"forward_{KVPrecision.parse(kv_dtype).identifier}",
+            tuple(_zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
+            tuple(_zeros((count, num_tails, tail), np.float16) for count in layers),
+        )
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
         tiles = query_tiles(step.query_starts, self.metadata.query_tile_tokens, self._threads)
-        logits, _ = self._vm[f"forward_{pools.kv_dtype}"](
+        rows = sequence_rows(step)
+        logits, *_ = self._vm[pools.function](
             _tensor(step.token_ids),
             _tensor(step.positions),
-            _tensor(tiles),
+            _tensor(rows),
+            _tensor(with_groups(tiles, rows, step.positions)),
             _tensor(step.logit_rows),
             [_tensor(slots) for slots in step.slots],
             [_tensor(table) for table in step.page_tables],
             [_tensor(window) for window in step.windows],
             [_tensor(np.minimum(step.positions, window.sum() - 1, dtype=np.int32)) for window in step.windows],
-            list(pools.tensors),
+            list(pools.pages),
+            list(pools.tails),
             self._parameters,
         )
         return CpuLogits(logits)
@@ -136,6 +143,10 @@ def _tensor(array: Any) -> Any:
         aligned[...] = array
         array = aligned
     return tvm.runtime.from_dlpack(array)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
+    return _tensor(_aligned_zeros(shape, np.dtype(dtype)))
 
 
 def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:

@@ -36,6 +36,8 @@ class StepInput:
     """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read."""
     windows: tuple[IntArray, ...]
     """[2] per layer group: the sinks and the recent tokens that a query sees; pages it does not see may be gone."""
+    tails: IntArray
+    """[s] where each sequence keeps the keys of a group that is not complete, if the KV precision rounds in groups."""
     logit_rows: IntArray
     """[r] tokens whose logits are wanted, ascending; r may be 0."""
 
@@ -65,8 +67,8 @@ class Device(Protocol):
     @property
     def metadata(self) -> LibraryMetadata: ...
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> KVPools:
-        """Allocate ``num_pages[g]`` pages for each layer of layer group g."""
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> KVPools:
+        """Allocate ``num_pages[g]`` pages and ``num_tails`` tails for each layer of layer group g."""
 
     def forward(self, step: StepInput, pools: KVPools) -> Logits:
         """Append the step's keys and values to ``pools`` and return the wanted rows of logits."""

@@ -6,16 +6,20 @@ blocks of 16 from the sequence's first one on, so a query's sums never depend on
 With a window a query sees the first ``sinks`` tokens and the last ``recent`` ones, itself included (StreamingLLM, Xiao
 et al. 2023, arXiv 2309.17453). Positions are those inside the cache: recent keys are as far away as in the text, and to
 meet the sinks the query comes a second time, rotated as the last token of a full window. Blocks between are not read.
+
+Where keys are rounded in groups of a block's size (group_append.py), a query meets those of its own group unrounded.
 """
 
 from typing import Any
 
 from tvm.script import tirx as T
 
-from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages, read, read_scale
+from kvscape.compiler.kernels.cpu.hadamard import hadamard
+from kvscape.compiler.kernels.cpu.load_block import LANES, load_keys, load_values
+from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.cpu.vector import Expr, exp, fma, load, maximum, reduce_add, reduce_max, splat
 
-LANES = 8
+TOKENS = 16  # keys of a block
 PARTS = TOKENS // LANES
 MAX_TILE_ROWS = 48
 _LOWEST = -3.0e38
@@ -62,9 +66,10 @@ def _exp_scalar(x: Expr) -> Expr:
 
 
 def paged_attention(pages: Pages, q_heads: int) -> Any:
-    """Arguments: q f32 [n, q_heads D], the same for sinks, the pool, page tables int32 [s, w], tiles int32 [t, 3]
-    (sequence, first token, tokens), positions int32 [n], window int32 [2] (sinks, recent), the layer's index in the
-    pool; y f32 [n, q_heads D].
+    """Arguments: q f32 [n, q_heads D], the same for sinks, the pool, page tables int32 [s, w], tiles int32 [t, 4]
+    (sequence, first token, tokens, where in ``own`` the sequence's group 0 would be), positions int32 [n], window
+    int32 [2] (sinks, recent), where keys have groups ``own`` f32 [groups, heads, D 16], the layer's index in the pool;
+    y f32 [n, q_heads D].
     """
     H, D = pages.heads, pages.dim
     group = q_heads // H
@@ -72,26 +77,29 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     scale = D**-0.5
     count = heads_together(group)
     chains = 2 if count > 2 else 4
+    grouped = pages.precision.key_group > 1
+    rotated = pages.precision.value == "int4"
+    load_key_block, load_value, rotate = load_keys(pages), load_values(pages), hadamard(D)
 
     @T.inline
-    def load_block(pool, layer, page, page_size, head, offset, keys, values):
-        for c in T.serial(TOKENS * D // LANES):
-            keys[T.ramp(c * LANES, 1, LANES)] = read(
-                pages, pool, layer, page, pages.key(page_size, head, offset) + c * LANES, LANES
-            )
-            values[T.ramp(c * LANES, 1, LANES)] = read(
-                pages, pool, layer, page, pages.value(page_size, head, offset) + c * LANES, LANES
-            )
+    def load_block(pool, tables, sequence, width, layer, page_size, head, first_key, keys, values):
+        with T.sblock("block"):
+            T.reads()
+            T.writes()
+            # The last block's second half may have no page: what is read instead is hidden.
+            other_at: T.let[T.int64] = T.min((first_key + LANES) // page_size, width - 1)
+            page: T.let[T.int64] = T.cast(tables[sequence, first_key // page_size], "int64")
+            other: T.let[T.int64] = T.cast(tables[sequence, other_at], "int64")
+            offset: T.let[T.int64] = first_key % page_size
+            other_offset: T.let[T.int64] = (first_key + LANES) % page_size
+            load_key_block(pool, layer, page, other, page_size, head, offset, other_offset, keys)
+            for t in T.serial(LANES):
+                load_value(pool, layer, page, page_size, head, offset + t, t, values)
+            for t in T.serial(LANES):
+                load_value(pool, layer, other, page_size, head, other_offset + t, LANES + t, values)
 
     @T.inline
-    def load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale):
-        for t in T.serial(TOKENS):
-            if pages.quantized:
-                key_scale[t] = read_scale(pool, layer, page, pages.key_scale(page_size, head, offset + t))
-                value_scale[t] = read_scale(pool, layer, page, pages.value_scale(page_size, head, offset + t))
-
-    @T.inline
-    def score(q, keys, s, token, at):
+    def score(q, keys, first, s, token, at):
         # Several chains of sums for each head and 8 keys: an addition need not wait for the one before it.
         with T.sblock("score"):
             T.reads()
@@ -104,7 +112,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                     chain, m, part = i // (count * PARTS), i // PARTS % count, i % PARTS
                     acc[T.ramp(i * LANES, 1, LANES)] = fma(
                         splat(q[token, at + m * D + d * chains + chain], LANES),
-                        load(keys, (d * chains + chain) * TOKENS + part * LANES, lanes=LANES),
+                        load(keys, first + (d * chains + chain) * TOKENS + part * LANES, lanes=LANES),
                         load(acc, i * LANES, lanes=LANES),
                         LANES,
                     )
@@ -114,7 +122,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 )
 
     @T.inline
-    def soften(s, alpha, peak, total, key_scale, value_scale, m, row, first_key, position, window):
+    def soften(s, alpha, peak, total, m, row, first_key, position, window):
         # Scores to probabilities against the highest score so far, which may rise: alpha rescales what was summed.
         with T.sblock("soften"):
             T.reads()
@@ -122,10 +130,9 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
             for part in T.unroll(PARTS):
                 at = (m * PARTS + part) * LANES
-                logits = load(s, at, lanes=LANES)
-                if pages.quantized:
-                    logits = logits * load(key_scale, part * LANES, lanes=LANES)
-                s[T.ramp(at, 1, LANES)] = _visible(first_key + part * LANES, position, window, logits, _LOWEST)
+                s[T.ramp(at, 1, LANES)] = _visible(
+                    first_key + part * LANES, position, window, load(s, at, lanes=LANES), _LOWEST
+                )
             highest[0] = T.max(
                 peak[row],
                 reduce_max(
@@ -146,24 +153,18 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             total[row] = total[row] * alpha[m] + reduce_add(
                 load(s, m * TOKENS, lanes=LANES) + load(s, m * TOKENS + LANES, lanes=LANES), LANES
             )
-            if pages.quantized:
-                for part in T.unroll(PARTS):
-                    at = (m * PARTS + part) * LANES
-                    s[T.ramp(at, 1, LANES)] = load(s, at, lanes=LANES) * load(value_scale, part * LANES, lanes=LANES)
 
     @T.inline
-    def attend(
-        q, sink_q, keys, values, key_scale, value_scale, out, peak, total, token, at, row, first_key, position, window
-    ):
+    def attend(q, sink_q, keys, first, values, out, peak, total, token, at, row, first_key, position, window):
         with T.sblock("attend"):
             T.reads()
             T.writes()
             s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
             alpha = T.sblock_alloc_buffer((count,), "float32", scope="local")
-            score(q, keys, s, token, at)
+            score(q, keys, first, s, token, at)
             if first_key < T.cast(window[0], "int64"):
                 sink_s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
-                score(sink_q, keys, sink_s, token, at)
+                score(sink_q, keys, first, sink_s, token, at)
                 for i in T.unroll(count * PARTS):
                     s[T.ramp(i * LANES, 1, LANES)] = T.Select(
                         _keys(first_key + i % PARTS * LANES) < splat(window[0], LANES),
@@ -171,7 +172,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                         load(s, i * LANES, lanes=LANES),
                     )
             for m in T.unroll(count):
-                soften(s, alpha, peak, total, key_scale, value_scale, m, row + m, first_key, position, window)
+                soften(s, alpha, peak, total, m, row + m, first_key, position, window)
             for c in T.serial(D // LANES):
                 for m in T.unroll(count):
                     out[T.ramp((row + m) * D + c * LANES, 1, LANES)] = _weighted(
@@ -182,6 +183,53 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                         load(out, (row + m) * D + c * LANES, lanes=LANES) * splat(alpha[m], LANES),
                         D,
                     )
+
+    @T.inline
+    def tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, page_size, width, index, head):
+        with T.sblock("tile"):
+            T.reads()
+            T.writes()
+            # Where keys have groups, those of the tile's own block lie behind the rounded ones.
+            keys = T.sblock_alloc_buffer(((1 + grouped) * TOKENS * D,), "float32")
+            values = T.sblock_alloc_buffer((TOKENS * D,), "float32")
+            out = T.sblock_alloc_buffer((max_rows * D,), "float32")
+            peak = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
+            total = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
+            first: T.let[T.int64] = T.cast(tiles[index, 1], "int64")
+            tokens: T.let[T.int64] = T.cast(tiles[index, 2], "int64")
+            last: T.let[T.int64] = T.cast(positions[first + tokens - 1], "int64")
+            for row in T.serial(tokens * group):
+                peak[row] = T.float32(_LOWEST)
+                total[row] = T.float32(0)
+                for c in T.serial(D // LANES):
+                    out[T.ramp(row * D + c * LANES, 1, LANES)] = splat(T.float32(0), LANES)
+            sink_blocks: T.let[T.int64] = (T.cast(window[0], "int64") + TOKENS - 1) // TOKENS
+            oldest: T.let[T.int64] = T.cast(T.max(positions[first] - window[1] + 1, 0), "int64")
+            gap: T.let[T.int64] = T.max(oldest // TOKENS - sink_blocks, 0)
+            for step in T.serial(last // TOKENS + 1 - gap):
+                block: T.let[T.int64] = T.if_then_else(step < sink_blocks, step, step + gap)
+                load_block(pool, tables, T.cast(tiles[index, 0], "int64"), width, layer, page_size, head,
+                           block * TOKENS, keys, values)  # fmt: skip
+                if grouped:  # noqa: SIM102 - this one is Python's
+                    if block * TOKENS + TOKENS > T.cast(positions[first], "int64"):
+                        for i in T.serial(TOKENS * D):
+                            keys[TOKENS * D + i] = own[T.cast(tiles[index, 3], "int64") + block, head, i]
+                for rows in T.serial(tokens * (group // count)):
+                    head_row: T.let[T.int64] = rows * count
+                    token: T.let[T.int64] = first + head_row // group
+                    position: T.let[T.int64] = T.cast(positions[token], "int64")
+                    recent: T.let[T.int64] = position - T.cast(window[1], "int64")
+                    if block * TOKENS <= position and (block < sink_blocks or block * TOKENS + TOKENS - 1 > recent):
+                        attend(q, sink_q, keys, T.if_then_else(grouped and position // TOKENS == block, TOKENS * D, 0),
+                               values, out, peak, total, token, (head * group + head_row % group) * D, head_row,
+                               block * TOKENS, positions[token], window)  # fmt: skip
+            for row in T.serial(tokens * group):
+                if rotated:
+                    rotate(out, row * D)
+                for c in T.serial(D // LANES):
+                    y[first + row // group, T.ramp((head * group + row % group) * D + c * LANES, 1, LANES)] = load(
+                        out, row * D + c * LANES, lanes=LANES
+                    ) * splat(T.float32(1) / total[row], LANES)
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -199,62 +247,55 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
         n = T.int64()
         layers = T.int64()
         num_pages = T.int64()
-        elements = T.int64()
+        page_bytes = T.int64()
         s = T.int64()
         width = T.int64()
         num_tiles = T.int64()
         q = T.match_buffer(p_q, (n, q_heads * D), "float32")
         sink_q = T.match_buffer(p_sink_q, (n, q_heads * D), "float32")
-        pool = T.match_buffer(p_pool, (layers, num_pages, elements), pages.pool_dtype)
+        pool = T.match_buffer(p_pool, (layers, num_pages, page_bytes), "uint8")
         tables = T.match_buffer(p_tables, (s, width), "int32")
-        tiles = T.match_buffer(p_tiles, (num_tiles, 3), "int32")
+        tiles = T.match_buffer(p_tiles, (num_tiles, 4), "int32")
         positions = T.match_buffer(p_positions, (n,), "int32")
         window = T.match_buffer(p_window, (2,), "int32")
         y = T.match_buffer(p_y, (n, q_heads * D), "float32")
         for task in T.parallel(num_tiles * H):
-            with T.sblock("task"):
-                T.reads()
-                T.writes()
-                keys = T.sblock_alloc_buffer((TOKENS * D,), "float32")
-                values = T.sblock_alloc_buffer((TOKENS * D,), "float32")
-                key_scale = T.sblock_alloc_buffer((TOKENS,), "float32", scope="local")
-                value_scale = T.sblock_alloc_buffer((TOKENS,), "float32", scope="local")
-                out = T.sblock_alloc_buffer((max_rows * D,), "float32")
-                peak = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
-                total = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
-                head: T.let[T.int64] = task % H
-                tile: T.let[T.int64] = task // H
-                first: T.let[T.int64] = T.cast(tiles[tile, 1], "int64")
-                tokens: T.let[T.int64] = T.cast(tiles[tile, 2], "int64")
-                last: T.let[T.int64] = T.cast(positions[first + tokens - 1], "int64")
-                page_size: T.let[T.int64] = pages.page_size(elements)
-                for row in T.serial(tokens * group):
-                    peak[row] = T.float32(_LOWEST)
-                    total[row] = T.float32(0)
-                    for c in T.serial(D // LANES):
-                        out[T.ramp(row * D + c * LANES, 1, LANES)] = splat(T.float32(0), LANES)
-                sink_blocks: T.let[T.int64] = (T.cast(window[0], "int64") + TOKENS - 1) // TOKENS
-                oldest: T.let[T.int64] = T.cast(T.max(positions[first] - window[1] + 1, 0), "int64")
-                gap: T.let[T.int64] = T.max(oldest // TOKENS - sink_blocks, 0)
-                for index in T.serial(last // TOKENS + 1 - gap):
-                    block: T.let[T.int64] = T.if_then_else(index < sink_blocks, index, index + gap)
-                    page: T.let[T.int64] = T.cast(tables[tiles[tile, 0], block * TOKENS // page_size], "int64")
-                    offset: T.let[T.int64] = block * TOKENS % page_size
-                    load_block(pool, layer, page, page_size, head, offset, keys, values)
-                    load_scales(pool, layer, page, page_size, head, offset, key_scale, value_scale)
-                    for rows in T.serial(tokens * (group // count)):
-                        head_row: T.let[T.int64] = rows * count
-                        token: T.let[T.int64] = first + head_row // group
-                        position: T.let[T.int64] = T.cast(positions[token], "int64")
-                        recent: T.let[T.int64] = position - T.cast(window[1], "int64")
-                        if block * TOKENS <= position and (block < sink_blocks or block * TOKENS + TOKENS - 1 > recent):
-                            attend(q, sink_q, keys, values, key_scale, value_scale, out, peak, total, token,
-                                   (head * group + head_row % group) * D, head_row,
-                                   block * TOKENS, positions[token], window)  # fmt: skip
-                for row in T.serial(tokens * group):
-                    for c in T.serial(D // LANES):
-                        y[first + row // group, T.ramp((head * group + row % group) * D + c * LANES, 1, LANES)] = load(
-                            out, row * D + c * LANES, lanes=LANES
-                        ) * splat(T.float32(1) / total[row], LANES)
+            tile(q, sink_q, pool, tables, tiles, positions, window, q, layer, y, pages.page_size(page_bytes), width,
+                 task // H, task % H)  # fmt: skip
 
-    return kernel
+    @T.prim_func(s_tir=True)
+    def grouped_kernel(
+        p_q: T.handle,
+        p_sink_q: T.handle,
+        p_pool: T.handle,
+        p_tables: T.handle,
+        p_tiles: T.handle,
+        p_positions: T.handle,
+        p_window: T.handle,
+        p_own: T.handle,
+        layer: T.int64,
+        p_y: T.handle,
+    ) -> None:
+        T.func_attr({"tirx.noalias": True})
+        n = T.int64()
+        layers = T.int64()
+        num_pages = T.int64()
+        page_bytes = T.int64()
+        s = T.int64()
+        width = T.int64()
+        num_tiles = T.int64()
+        groups = T.int64()
+        q = T.match_buffer(p_q, (n, q_heads * D), "float32")
+        sink_q = T.match_buffer(p_sink_q, (n, q_heads * D), "float32")
+        pool = T.match_buffer(p_pool, (layers, num_pages, page_bytes), "uint8")
+        tables = T.match_buffer(p_tables, (s, width), "int32")
+        tiles = T.match_buffer(p_tiles, (num_tiles, 4), "int32")
+        positions = T.match_buffer(p_positions, (n,), "int32")
+        window = T.match_buffer(p_window, (2,), "int32")
+        own = T.match_buffer(p_own, (groups, H, D * TOKENS), "float32")
+        y = T.match_buffer(p_y, (n, q_heads * D), "float32")
+        for task in T.parallel(num_tiles * H):
+            tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, pages.page_size(page_bytes), width,
+                 task // H, task % H)  # fmt: skip
+
+    return grouped_kernel if grouped else kernel

@@ -7,6 +7,7 @@ from kvscape.compiler.kernels.cpu import (
     attention,
     embedding,
     float_matmul,
+    group_append,
     logprobs,
     quantize,
     rms_norm,
@@ -17,6 +18,7 @@ from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
 from kvscape.compiler.kernels.cpu.isa import Isa
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.config import KVPrecision
 
 
 def _linear(isa: Isa, op: Operator) -> Kernel:
@@ -74,22 +76,35 @@ def _rope_table(isa: Isa, op: Operator) -> Kernel:
 
 
 def _rope_append(isa: Isa, op: Operator) -> Kernel:
-    layer, kv_dtype, q_heads, heads, dim = op.constants
-    pages = Pages(kv_dtype, heads, dim)
+    layer, q_heads, pages = _attention(op)
     return Kernel(
-        f"rope_append_{kv_dtype}",
+        f"rope_append_{pages.precision.identifier}",
         lambda: rope_append.rope_append(pages, q_heads),
         (*op.tensors, layer),
         inplace=(-1, -1, 4),
     )
 
 
-def _paged_attention(isa: Isa, op: Operator) -> Kernel:
-    layer, kv_dtype, q_heads, heads, dim = op.constants
-    pages = Pages(kv_dtype, heads, dim)
+def _group_append(isa: Isa, op: Operator) -> Kernel:
+    layer, q_heads, pages = _attention(op)
     return Kernel(
-        f"paged_attention_{kv_dtype}", lambda: attention.paged_attention(pages, q_heads), (*op.tensors, layer)
+        f"group_append_{pages.precision.identifier}",
+        lambda: group_append.group_append(pages, q_heads),
+        (*op.tensors, layer),
+        inplace=(-1, 5, 6),
     )
+
+
+def _paged_attention(isa: Isa, op: Operator) -> Kernel:
+    layer, q_heads, pages = _attention(op)
+    name = f"paged_attention_{pages.precision.identifier}"
+    return Kernel(name, lambda: attention.paged_attention(pages, q_heads), (*op.tensors, layer))
+
+
+def _attention(op: Operator) -> tuple[int, int, Pages]:
+    """The layer's index, its query heads and its pages."""
+    layer, kv_dtype, q_heads, heads, dim = op.constants
+    return layer, q_heads, Pages(KVPrecision.parse(kv_dtype), heads, dim)
 
 
 def _logprobs(isa: Isa, op: Operator) -> Kernel:
@@ -109,6 +124,7 @@ CPU_KERNELS: Mapping[str, Callable[[Isa, Operator], Kernel]] = MappingProxyType(
         "swiglu": _swiglu,
         "rope_table": _rope_table,
         "rope_append": _rope_append,
+        "group_append": _group_append,
         "paged_attention": _paged_attention,
         "logprobs": _logprobs,
     }

@@ -5,6 +5,7 @@ from typing import Any
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages
+from kvscape.compiler.kernels.cpu.store import store_token
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS
 
 
@@ -31,46 +32,57 @@ def rope_table(D: int) -> Any:
     return kernel
 
 
+def rotate_halves(D: int) -> Any:
+    """A piece for kernels: ``rotate(qkv, table, out, i, source)`` turns row i's ``D`` numbers from ``source`` on."""
+    half = D // 2
+
+    @T.inline
+    def rotate(qkv, table, out, i, source):
+        for d in T.serial(half):
+            out[d] = qkv[i, source + d] * table[i, d] - qkv[i, source + half + d] * table[i, half + d]
+            out[half + d] = qkv[i, source + d] * table[i, half + d] + qkv[i, source + half + d] * table[i, d]
+
+    return rotate
+
+
 def rope_append(pages: Pages, q_heads: int) -> Any:
-    """Rotate queries and keys by halves, append keys and values.
+    """Rotate queries and keys by halves, append values and, unless they are rounded in groups, keys.
 
     Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], the same for the queries that meet attention sinks,
     slots int32 [n] (page x page size + offset), the pool (changed in place), the layer's index in it; queries
     f32 [n, q_heads D] rotated by the first table, and by the second.
     """
     H, D = pages.heads, pages.dim
-    half = D // 2
-    store = _store_codes(pages) if pages.quantized else _store_floats(pages)
-
-    @T.inline
-    def rotate(qkv, table, out, i, source, target):
-        for d in T.serial(half):
-            out[target + d] = qkv[i, source + d] * table[i, d] - qkv[i, source + half + d] * table[i, half + d]
-            out[target + half + d] = qkv[i, source + d] * table[i, half + d] + qkv[i, source + half + d] * table[i, d]
+    grouped = pages.precision.key_group > 1
+    rotate = rotate_halves(D)
+    store_key = store_token("f32" if grouped else pages.precision.key, D, TOKENS)
+    store_value = store_token(pages.precision.value, D, 1)
+    width = pages.key_bytes // D
 
     @T.inline
     def token(qkv, table, sink_table, slots, pool, q, sink_q, layer, page_size, i):
         with T.sblock("token"):
             T.reads()
             T.writes()
-            rotated = T.sblock_alloc_buffer((D,), "float32", scope="local")
+            x = T.sblock_alloc_buffer((D,), "float32", scope="local")
             for h in T.serial(q_heads):
-                rotate(qkv, table, rotated, i, h * D, 0)
+                rotate(qkv, table, x, i, h * D)
                 for d in T.serial(D):
-                    q[i, h * D + d] = rotated[d]
-                rotate(qkv, sink_table, rotated, i, h * D, 0)
+                    q[i, h * D + d] = x[d]
+                rotate(qkv, sink_table, x, i, h * D)
                 for d in T.serial(D):
-                    sink_q[i, h * D + d] = rotated[d]
+                    sink_q[i, h * D + d] = x[d]
             for h in T.serial(H):
-                rotate(qkv, table, rotated, i, (q_heads + h) * D, 0)
-                page = T.cast(slots[i], "int64") // page_size
-                offset = T.cast(slots[i], "int64") % page_size
-                store(pool, layer, page, rotated, pages.key(page_size, h, offset), TOKENS,
-                      pages.key_scale(page_size, h, offset))  # fmt: skip
+                page: T.let[T.int64] = T.cast(slots[i], "int64") // page_size
+                offset: T.let[T.int64] = T.cast(slots[i], "int64") % page_size
+                if not grouped:
+                    rotate(qkv, table, x, i, (q_heads + h) * D)
+                    store_key(pool, layer, page, x, pages.keys(page_size, h, offset) + offset % TOKENS * width,
+                              pages.key_scale(page_size, h, offset))  # fmt: skip
                 for d in T.serial(D):
-                    rotated[d] = qkv[i, (q_heads + H + h) * D + d]
-                store(pool, layer, page, rotated, pages.value(page_size, h, offset), 1,
-                      pages.value_scale(page_size, h, offset))  # fmt: skip
+                    x[d] = qkv[i, (q_heads + H + h) * D + d]
+                store_value(pool, layer, page, x, pages.value(page_size, h, offset),
+                            pages.value_scale(page_size, h, offset))  # fmt: skip
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -87,51 +99,19 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
         n = T.int64()
         layers = T.int64()
         num_pages = T.int64()
-        elements = T.int64()
+        page_bytes = T.int64()
         qkv = T.match_buffer(p_qkv, (n, (q_heads + 2 * H) * D), "float32")
         table = T.match_buffer(p_table, (n, D), "float32")
         sink_table = T.match_buffer(p_sink_table, (n, D), "float32")
         slots = T.match_buffer(p_slots, (n,), "int32")
-        pool = T.match_buffer(p_pool, (layers, num_pages, elements), pages.pool_dtype)
+        pool = T.match_buffer(p_pool, (layers, num_pages, page_bytes), "uint8")
         q = T.match_buffer(p_q, (n, q_heads * D), "float32")
         sink_q = T.match_buffer(p_sink_q, (n, q_heads * D), "float32")
         if n < SERIAL_ROWS:
             for i in T.serial(n):
-                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(elements), i)
+                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(page_bytes), i)
         else:
             for i in T.parallel(n):
-                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(elements), i)
+                token(qkv, table, sink_table, slots, pool, q, sink_q, layer, pages.page_size(page_bytes), i)
 
     return kernel
-
-
-def _store_floats(pages: Pages) -> Any:
-    @T.inline
-    def store(pool, layer, page, x, first, stride, scale_at):
-        for d in T.serial(pages.dim):
-            pool[layer, page, first + d * stride] = T.cast(x[d], pages.pool_dtype)
-
-    return store
-
-
-def _store_codes(pages: Pages) -> Any:
-    """Symmetric codes, one f16 scale per token and head (quantization/kv.py is the reference)."""
-
-    @T.inline
-    def store(pool, layer, page, x, first, stride, scale_at):
-        with T.sblock("codes"):
-            T.reads()
-            T.writes()
-            peak = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            scale = T.sblock_alloc_buffer((1,), "float16", scope="local")
-            peak[0] = T.float32(0)
-            for d in T.serial(pages.dim):
-                peak[0] = T.max(peak[0], T.fabs(x[d]))
-            scale[0] = T.cast(peak[0] / T.float32(127), "float16")
-            pool[layer, page, T.ramp(scale_at, 1, 2)] = T.reinterpret("uint8x2", scale[0])
-            for d in T.serial(pages.dim):
-                ratio = T.Select(scale[0] > T.float16(0), x[d] / T.cast(scale[0], "float32"), T.float32(0))
-                code = T.cast(T.max(T.min(T.nearbyint(ratio), T.float32(127)), T.float32(-127)), "int8")
-                pool[layer, page, first + d * stride] = T.reinterpret("uint8", code)
-
-    return store
