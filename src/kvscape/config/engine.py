@@ -6,6 +6,7 @@ from typing import Any
 
 from kvscape.config.fields import from_mapping
 from kvscape.config.model import LayerGroup, ModelConfig
+from kvscape.config.precision import KVPrecision
 from kvscape.config.window import Window
 from kvscape.errors import ConfigError, near_match
 
@@ -72,6 +73,11 @@ class EngineConfig:
     def total_tokens(self) -> int:
         """Tokens the KV cache must hold where nothing falls out of a window."""
         return self.max_total_sequence_length or self.context_window_size * self.max_batch_size
+
+    @property
+    def key_group(self) -> int:
+        """Tokens whose keys are rounded together."""
+        return KVPrecision.parse(self.kv_dtype).key_group
 
     def window(self, group: LayerGroup) -> Window:
         """What a layer group's queries see: the narrower of its own window and the engine's."""

@@ -23,10 +23,11 @@ _POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
 
 @dataclass(frozen=True, eq=False)
 class CpuPools:
-    """One tensor for each layer group: [layers, pages, page elements]."""
+    """One tensor for each layer group: [layers, pages, page elements], and its tails: [layers, tails, elements]."""
 
     kv_dtype: str
     tensors: tuple[Any, ...]
+    tails: tuple[Any, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -71,7 +72,7 @@ class CpuDevice:
         """Bytes of the weights as the kernels read them."""
         return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> CpuPools:
         self._check_page_size(page_size)
         dtype = np.dtype(_POOL_DTYPES[kv_dtype])
         elements = page_bytes(self.model, kv_dtype, page_size) // dtype.itemsize
@@ -80,6 +81,13 @@ class CpuDevice:
             for group, pages in zip(self.model.layer_groups, num_pages, strict=True)
         ]
         return CpuPools(kv_dtype, tuple(_tensor(_aligned_zeros(shape, dtype)) for shape in shapes))
+
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        assert isinstance(pools, CpuPools)
+        for tensor, pairs in zip(pools.tensors, pages, strict=True):
+            _copy(tensor, pairs)
+        for tensor in pools.tails:
+            _copy(tensor, tails)
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
@@ -145,6 +153,12 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     start = -buffer.ctypes.data % ALIGNMENT_BYTES
     # numpy leaves the pointer of an empty slice where it was: cut the beginning off first, then the end
     return buffer[start:][:nbytes].view(dtype).reshape(shape)
+
+
+def _copy(tensor: Any, pairs: IntArray) -> None:
+    """Copy pages or tails of all layers in place: [c, 2], source and destination."""
+    array = np.from_dlpack(tensor)
+    array[:, pairs[:, 1]] = array[:, pairs[:, 0]]
 
 
 def _numpy(tensor: Any) -> FloatArray:
