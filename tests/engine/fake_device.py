@@ -1,24 +1,31 @@
 """A device without a model: logits are a hash of all tokens a query sees, read through the page tables it was given.
 
 A wrong page, slot, position or length, a lost or doubled token gives other logits, and so other tokens. As a
-model's keys and values do, an entry of the cache depends on every token before it.
+model's keys and values do, an entry of the cache depends on every token before it. A value is in its page at once; the
+keys of a group are written into their pages when the group is complete, and wait in the sequence's tail until then.
 """
 
 import hashlib
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
-from kvscape.config import LayerGroup, ModelConfig, Window
+from kvscape.config import KVPrecision, LayerGroup, ModelConfig, Window
 from kvscape.engine.devices import KVPools, Logits, StepInput
 from kvscape.engine.devices.device import FloatArray, IntArray
 
 EOS = 1
 FIRST = (-1, -1, 0)
+GARBAGE = (-2, -2, -2)
+"""What is where a key is to be written."""
+
+Entries: TypeAlias = npt.NDArray[np.int64]
 
 
 class TwoGroups(ModelConfig):
@@ -70,14 +77,51 @@ def _hashed_logits(seen: Sequence[npt.NDArray[np.int64]], vocab_size: int) -> Fl
 
 @dataclass(frozen=True, eq=False)
 class FakePools:
-    """Each slot holds an ``entry``; -1 until written."""
+    """Slots of each layer group, and tails: each key and each value is an ``entry``; -1 until written."""
 
-    slots: tuple[npt.NDArray[np.int64], ...]
+    keys: tuple[Entries, ...]
+    values: tuple[Entries, ...]
+    tails: tuple[Entries, ...]
     page_size: int
 
     @property
     def nbytes(self) -> int:
-        return sum(group.nbytes for group in self.slots)
+        return sum(array.nbytes for array in (*self.keys, *self.values, *self.tails))
+
+    def by_page(self, slots: Entries) -> Entries:
+        return slots.reshape(-1, self.page_size, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one sequence has of one layer group."""
+
+    keys: Entries
+    values: Entries
+    tail: Entries
+    table: IntArray
+    page_size: int
+
+    def places(self, positions: range) -> IntArray:
+        """Slots by the page table."""
+        at = np.array(positions, np.int64)
+        slots: IntArray = self.table[at // self.page_size] * self.page_size + at % self.page_size
+        return slots
+
+    def entries(self, length: int) -> Entries:
+        """Those of the first ``length`` tokens, with those of the unfinished group; a lost key or value shows."""
+        complete = length // len(self.tail) * len(self.tail)
+        places = self.places(range(length))
+        keys = np.concatenate([self.keys[places[:complete]], self.tail[: length - complete]])
+        return np.where(keys == self.values[places], keys, -3)
+
+    def append(self, slot: int, position: int, new: tuple[int, int, int]) -> None:
+        """Write a token; its group's keys are written if it is the last one, whatever was in their place."""
+        self.values[slot], self.keys[slot] = new, GARBAGE
+        self.tail[position % len(self.tail)] = new
+        first = position // len(self.tail) * len(self.tail)
+        if position + 1 == first + len(self.tail):
+            self.keys[self.places(range(first, position + 1))] = self.tail
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,40 +138,59 @@ class FakeDevice:
     model: ModelConfig = field(default_factory=toy_model)
     steps: list[StepInput] = field(default_factory=list)
     fetched_rows: int = 0
+    copied: list[tuple[list[list[list[int]]], list[list[int]]]] = field(default_factory=list)
+    """Pages of each layer group, and tails, of each copy."""
 
     @property
     def metadata(self) -> LibraryMetadata:
         raise NotImplementedError
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> FakePools:
-        return FakePools(tuple(np.full((pages * page_size, 3), -1, np.int64) for pages in num_pages), page_size)
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> FakePools:
+        key_group = KVPrecision.parse(kv_dtype).key_group
+
+        def slots() -> tuple[Entries, ...]:
+            return tuple(np.full((pages * page_size, 3), -1, np.int64) for pages in num_pages)
+
+        tails = tuple(np.full((num_tails, key_group, 3), -1, np.int64) for _ in num_pages)
+        return FakePools(slots(), slots(), tails, page_size)
+
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        assert isinstance(pools, FakePools)
+        self.copied.append(([group.tolist() for group in pages], tails.tolist()))
+        for group, moves in enumerate(pages):
+            for source, destination in moves.tolist():
+                for slots in (pools.by_page(pools.keys[group]), pools.by_page(pools.values[group])):
+                    slots[destination] = slots[source]
+            for source, destination in tails.tolist():
+                pools.tails[group][destination] = pools.tails[group][source]
 
     def forward(self, step: StepInput, pools: KVPools) -> FakeLogits:
         assert isinstance(pools, FakePools)
         check_shapes(step)
         self.steps.append(step)
-        for group, (slots, tables) in enumerate(zip(step.slots, step.page_tables, strict=True)):
-            self._append(step, pools.slots[group], slots, tables, pools.page_size)
-        rows = [self._row(step, int(row), pools) for row in step.logit_rows]
+        wanted = set(step.logit_rows.tolist())
+        rows = []
+        for sequence, (start, stop) in enumerate(pairwise(step.query_starts.tolist())):
+            views = [_view(step, pools, sequence, group) for group in range(len(step.slots))]
+            for row in range(start, stop):
+                for view, slots in zip(views, step.slots, strict=True):
+                    self._append(step, row, view, int(slots[row]))
+                if row in wanted:
+                    rows.append(self._logits(step, row, views, int(step.kv_lengths[sequence])))
         return FakeLogits(np.stack(rows) if rows else np.zeros((0, self.model.vocab_size), np.float32))
 
-    def _append(
-        self, step: StepInput, group: npt.NDArray[np.int64], slots: IntArray, tables: IntArray, page_size: int
-    ) -> None:
-        for row, (slot, position) in enumerate(zip(slots.tolist(), step.positions.tolist(), strict=True)):
-            table = tables[int(np.searchsorted(step.query_starts, row, side="right")) - 1]
-            page, offset = divmod(position - 1, page_size)
-            past = int(group[table[page] * page_size + offset, 2]) if position > 0 else FIRST[2]
-            group[slot] = entry(int(step.token_ids[row]), position, past)
+    def _append(self, step: StepInput, row: int, view: View, slot: int) -> None:
+        position = int(step.positions[row])
+        past = int(view.entries(position)[-1, 2]) if position > 0 else FIRST[2]
+        view.append(slot, position, entry(int(step.token_ids[row]), position, past))
 
-    def _row(self, step: StepInput, row: int, pools: FakePools) -> FloatArray:
-        sequence = int(np.searchsorted(step.query_starts, row, side="right")) - 1
-        visible = min(int(step.positions[row]) + 1, int(step.kv_lengths[sequence]))
-        seen = []
-        for group, tables, (sinks, recent) in zip(pools.slots, step.page_tables, step.windows, strict=True):
-            pages = group.reshape(-1, pools.page_size, 3)[tables[sequence]]
-            keys = np.arange(visible)
-            seen.append(pages.reshape(-1, 3)[:visible][(keys < sinks) | (keys > step.positions[row] - recent)])
+    def _logits(self, step: StepInput, row: int, views: Sequence[View], length: int) -> FloatArray:
+        position = int(step.positions[row])
+        keys = np.arange(min(position + 1, length))
+        seen = [
+            view.entries(len(keys))[(keys < sinks) | (keys > position - recent)]
+            for view, (sinks, recent) in zip(views, step.windows, strict=True)
+        ]
         return _hashed_logits(seen, self.model.vocab_size)
 
     def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
@@ -149,6 +212,12 @@ class FakeDevice:
         return logits.values
 
 
+def _view(step: StepInput, pools: FakePools, sequence: int, group: int) -> View:
+    tail = pools.tails[group][int(step.tails[sequence])]
+    table = step.page_tables[group][sequence]
+    return View(pools.keys[group], pools.values[group], tail, table, pools.page_size)
+
+
 def check_shapes(step: StepInput) -> None:
     """Assert the shapes and types that ``StepInput`` documents."""
     tokens, sequences = len(step.token_ids), len(step.kv_lengths)
@@ -159,5 +228,6 @@ def check_shapes(step: StepInput) -> None:
     for slots, tables in zip(step.slots, step.page_tables, strict=True):
         assert slots.shape == (tokens,) and len(np.unique(slots)) == tokens
         assert tables.shape[0] == sequences
-    arrays = [step.token_ids, step.positions, step.query_starts, step.kv_lengths, step.logit_rows]
+    assert step.tails.shape == (sequences,) and len(np.unique(step.tails)) == sequences and step.tails.min() >= 0
+    arrays = [step.tails, step.token_ids, step.positions, step.query_starts, step.kv_lengths, step.logit_rows]
     assert all(array.dtype == np.int32 for array in [*arrays, *step.slots, *step.page_tables])

@@ -4,16 +4,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from fake_device import FIRST, FakeDevice, FakeLogits, FakePools, entry
+from fake_device import FIRST, FakeDevice, FakeLogits, FakePools, View, entry
 
 from kvscape.engine import Engine
 from kvscape.engine.devices import KVPools, StepInput
 from kvscape.engine.kv_cache import PagedKVCache
+from kvscape.engine.sequence import Sequence
 
 
 @dataclass
 class WatchedDevice(FakeDevice):
     """Asserts that no step writes into a page that several sequences hold, or that has a name.
+
+    All pages from the beginning of an unfinished group of keys on are written.
 
     ``watched`` is its engine's cache.
     """
@@ -22,10 +25,23 @@ class WatchedDevice(FakeDevice):
 
     def forward(self, step: StepInput, pools: KVPools) -> FakeLogits:
         if self.watched is not None:
-            for pool, slots in zip(self.watched.allocators, step.slots, strict=True):
-                for page in np.unique(slots // self.watched.page_size).tolist():
+            for group, pool in enumerate(self.watched.allocators):
+                written = written_pages(step, group, self.watched)
+                assert set((step.slots[group] // self.watched.page_size).tolist()) <= set(written)
+                assert len(set(written)) == len(written)
+                for page in written:
                     assert pool.references(page) == 1 and page not in pool.named.values()
         return super().forward(step, pools)
+
+
+def written_pages(step: StepInput, group: int, cache: PagedKVCache) -> list[int]:
+    """Pages of the groups of keys that the step's tokens belong to."""
+    pages: list[int] = []
+    for sequence, table in enumerate(step.page_tables[group].tolist()):
+        start, stop = int(step.positions[step.query_starts[sequence]]), int(step.kv_lengths[sequence])
+        first = start // cache.key_group * cache.key_group
+        pages += table[first // cache.page_size : -(-stop // cache.page_size)]
+    return pages
 
 
 @dataclass
@@ -36,7 +52,7 @@ class PageChecks:
 
     def check(self, target: Engine) -> None:
         for group, pool in enumerate(target.cache.allocators):
-            tables = [one.page_tables[group] for one in target._sequences.values() if one.page_tables]
+            tables = [one.page_tables[group] for one in sequences(target) if one.page_tables]
             holders = Counter(page for table in tables for page in table)
             assert all(len(table) == len(set(table)) for table in tables)
             assert [pool.references(page) for page in range(pool.num_pages)] == [
@@ -46,29 +62,40 @@ class PageChecks:
             assert sorted([*free, *holders]) == list(range(pool.num_pages)) and len(free) == pool.num_free
             assert set(pool._reusable) == set(pool.named.values()) - set(holders)
             self._check_names(target, group)
-        for one in target._sequences.values():
-            check_entries(target, one.request_id)
+        check_tails(target)
+        for one in sequences(target):
+            check_entries(target, one)
 
     def _check_names(self, target: Engine, group: int) -> None:
         """A name stands for the same content for ever."""
         for name, page in target.cache.allocators[group].named.items():
-            content = slots_of(target, group)[page].tobytes()
+            assert isinstance(target.pools, FakePools)
+            slots = target.pools.keys[group], target.pools.values[group]
+            content = b"".join(target.pools.by_page(one)[page].tobytes() for one in slots)
             assert self.contents.setdefault((group, name), content) == content
 
 
-def slots_of(target: Engine, group: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Entries by page."""
+def sequences(target: Engine) -> list[Sequence]:
+    """All that have not ended."""
+    return [one for choices in target._sequences.values() for one in choices]
+
+
+def check_tails(target: Engine) -> None:
+    """Assert that who has pages has a tail of its own, and nobody else has one."""
+    held = [one.tail for one in sequences(target) if one.page_tables]
+    assert all((one.tail >= 0) == bool(one.page_tables) for one in sequences(target))
+    assert sorted([*held, *target.cache.free_tails]) == list(range(target.config.max_batch_size))
+
+
+def check_entries(target: Engine, one: Sequence) -> None:
+    """Assert that the cache holds what was computed of a sequence, through its page tables and its tail."""
     assert isinstance(target.pools, FakePools)
-    return target.pools.slots[group].reshape(-1, target.cache.page_size, 3)
-
-
-def check_entries(target: Engine, request_id: str) -> None:
-    """Assert that the cache holds what was computed of a request, through its page tables."""
-    one = target._sequences[request_id]
+    assert one.num_computed == 0 or one.page_tables
     expected = [FIRST]
     for position, token_id in enumerate(one.token_ids[: one.num_computed]):
         expected.append(entry(token_id, position, expected[-1][2]))
-    assert one.num_computed == 0 or one.page_tables
+    tail = {to: source for source, to in target.cache.copies.tails}.get(one.tail, one.tail)
     for group, table in enumerate(one.page_tables):
-        held = slots_of(target, group)[table].reshape(-1, 3)[: one.num_computed]
-        assert held.tolist() == [list(each) for each in expected[1:]]
+        pools = target.pools
+        view = View(pools.keys[group], pools.values[group], pools.tails[group][tail], np.array(table), pools.page_size)
+        assert view.entries(one.num_computed).tolist() == [list(each) for each in expected[1:]]

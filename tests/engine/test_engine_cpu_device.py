@@ -118,7 +118,7 @@ def answers(target: Engine, requests: list[Request]) -> list[list[int]]:
 
 def test_scores_and_greedy_tokens_agree_with_the_logits(built: BuiltTiny) -> None:
     target = device(built)
-    held = target.forward(_one_token(), target.allocate("f32", [1], 16))
+    held = target.forward(_one_token(), target.allocate("f32", [1], 16, 1))
     fetched = target.fetch(held)
     assert held.shape == fetched.shape == (1, 320) and fetched.dtype == np.float32
     assert target.greedy(held).tolist() == [int(fetched.argmax())]
@@ -139,6 +139,7 @@ def _one_token() -> StepInput:
         (zero[None],),
         (np.array([0, 2**30], np.int32),),
         zero,
+        zero,
     )
 
 
@@ -147,7 +148,7 @@ def _one_token() -> StepInput:
 def test_the_pools_hold_exactly_the_predicted_bytes(built: BuiltTiny, kv_dtype: str, page_size: int) -> None:
     target = engine(built, kv_dtype=kv_dtype, page_size=page_size)
     assert target.pools.nbytes == kv_cache_bytes(target.model, target.config)
-    pools = device(built).allocate(kv_dtype, [3], page_size)
+    pools = device(built).allocate(kv_dtype, [3], page_size, 1)
     assert pools.nbytes == 2 * 3 * page_bytes(target.model, kv_dtype, page_size)
 
 

@@ -88,6 +88,7 @@ def test_a_prompt_longer_than_the_cache_is_turned_away() -> None:
         (Request("a", (-1,)), "token -1 in the prompt"),
         (Request("a", (5,), SamplingParams(max_tokens=0)), "max_tokens = 0"),
         (Request("a", (5,), SamplingParams(max_tokens=0), True), "one token has no score"),
+        (Request("a", (5, 6), SamplingParams(max_tokens=0, n=2), True), "n = 2: a score has no choices"),
         (Request("a", (5,), SamplingParams(stop=("x",))), "stop strings need text"),
         (Request("there", (5,)), "request 'there' is already there"),
     ],
@@ -132,11 +133,11 @@ def test_cancel_frees_the_pages_and_says_so() -> None:
         target.add(Request(name, prompt(0, 20), SamplingParams(ignore_eos=True)))
     target.step()
     for name in ("running", "waiting"):
-        output = target.cancel(name)
-        assert output is not None and output.finish_reason == "cancelled" and output.token_ids == ()
+        (output,) = target.cancel(name)
+        assert (output.request_id, output.finish_reason, output.token_ids) == (name, "cancelled", ())
     assert not target.has_work
     assert all(pool.num_free == pool.num_pages for pool in target.cache.allocators)
-    assert target.cancel("running") is None
+    assert target.cancel("running") == []
     assert target.step() == []
 
 

@@ -91,7 +91,7 @@ def test_a_running_sequences_pages_are_shared() -> None:
     target.add(Request("b", prompt(0, 20), SamplingParams(max_tokens=20, ignore_eos=True)))
     target.step()
     for pool in target.cache.allocators:
-        assert [pool.references(page) for page in target._sequences["b"].page_tables[0]] == [2, 2, 2, 2, 1]
+        assert [pool.references(page) for page in target._sequences["b"][0].page_tables[0]] == [2, 2, 2, 2, 1]
     target.cancel("a")
     assert tokens(run(target, [])["b"]) == run_alone(prompt(0, 20), 20)[1:]
 

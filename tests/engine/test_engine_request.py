@@ -34,6 +34,7 @@ def test_some_choices_need_logits_on_the_host(fields: dict[str, float]) -> None:
         ("frequency_penalty", -2.1, "at least -2 and at most 2"),
         ("seed", 2**64, "at least 0"),
         ("logprobs", -1, "at least 0"),
+        ("n", 0, "at least 1"),
         ("stop", ("",), "non-empty"),
         ("stop", "END", "tuple"),
     ],

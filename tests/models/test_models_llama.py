@@ -29,7 +29,7 @@ class OneSequence:
 
     def __init__(self, built: BuiltTiny, kv_dtype: str) -> None:
         self.device = CpuDevice(built.library, built.packed_weights, threads=2)
-        self.pools = self.device.allocate(kv_dtype, [5], PAGE_SIZE)
+        self.pools = self.device.allocate(kv_dtype, [5], PAGE_SIZE, 1)
         self.table = int32([4, 1, 3])
         self.position = 0
 
@@ -47,6 +47,7 @@ class OneSequence:
             (self.table[None],),
             (int32([0, UNLIMITED]),),
             np.arange(len(token_ids), dtype=np.int32),
+            int32([0]),
         )
         return self.device.fetch(self.device.forward(step, self.pools)).copy()
 
@@ -114,6 +115,7 @@ def test_no_wanted_rows_give_no_logits(built_tiny: BuildTiny) -> None:
         page_tables=(sequence.table[None],),
         windows=(int32([0, UNLIMITED]),),
         logit_rows=int32([]),
+        tails=int32([0]),
     )
     device = sequence.device
     assert device.forward(first, sequence.pools).shape == (0, 320)

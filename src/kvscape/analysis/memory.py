@@ -90,7 +90,7 @@ def num_pages(config: EngineConfig, group: LayerGroup) -> int:
     if config.max_total_sequence_length is not None:
         return whole
     window, chunk = config.window(group), config.prefill_chunk_size
-    kept = window.most_pages(config.context_window_size, chunk, config.page_size)
+    kept = window.most_pages(config.context_window_size, chunk, config.page_size, config.key_group)
     return min(whole, config.max_batch_size * kept)
 
 

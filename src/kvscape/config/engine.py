@@ -72,6 +72,11 @@ class EngineConfig:
         """Tokens the KV cache must hold where nothing falls out of a window."""
         return self.max_total_sequence_length or self.context_window_size * self.max_batch_size
 
+    @property
+    def key_group(self) -> int:
+        """Tokens whose keys are rounded together."""
+        return KVPrecision.parse(self.kv_dtype).key_group
+
     def window(self, group: LayerGroup) -> Window:
         """What a layer group's queries see: the narrower of its own window and the engine's."""
         sizes = [size - self.attention_sink_size for size in (self.sliding_window_size,) if size != -1]

@@ -17,14 +17,14 @@ class Window:
         """Tokens seen in all."""
         return self.sinks + self.recent
 
-    def unseen_pages(self, position: int, page_size: int) -> range:
-        """Pages no query from ``position`` on sees a token of."""
-        oldest = max(0, position - self.recent + 1)
+    def unseen_pages(self, position: int, page_size: int, key_group: int = 1) -> range:
+        """Pages no query from ``position`` on sees a token of, and whose groups of keys are complete."""
+        oldest = min(max(0, position - self.recent + 1), position // key_group * key_group)
         return range(-(-self.sinks // page_size), oldest // page_size)
 
-    def most_pages(self, tokens: int, chunk: int, page_size: int) -> int:
+    def most_pages(self, tokens: int, chunk: int, page_size: int, key_group: int = 1) -> int:
         """Pages that a sequence of ``tokens`` holds at its busiest, when up to ``chunk`` tokens come at once."""
         whole = -(-tokens // page_size)
         if self.recent >= UNLIMITED:
             return whole
-        return min(whole, -(-self.sinks // page_size) + -(-(self.recent + chunk) // page_size) + 1)
+        return min(whole, -(-self.sinks // page_size) + -(-(max(self.recent, key_group) + chunk) // page_size) + 1)

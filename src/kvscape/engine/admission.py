@@ -1,7 +1,7 @@
 """Turns away, in one clear line, a request that could never be served."""
 
 from kvscape.analysis.memory import num_pages
-from kvscape.config import EngineConfig, ModelConfig
+from kvscape.config import EngineConfig, LayerGroup, ModelConfig
 from kvscape.engine.request import Request
 from kvscape.errors import CapacityError, ConfigError
 
@@ -13,9 +13,14 @@ def longest_sequence(model: ModelConfig, config: EngineConfig) -> int:
 
 def _cached_tokens(model: ModelConfig, config: EngineConfig) -> int:
     """Tokens that one sequence can pass through the KV cache: no limit where what its windows keep fits."""
-    context, chunk, page = config.context_window_size, config.prefill_chunk_size, config.page_size
-    kept = all(config.window(g).most_pages(context, chunk, page) <= num_pages(config, g) for g in model.layer_groups)
-    return context if kept else config.total_tokens
+    kept = all(_most_pages(config, group) <= num_pages(config, group) for group in model.layer_groups)
+    return config.context_window_size if kept else config.total_tokens
+
+
+def _most_pages(config: EngineConfig, group: LayerGroup) -> int:
+    """Pages of a sequence that fills the context."""
+    context, chunk = config.context_window_size, config.prefill_chunk_size
+    return config.window(group).most_pages(context, chunk, config.page_size, config.key_group)
 
 
 def check_request(request: Request, model: ModelConfig, config: EngineConfig) -> None:
@@ -34,6 +39,8 @@ def _check_task(request: Request) -> None:
         return
     if not request.prompt_logprobs:
         raise ConfigError("max_tokens = 0", "no prompt log-probabilities are asked for", "ask for at least one token")
+    if request.params.n > 1:
+        raise ConfigError(f"n = {request.params.n}", "a score has no choices", "use n = 1 with max_tokens = 0")
     if len(request.prompt_token_ids) < 2:
         raise ConfigError("a text of one token has no score", "nothing comes before it", "give at least two tokens")
 

@@ -23,6 +23,7 @@ def step_input(chunks: Ordered[Chunk], cache: PagedKVCache) -> StepInput:
         slots=tuple(_slots(chunks, cache, group) for group in groups),
         page_tables=tuple(_page_tables([chunk.sequence.page_tables[group] for chunk in chunks]) for group in groups),
         windows=tuple(int32((window.sinks, window.recent)) for window in cache.windows),
+        tails=int32(chunk.sequence.tail for chunk in chunks),
         logit_rows=int32(
             start + position - chunk.start
             for start, chunk in zip(starts.tolist(), chunks, strict=False)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
+from itertools import count
 
 import numpy as np
 
@@ -41,13 +42,15 @@ class Engine:
         self.metrics = EngineMetrics()
         pages = [num_pages(self.config, group) for group in self.model.layer_groups]
         windows = [self.config.window(group) for group in self.model.layer_groups]
-        self.pools = device.allocate(self.config.kv_dtype, pages, self.config.page_size)
-        self.cache = PagedKVCache(pages, self.config.page_size, self.config.prefix_cache, windows)
+        page_size, num_tails = self.config.page_size, self.config.max_batch_size
+        self.pools = device.allocate(self.config.kv_dtype, pages, page_size, num_tails)
+        self.cache = PagedKVCache(pages, page_size, self.config.prefix_cache, windows, num_tails, self.config.key_group)
         self._scheduler = Scheduler(self.config, self.cache)
         self._runner = ModelRunner(device, self.pools, self.cache)
         self._finish_rule = FinishRule(self.model, self.config)
         self._detokenizer, self._clock = detokenizer, clock
-        self._sequences: dict[str, Sequence] = {}
+        self._sequences: dict[str, list[Sequence]] = {}
+        self._arrivals = count()
 
     @property
     def has_work(self) -> bool:
@@ -61,21 +64,36 @@ class Engine:
             raise ConfigError(f"request {request.request_id!r} is already there", "ids are unique", "choose another id")
         if request.params.stop and self._detokenizer is None:
             raise ConfigError("stop strings need text", "this engine has no detokenizer", "give it one")
-        text = TextStream(self._detokenizer() if self._detokenizer else None, request.params.stop)
-        sequence = Sequence(request, text, RequestMetrics(self._clock()))
-        self._sequences[request.request_id] = sequence
-        self._scheduler.add(sequence)
+        choices = self._choices(request)
+        choices[0].siblings = choices[1:]
+        self._sequences[request.request_id] = choices
+        self._scheduler.add(choices[0])
+
+    def _choices(self, request: Request) -> list[Sequence]:
+        """A sequence for each answer; the first one computes the prompt."""
+        arrival, now = next(self._arrivals), self._clock()
+        return [
+            Sequence(request.choice(index), self._text(request), RequestMetrics(now), arrival, index)
+            for index in range(request.params.n)
+        ]
+
+    def _text(self, request: Request) -> TextStream:
+        return TextStream(self._detokenizer() if self._detokenizer else None, request.params.stop)
 
     def step(self) -> list[Output]:
         """Compute one batch; return what it added to the requests that advanced."""
         chunks = self._scheduler.schedule()
-        result = self._runner.run(chunks)
+        try:
+            result = self._runner.run(chunks)
+        except BaseException:  # what it was writing may be half written
+            self._scheduler.preempt(chunk.sequence for chunk in chunks)
+            raise
         return self._postprocess(chunks, result)
 
-    def cancel(self, request_id: str) -> Output | None:
-        """End a request now and free its pages; return its last output, or None if it is not there."""
-        sequence = self._sequences.get(request_id)
-        return self._output(sequence, (), "", "cancelled") if sequence else None
+    def cancel(self, request_id: str) -> list[Output]:
+        """End a request now and free its pages; return the last outputs of the choices that had not ended."""
+        choices = list(self._sequences.get(request_id, ()))
+        return [self._output(sequence, (), "", "cancelled") for sequence in choices]
 
     def score(self, token_ids: Ordered[int]) -> FloatArray:
         """Log-probability of each token after the first, given those before it: f32 [n - 1].
@@ -99,29 +117,28 @@ class Engine:
         self.metrics.preemptions = self._scheduler.num_preemptions
         self.metrics.prefix_cache_queries = self.cache.prefix.queries
         self.metrics.prefix_cache_hits = self.cache.prefix.hits
-        outputs = [self._advance(chunk, result) for chunk in chunks]
-        return [output for output in outputs if output is not None]
+        return [output for chunk in chunks for output in self._advance(chunk, result)]
 
-    def _advance(self, chunk: Chunk, result: StepResult) -> Output | None:
+    def _advance(self, chunk: Chunk, result: StepResult) -> list[Output]:
         sequence = chunk.sequence
         sequence.num_computed = chunk.stop
         self.cache.prefix.add(sequence, chunk.start)
         self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
-        sequence.prompt_logprobs += result.scores.get(sequence.request_id, [])
-        token_id = result.tokens.get(sequence.request_id)
-        if token_id is not None:
-            return self._append(sequence, token_id, result)
+        sequence.prompt_logprobs += result.scores.get(sequence, [])
+        if sequence in result.tokens:
+            return [self._append(one, result) for one in (sequence, *self._scheduler.fork(sequence))]
         scored = not sequence.request.generates and sequence.num_pending == 0
-        return self._output(sequence, (), "", "length") if scored else None
+        return [self._output(sequence, (), "", "length")] if scored else []
 
-    def _append(self, sequence: Sequence, token_id: int, result: StepResult) -> Output:
+    def _append(self, sequence: Sequence, result: StepResult) -> Output:
+        token_id = result.tokens[sequence]
         sequence.token_ids.append(token_id)
         sequence.metrics.token_times_s.append(self._clock())
         self.metrics.generated_tokens += 1
         text = "" if self._finish_rule.ends(sequence) else sequence.text.add(token_id)
         reason = self._finish_rule.reason(sequence)
-        return self._output(sequence, (token_id,), text, reason, result.logprobs.get(sequence.request_id))
+        return self._output(sequence, (token_id,), text, reason, result.logprobs.get(sequence))
 
     def _output(
         self,
@@ -133,14 +150,17 @@ class Engine:
     ) -> Output:
         logprobs = () if logprob is None else (logprob,)
         if reason is None:
-            return Output(sequence.request_id, token_ids, text, logprobs)
+            return Output(sequence.request_id, token_ids, text, logprobs, index=sequence.index)
         self._retire(sequence)
         scores = np.array(sequence.prompt_logprobs, np.float32) if sequence.request.prompt_logprobs else None
         text += sequence.text.finish()
-        return Output(sequence.request_id, token_ids, text, logprobs, reason, scores, sequence.metrics)
+        return Output(sequence.request_id, token_ids, text, logprobs, reason, scores, sequence.metrics, sequence.index)
 
     def _retire(self, sequence: Sequence) -> None:
-        del self._sequences[sequence.request_id]
+        choices = self._sequences[sequence.request_id]
+        choices.remove(sequence)
         self._scheduler.finish(sequence)
         sequence.metrics.finished_s = self._clock()
-        self.metrics.finished_requests += 1
+        if not choices:
+            del self._sequences[sequence.request_id]
+            self.metrics.finished_requests += 1

@@ -5,6 +5,7 @@ from collections.abc import Sequence as Ordered
 import numpy as np
 
 from kvscape.config import Window
+from kvscape.engine.copies import Copies
 from kvscape.engine.devices.device import IntArray
 from kvscape.engine.page_allocator import PageAllocator
 from kvscape.engine.prefix_cache import PrefixCache
@@ -13,7 +14,12 @@ from kvscape.errors import CapacityError
 
 
 class PagedKVCache:
-    """Grows and frees the page tables of sequences; the pages themselves lie on the device."""
+    """Grows, forks and frees the page tables of sequences; the pages themselves lie on the device.
+
+    Sequences that were forked share pages. A page that a sequence is about to write is its own: ``copies`` are to be
+    made on the device before. Keys are rounded in groups of ``key_group`` tokens; those of a sequence's unfinished
+    group wait in its tail, one of ``num_tails``, and all pages of that group are about to be written.
+    """
 
     def __init__(
         self,
@@ -21,16 +27,23 @@ class PagedKVCache:
         page_size: int,
         prefix_cache: bool = False,
         windows: Ordered[Window] | None = None,
+        num_tails: int = 1,
+        key_group: int = 1,
     ) -> None:
         self.allocators = tuple(PageAllocator(number) for number in num_pages)
-        self.prefix = PrefixCache(self.allocators, page_size, prefix_cache)
+        self.prefix = PrefixCache(self.allocators, page_size, prefix_cache, key_group)
         self.windows = tuple(windows or (Window(),) * len(num_pages))
-        self.page_size = page_size
+        self.page_size, self.key_group = page_size, key_group
+        self.free_tails = list(reversed(range(num_tails)))
+        self.copies = Copies(tuple([] for _ in num_pages))
 
     def room(self, sequence: Sequence) -> int:
         """Tokens that fit behind those that ``sequence`` has in the cache."""
         tables = sequence.page_tables or ([],) * len(self.allocators)
-        pages = min(len(table) + pool.num_free for table, pool in zip(tables, self.allocators, strict=True))
+        pages = min(
+            len(table) + pool.num_free - len(self._shared(sequence, table, pool))
+            for table, pool in zip(tables, self.allocators, strict=True)
+        )
         return pages * self.page_size - sequence.num_computed
 
     def admit(self, sequence: Sequence, chunk: int) -> bool:
@@ -40,12 +53,25 @@ class PagedKVCache:
         """
         tables = self._seen(self.prefix.find(sequence))
         for table, pool, window in zip(tables, self.allocators, self.windows, strict=True):
-            pages = window.most_pages(sequence.num_to_compute, chunk, self.page_size)
+            pages = window.most_pages(sequence.num_to_compute, chunk, self.page_size, self.key_group)
             held = sum(page != HOLE and pool.references(page) > 0 for page in table)  # other cached pages are free
             if pages - held > pool.num_free:
                 return False
         self.prefix.take(sequence, tables)
+        sequence.tail = self.free_tails.pop()
         return True
+
+    def fork(self, parent: Sequence, sibling: Sequence) -> None:
+        """Let ``sibling``, of the same tokens as ``parent``, go on from its pages."""
+        for table, pool in zip(parent.page_tables, self.allocators, strict=True):
+            for page in table:
+                if page != HOLE:
+                    pool.share(page)
+        sibling.page_tables = tuple(list(table) for table in parent.page_tables)
+        sibling.page_names, sibling.num_computed = list(parent.page_names), parent.num_computed
+        sibling.tail = self.free_tails.pop()
+        if parent.num_computed % self.key_group:
+            self.copies.tails.append((parent.tail, sibling.tail))
 
     def _seen(self, tables: tuple[list[int], ...]) -> tuple[list[int], ...]:
         """Page tables with holes where no query behind them sees a page."""
@@ -66,8 +92,17 @@ class PagedKVCache:
                 "raise max_total_sequence_length or lower max_batch_size",
             )
         sequence.page_tables = sequence.page_tables or tuple([] for _ in self.allocators)
-        for table, pool in zip(sequence.page_tables, self.allocators, strict=True):
+        for table, pool, copies in zip(sequence.page_tables, self.allocators, self.copies.pages, strict=True):
+            for index in self._shared(sequence, table, pool):
+                copies.append((table[index], pool.allocate()))
+                pool.release(table[index])
+                table[index] = copies[-1][1]
             table.extend(pool.allocate() for _ in range(self._pages(num_tokens) - len(table)))
+
+    def _shared(self, sequence: Sequence, table: Ordered[int], pool: PageAllocator) -> list[int]:
+        """Where ``table`` has pages that are about to be written and that others hold too."""
+        first = sequence.num_computed // self.key_group * self.key_group // self.page_size
+        return [index for index in range(first, len(table)) if pool.references(table[index]) > 1]
 
     def free(self, sequence: Sequence) -> None:
         """Take all pages back, the last ones first: of cached pages, they are then lost before those they follow."""
@@ -75,13 +110,15 @@ class PagedKVCache:
             for page in reversed(table):
                 if page != HOLE:
                     pool.release(page)
-        sequence.page_tables = ()
+        if sequence.tail >= 0:
+            self.free_tails.append(sequence.tail)
+        sequence.page_tables, sequence.tail = (), -1
         sequence.num_computed = 0
 
     def free_unseen(self, sequence: Sequence) -> None:
         """Take back the pages that fell out of their window; a hole stays in their place."""
         for table, pool, window in zip(sequence.page_tables, self.allocators, self.windows, strict=True):
-            for index in reversed(window.unseen_pages(sequence.num_computed, self.page_size)):
+            for index in reversed(window.unseen_pages(sequence.num_computed, self.page_size, self.key_group)):
                 if table[index] == HOLE:
                     break
                 pool.release(table[index])

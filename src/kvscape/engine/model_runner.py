@@ -4,6 +4,7 @@ from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 
 from kvscape.engine.batch import int32, step_input
+from kvscape.engine.copies import pairs
 from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.request import TokenLogprob
@@ -13,11 +14,11 @@ from kvscape.engine.sequence import Chunk, Sequence
 
 @dataclass
 class StepResult:
-    """What one step found, by request id: log-probabilities of prompt tokens, and the next token."""
+    """What one step found: log-probabilities of prompt tokens, and the next token, that of unforked siblings too."""
 
-    scores: dict[str, list[float]] = field(default_factory=dict)
-    tokens: dict[str, int] = field(default_factory=dict)
-    logprobs: dict[str, TokenLogprob] = field(default_factory=dict)
+    scores: dict[Sequence, list[float]] = field(default_factory=dict)
+    tokens: dict[Sequence, int] = field(default_factory=dict)
+    logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,11 @@ class LogitRow:
         tokens = self.sequence.token_ids
         return tokens[self.position + 1] if self.position + 1 < len(tokens) else None
 
+    @property
+    def choosing(self) -> list[Sequence]:
+        """The sequences whose next token it chooses."""
+        return [self.sequence, *self.sequence.siblings] if self.target is None else []
+
 
 class ModelRunner:
     """Runs the model over the pages of a cache."""
@@ -45,10 +51,18 @@ class ModelRunner:
         if not chunks:
             return result
         rows = [LogitRow(chunk.sequence, position) for chunk in chunks for position in chunk.logit_positions]
+        self._copy()
         logits = self._device.forward(step_input(chunks, self._cache), self._pools)
         self._score(rows, logits, result)
         self._sample(rows, logits, result)
         return result
+
+    def _copy(self) -> None:
+        """Copy what is shared and about to be written; what is not copied for an error is copied in the next step."""
+        copies = self._cache.copies
+        if copies:
+            self._device.copy(self._pools, [pairs(group) for group in copies.pages], pairs(copies.tails))
+            copies.clear()
 
     def _score(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
         targets = [row.target for row in rows]
@@ -57,14 +71,14 @@ class ModelRunner:
         logprobs = self._device.logprobs(logits, int32(target or 0 for target in targets))
         for row, logprob in zip(rows, logprobs.tolist(), strict=True):
             if row.target is not None:
-                result.scores.setdefault(row.sequence.request_id, []).append(logprob)
+                result.scores.setdefault(row.sequence, []).append(logprob)
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        choosing = [(index, row.sequence) for index, row in enumerate(rows) if row.target is None]
+        choosing = [(index, one) for index, row in enumerate(rows) for one in row.choosing]
         host = [(index, sequence) for index, sequence in choosing if sequence.request.params.needs_logits]
         if len(host) < len(choosing):
             greedy = self._device.greedy(logits)
-            result.tokens |= {sequence.request_id: int(greedy[index]) for index, sequence in choosing}
+            result.tokens |= {sequence: int(greedy[index]) for index, sequence in choosing}
         if host:
             fetched = self._device.fetch(logits)
             for index, sequence in host:
@@ -72,6 +86,6 @@ class ModelRunner:
 
     def _choose(self, logits: FloatArray, sequence: Sequence, result: StepResult) -> None:
         token_id = choose(logits, sequence)
-        result.tokens[sequence.request_id] = token_id
+        result.tokens[sequence] = token_id
         if sequence.request.params.logprobs is not None:
-            result.logprobs[sequence.request_id] = token_logprob(logits, token_id, sequence.request.params.logprobs)
+            result.logprobs[sequence] = token_logprob(logits, token_id, sequence.request.params.logprobs)

@@ -1,6 +1,7 @@
 """Finds the pages that hold a prompt's beginning already: a full page is named by all tokens up to its end."""
 
 import hashlib
+import math
 from collections.abc import Sequence as Ordered
 from itertools import takewhile
 
@@ -13,7 +14,8 @@ from kvscape.engine.sequence import HOLE, Sequence
 def page_name(previous: bytes, token_ids: Ordered[int]) -> bytes:
     """Name of a full page: a hash of the page before's name (empty for the first) and of its own tokens.
 
-    Keys and values depend on every token up to their own; model and KV precision are those of the engine.
+    Keys and values depend on every token up to their own; model and KV precision are those of the engine. Where keys
+    are rounded together across pages, the first of these pages is named by the tokens of all, the others by none.
     """
     return hashlib.sha256(previous + np.asarray(token_ids, np.int32).tobytes()).digest()
 
@@ -21,11 +23,18 @@ def page_name(previous: bytes, token_ids: Ordered[int]) -> bytes:
 class PrefixCache:
     """Names pages when they are full and computed, and finds them for other sequences; they are never written again.
 
+    A page whose keys are rounded together with keys of the next one is not final before both are full: pages are named
+    and found in units of whole pages and whole groups.
+
     ``queries`` counts the tokens that were looked up, ``hits`` those that were found; a preempted sequence's again.
     """
 
-    def __init__(self, allocators: Ordered[PageAllocator], page_size: int, enabled: bool = True) -> None:
+    def __init__(
+        self, allocators: Ordered[PageAllocator], page_size: int, enabled: bool = True, key_group: int = 1
+    ) -> None:
         self._allocators, self._page_size, self._enabled = allocators, page_size, enabled
+        self._unit = math.lcm(page_size, key_group)
+        self._unit_pages = self._unit // page_size
         self.queries = 0
         self.hits = 0
 
@@ -35,7 +44,7 @@ class PrefixCache:
         The last token is left to compute, for its logits; a prompt that is scored needs them all and finds nothing.
         """
         names = takewhile(self._everywhere, self._names(sequence)) if self._may_use(sequence) else ()
-        known = list(names)
+        known = self._whole_units(list(names))
         return tuple([pool.named[name] for name in known] for pool in self._allocators)
 
     def take(self, sequence: Sequence, tables: tuple[list[int], ...]) -> None:
@@ -52,13 +61,14 @@ class PrefixCache:
 
     def add(self, sequence: Sequence, start: int) -> None:
         """Name the pages of ``sequence`` that the tokens from ``start`` on, now computed, have filled."""
-        filled = range(start // self._page_size, sequence.num_computed // self._page_size)
+        filled = range(self._pages(start), self._pages(sequence.num_computed))
         if not filled or not self._enabled:
             return
         self._extend_names(sequence, filled.stop)
         for table, pool in zip(sequence.page_tables, self._allocators, strict=True):
             for index in filled:
-                pool.name(table[index], sequence.page_names[index])
+                if table[index] != HOLE:  # fell out of its window before the unit was complete
+                    pool.name(table[index], sequence.page_names[index])
 
     def _may_use(self, sequence: Sequence) -> bool:
         return self._enabled and not sequence.request.prompt_logprobs
@@ -67,7 +77,7 @@ class PrefixCache:
         return all(name in pool.named for pool in self._allocators)
 
     def _names(self, sequence: Sequence) -> list[bytes]:
-        number = (sequence.num_to_compute - 1) // self._page_size
+        number = self._pages(sequence.num_to_compute - 1)
         self._extend_names(sequence, number)
         return sequence.page_names[:number]
 
@@ -75,5 +85,13 @@ class PrefixCache:
         """Name the first ``number`` pages; tokens are only ever appended, so that a page keeps its name."""
         names, size = sequence.page_names, self._page_size
         for index in range(len(names), number):
+            tokens = sequence.token_ids[index * size : index * size + self._unit]
             previous = names[-1] if names else b""
-            names.append(page_name(previous, sequence.token_ids[index * size : (index + 1) * size]))
+            names.append(page_name(previous, () if index % self._unit_pages else tokens))
+
+    def _pages(self, num_tokens: int) -> int:
+        """Pages of the whole units of ``num_tokens``."""
+        return num_tokens // self._unit * self._unit_pages
+
+    def _whole_units(self, names: list[bytes]) -> list[bytes]:
+        return names[: len(names) // self._unit_pages * self._unit_pages]

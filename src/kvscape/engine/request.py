@@ -1,7 +1,7 @@
 """What is asked of the engine, and what it answers."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from kvscape.engine.devices.device import FloatArray
@@ -9,6 +9,8 @@ from kvscape.engine.metrics import RequestMetrics
 from kvscape.errors import ConfigError
 
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
+
+_SEEDS = 2**64
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 0, math.inf),
@@ -19,7 +21,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("repetition_penalty", 0.0, math.inf),
     ("presence_penalty", -2.0, 2.0),
     ("frequency_penalty", -2.0, 2.0),
-    ("seed", 0, 2**64 - 1),
+    ("seed", 0, _SEEDS - 1),
+    ("n", 1, math.inf),
 )
 _MUST_BE_POSITIVE = ("top_p", "repetition_penalty")
 
@@ -32,6 +35,7 @@ class SamplingParams:
     token's log-probability and those of the N likeliest, under the model's own distribution (before penalties and
     temperature). ``max_tokens`` 0 computes the prompt only. The repetition penalty counts prompt and answer (CTRL,
     Keskar et al. 2019, arXiv 1909.05858), the presence and frequency penalties the answer alone, as OpenAI's do.
+    ``n`` answers come from one pass over the prompt: choice i is what seed + i (modulo 2**64) alone would give.
     """
 
     max_tokens: int = 128
@@ -46,6 +50,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     ignore_eos: bool = False
+    n: int = 1
 
     def __post_init__(self) -> None:
         for name, least, most in _RANGES:
@@ -88,6 +93,11 @@ class Request:
     def generates(self) -> bool:
         return self.params.max_tokens > 0
 
+    def choice(self, index: int) -> "Request":
+        """The request that gives choice ``index`` alone; log-probabilities of the prompt come with choice 0."""
+        params = replace(self.params, n=1, seed=(self.params.seed + index) % _SEEDS)
+        return replace(self, params=params, prompt_logprobs=self.prompt_logprobs and index == 0)
+
 
 @dataclass(frozen=True)
 class TokenLogprob:
@@ -100,7 +110,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, eq=False)
 class Output:
-    """What one step added to one request; the last one has a ``finish_reason``.
+    """What one step added to choice ``index`` of a request; its last one has a ``finish_reason``.
 
     ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
     tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
@@ -114,3 +124,4 @@ class Output:
     finish_reason: FinishReason | None = None
     prompt_logprobs: FloatArray | None = None
     metrics: RequestMetrics | None = None
+    index: int = 0

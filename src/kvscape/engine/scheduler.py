@@ -1,6 +1,7 @@
 """Decides which tokens are computed in the next step."""
 
-from collections import deque
+from bisect import insort
+from collections.abc import Iterable
 
 from kvscape.config import EngineConfig
 from kvscape.engine.kv_cache import PagedKVCache
@@ -12,8 +13,8 @@ class Scheduler:
 
     A step has a budget of ``prefill_chunk_size`` tokens (at least one for each running sequence): decoding sequences
     take theirs first, prompts share the rest, so that a long prompt never stalls running answers. When pages run out,
-    the youngest sequence gives its pages up and waits at the front. Every running sequence is older than every
-    waiting one, and the oldest always advances: nobody starves.
+    the youngest sequence gives its pages up. Those that wait are admitted in the order of their arrival, and nobody
+    before the oldest of them: nobody starves.
     """
 
     def __init__(self, config: EngineConfig, cache: PagedKVCache) -> None:
@@ -21,7 +22,7 @@ class Scheduler:
         self._chunk_size = config.prefill_chunk_size
         self._max_batch_size = config.max_batch_size
         self._budget = max(config.prefill_chunk_size, config.max_batch_size)
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
 
@@ -30,12 +31,31 @@ class Scheduler:
         return bool(self.waiting or self.running)
 
     def add(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        """Let ``sequence`` wait for its turn."""
+        sequence.status = Status.WAITING
+        insort(self.waiting, sequence, key=lambda one: one.order)
+
+    def fork(self, parent: Sequence) -> list[Sequence]:
+        """Let the siblings of ``parent``, whose prompt is computed, go on from its pages; without a place they wait."""
+        siblings, parent.siblings = parent.siblings, []
+        for sibling in siblings:
+            if len(self.running) < self._max_batch_size:
+                self._cache.fork(parent, sibling)
+                self._start(sibling)
+            else:
+                self.add(sibling)
+        return siblings
+
+    def preempt(self, sequences: Iterable[Sequence]) -> None:
+        """Take the pages of running ``sequences`` back; they are computed again."""
+        for sequence in sequences:
+            self._preempt(sequence)
 
     def finish(self, sequence: Sequence) -> None:
         """Forget ``sequence``, waiting or running, and free its pages."""
-        owner = self.running if sequence.status is Status.RUNNING else self.waiting
-        owner.remove(sequence)
+        for queue in (self.running, self.waiting):
+            if sequence in queue:
+                queue.remove(sequence)
         sequence.status = Status.FINISHED
         self._cache.free(sequence)
 
@@ -57,10 +77,13 @@ class Scheduler:
         while self.waiting and len(self.running) < self._max_batch_size and self._budget_left(chunks) > 0:
             if not self._cache.admit(self.waiting[0], self._chunk_size):
                 return
-            sequence = self.waiting.popleft()
-            sequence.status = Status.RUNNING
-            self.running.append(sequence)
+            sequence = self.waiting.pop(0)
+            self._start(sequence)
             self._take(sequence, chunks)
+
+    def _start(self, sequence: Sequence) -> None:
+        sequence.status = Status.RUNNING
+        insort(self.running, sequence, key=lambda one: one.order)
 
     def _take(self, sequence: Sequence, chunks: list[Chunk]) -> None:
         """Plan as many tokens of ``sequence`` as budget and pages allow."""
@@ -87,6 +110,5 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)
         self._cache.free(sequence)
-        sequence.status = Status.WAITING
-        self.waiting.appendleft(sequence)
+        self.add(sequence)
         self.num_preemptions += 1

@@ -18,20 +18,26 @@ class Status(Enum):
 
 @dataclass(eq=False)
 class Sequence:
-    """Prompt and answer so far, how much of them the KV cache holds, and in which pages.
+    """One choice of a request: prompt and answer so far, how much of them the KV cache holds, and in which pages.
 
     ``token_ids`` may be one token ahead of the cache: the newest token is computed in the next step, and the last one
-    never is. ``page_names`` are the prefix cache's names of its first full pages.
+    never is. ``page_names`` are the prefix cache's names of its first full pages. ``siblings`` are the other choices,
+    until the prompt is computed.
     """
 
     request: Request
     text: TextStream
     metrics: RequestMetrics
+    arrival: int = 0
+    index: int = 0
     status: Status = Status.WAITING
     num_computed: int = 0
     page_tables: tuple[list[int], ...] = ()
+    tail: int = -1
+    """Its place among the tails; -1 while it has no pages."""
     page_names: list[bytes] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
+    siblings: list["Sequence"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
@@ -39,6 +45,11 @@ class Sequence:
     @property
     def request_id(self) -> str:
         return self.request.request_id
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Older ones first."""
+        return self.arrival, self.index
 
     @property
     def num_prompt_tokens(self) -> int:

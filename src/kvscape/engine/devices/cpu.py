@@ -85,6 +85,13 @@ class CpuDevice:
             tuple(_zeros((count, num_tails, tail), np.float16) for count in layers),
         )
 
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        assert isinstance(pools, CpuPools)
+        for tensor, pairs in zip(pools.pages, pages, strict=True):
+            _copy(tensor, pairs)
+        for tensor in pools.tails:
+            _copy(tensor, tails)
+
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
         tiles = query_tiles(step.query_starts, self.metadata.query_tile_tokens, self._threads)
@@ -156,6 +163,12 @@ def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     start = -buffer.ctypes.data % ALIGNMENT_BYTES
     # numpy leaves the pointer of an empty slice where it was: cut the beginning off first, then the end
     return buffer[start:][:nbytes].view(dtype).reshape(shape)
+
+
+def _copy(tensor: Any, pairs: IntArray) -> None:
+    """Copy pages or tails of all layers in place: [c, 2], source and destination."""
+    array = np.from_dlpack(tensor)
+    array[:, pairs[:, 1]] = array[:, pairs[:, 0]]
 
 
 def _numpy(tensor: Any) -> FloatArray:

@@ -33,13 +33,17 @@ class StepInput:
     slots: tuple[IntArray, ...]
     """[n] per layer group: page x page_size + offset, where the token's key and value go."""
     page_tables: tuple[IntArray, ...]
-    """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read."""
+    """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read.
+
+    Those from the beginning of an unfinished group of keys on are the sequence's own: its keys are written there, for
+    all of its tokens, when it is complete.
+    """
     windows: tuple[IntArray, ...]
     """[2] per layer group: the sinks and the recent tokens that a query sees; pages it does not see may be gone."""
-    tails: IntArray
-    """[s] where each sequence keeps the keys of a group that is not complete, if the KV precision rounds in groups."""
     logit_rows: IntArray
     """[r] tokens whose logits are wanted, ascending; r may be 0."""
+    tails: IntArray
+    """[s] where each sequence keeps the keys of its unfinished group; no two sequences have the same place."""
 
 
 class KVPools(Protocol):
@@ -68,7 +72,13 @@ class Device(Protocol):
     def metadata(self) -> LibraryMetadata: ...
 
     def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> KVPools:
-        """Allocate ``num_pages[g]`` pages and ``num_tails`` tails for each layer of layer group g."""
+        """Allocate ``num_pages[g]`` pages for each layer of layer group g, and ``num_tails`` tails for every layer."""
+
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        """Copy pages of each layer group, and tails, in all layers: [c, 2], source and destination, in order.
+
+        No destination is the source of a later copy.
+        """
 
     def forward(self, step: StepInput, pools: KVPools) -> Logits:
         """Append the step's keys and values to ``pools`` and return the wanted rows of logits."""
