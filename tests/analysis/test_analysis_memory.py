@@ -13,14 +13,26 @@ from kvscape.analysis.memory import (
     page_bytes,
     predict_memory,
 )
-from kvscape.config import EngineConfig, LayerGroup
+from kvscape.config import KV_DTYPES, EngineConfig, LayerGroup
+
+KEY = {"f32": 4 * 64, "f16": 2 * 64, "int8": 64 + 2, "int4": 32 + 64 * 2 * 2 // 16}
+VALUE = {**KEY, "int4": 32 + 2 * 2}
 
 
-@pytest.mark.parametrize(("kv_dtype", "per_head"), [("f32", 4 * 64), ("f16", 2 * 64), ("int8", 64 + 2)])
-def test_a_token_has_a_key_and_a_value_for_each_head_and_layer(kv_dtype: str, per_head: int) -> None:
-    assert kv_token_bytes(SMOLLM2, kv_dtype) == 2 * 3 * per_head
-    assert page_bytes(SMOLLM2, kv_dtype, 16) == 16 * 2 * 3 * per_head
-    assert kv_bytes_per_token(SMOLLM2, kv_dtype) == 30 * 2 * 3 * per_head
+@pytest.mark.parametrize("key", KV_DTYPES)
+@pytest.mark.parametrize("value", KV_DTYPES)
+def test_a_token_has_a_key_and_a_value_for_each_head_and_layer(key: str, value: str) -> None:
+    kv_dtype, per_head = f"k={key},v={value}", KEY[key] + VALUE[value]
+    assert kv_token_bytes(SMOLLM2, kv_dtype) == 3 * per_head
+    assert page_bytes(SMOLLM2, kv_dtype, 16) == 16 * 3 * per_head
+    assert kv_bytes_per_token(SMOLLM2, kv_dtype) == 30 * 3 * per_head
+
+
+def test_int4_keys_have_a_tail_for_each_sequence() -> None:
+    config = EngineConfig(kv_dtype="int4", max_batch_size=3)
+    tails = 3 * 30 * 3 * 64 * 16 * 2
+    assert kv_cache_bytes(SMOLLM2, config) == 3 * 2048 * 30 * 3 * (48 + 36) + tails
+    assert kv_cache_bytes(SMOLLM2, replace(config, kv_dtype="k=int8,v=int4")) == 3 * 2048 * 30 * 3 * (66 + 36)
 
 
 def test_the_default_models_figures() -> None:

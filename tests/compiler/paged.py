@@ -10,12 +10,14 @@ import tvm
 from built_kernels import BEST_ISA, Array, Kernels, garbage
 
 from kvscape.compiler.kernels.cpu.attention import paged_attention, tile_tokens
+from kvscape.compiler.kernels.cpu.group_append import group_append
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.cpu.rope_append import rope_append
-from kvscape.config import Window
+from kvscape.config import KEY_GROUP, KVPrecision, Window
 from kvscape.engine.devices.tiles import query_tiles
+from kvscape.quantization.kv import rotate
 
-POOL_DTYPES = {"f32": "float32", "f16": "float16", "int8": "uint8"}
+DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}
 LAYERS, LAYER = 3, 1
 THETA = 1e4
 
@@ -35,6 +37,19 @@ class Heads:
         return self.heads * self.group
 
     @property
+    def precision(self) -> KVPrecision:
+        return KVPrecision.parse(self.kv_dtype)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether keys are rounded in groups."""
+        return self.precision.key_group > 1
+
+    @property
+    def pages(self) -> Pages:
+        return Pages(self.precision, self.heads, self.dim)
+
+    @property
     def qkv_width(self) -> int:
         return (self.q_heads + 2 * self.heads) * self.dim
 
@@ -49,11 +64,13 @@ class Heads:
 
 @cache
 def kernels(heads: Heads) -> Kernels:
-    pages = Pages(heads.kv_dtype, heads.heads, heads.dim)
+    pages = heads.pages
     functions = {
         "rope_append": rope_append(pages, heads.q_heads),
         "paged_attention": paged_attention(pages, heads.q_heads),
     }
+    if heads.grouped:
+        functions["group_append"] = group_append(pages, heads.q_heads)
     return Kernels(functions, heads.isa)
 
 
@@ -86,9 +103,13 @@ class PagedCase:
         self.tables = np.zeros((len(lengths), max(widths)), np.int32)
         for row, width in zip(self.tables, widths, strict=True):
             row[:width] = [order.pop() for _ in range(width)]
-        per_token = 2 * heads.heads * (heads.dim + (2 if heads.kv_dtype == "int8" else 0))
-        shape = (LAYERS, self.num_pages, page_size * per_token)
-        self.pool: Any = tvm.runtime.tensor(garbage(shape, POOL_DTYPES[heads.kv_dtype]))
+        self.pool: Any = tvm.runtime.tensor(
+            garbage((LAYERS, self.num_pages, page_size * heads.pages.token_bytes), "uint8")
+        )
+        self.tails: Any = tvm.runtime.tensor(
+            garbage((LAYERS, len(lengths), heads.heads * heads.dim * KEY_GROUP), "float16")
+        )
+        self.groups: dict[tuple[int, int], Array] = {}  # unrounded keys by sequence and group, [heads, dim x 16]
 
     def slots(self, sequence: int, positions: Array) -> Array:
         result: Array = self.tables[sequence, positions // self.page_size] * self.page_size + positions % self.page_size
@@ -105,7 +126,17 @@ class PagedCase:
         inputs = [qkv, *tables, self.slots(sequence, positions), self.pool, LAYER]
         shape = (len(qkv), self.heads.q_heads * self.heads.dim)
         q, sink_q = kernels(self.heads)("rope_append", inputs, [(shape, "float32"), (shape, "float32")])
+        if self.heads.grouped:
+            self._append_groups(qkv, tables[0], positions, sequence)
         return q, sink_q
+
+    def _append_groups(self, qkv: Array, table: Array, positions: Array, sequence: int) -> None:
+        groups = np.unique(positions // KEY_GROUP).tolist()
+        rows = np.array([[0, len(qkv), sequence, 1]], np.int32)
+        inputs = [qkv, table, positions, rows, self.tables[[sequence]], self.pool, self.tails, LAYER]
+        shape = (1 + len(groups), self.heads.heads, self.heads.dim * KEY_GROUP)
+        (own,) = kernels(self.heads)("group_append", inputs, [(shape, "float32")])
+        self.groups |= {(sequence, group): own[1 + index] for index, group in enumerate(groups)}
 
     def attend(
         self,
@@ -126,59 +157,130 @@ class PagedCase:
         tiles = query_tiles(starts, tokens or tile_tokens(self.heads.group), deal)
         positions = np.concatenate([np.arange(start, stop) for _, start, stop in spans]).astype(np.int32)
         tables = self.tables[[sequence for sequence, _, _ in spans]]
-        (y,) = kernels(self.heads)(
-            "paged_attention",
-            [q, q if sink_q is None else sink_q, self.pool, tables, tiles, positions, limits, LAYER],
-            [(q.shape, "float32")],
-        )
+        own, zeros = self._own(spans)
+        tiles = np.concatenate([tiles, zeros[tiles[:, :1]]], 1).astype(np.int32)
+        inputs = [q, q if sink_q is None else sink_q, self.pool, tables, tiles, positions, limits, *own, LAYER]
+        (y,) = kernels(self.heads)("paged_attention", inputs, [(q.shape, "float32")])
         return y
 
+    def _own(self, spans: Sequence[tuple[int, int, int]]) -> tuple[list[Array], Array]:
+        """The unrounded groups of the spans, and where group 0 of each span's sequence would be among them."""
+        if not self.heads.grouped:
+            return [], np.zeros(len(spans), np.int32)
+        groups = [range(start // KEY_GROUP, (stop - 1) // KEY_GROUP + 1) for _, start, stop in spans]
+        own = [self.groups[span[0], group] for span, of in zip(spans, groups, strict=True) for group in of]
+        before = np.cumsum([0, *map(len, groups[:-1])])
+        return [np.stack(own)], before - [of.start for of in groups]
+
     def stored(self) -> tuple[Array, Array]:
-        """Keys and values f32 [pages, page_size, heads, dim] of the layer, read as pages.py documents it."""
-        h, d, p = self.heads.heads, self.heads.dim, self.page_size
-        page = self.pool.numpy()[LAYER]
-        body = (
-            page[:, : 2 * h * p * d].view(np.int8 if self.heads.kv_dtype == "int8" else page.dtype).astype(np.float32)
-        )
-        keys = body[:, : h * p * d].reshape(-1, h, p // 16, d, 16).transpose(0, 2, 4, 1, 3).reshape(-1, p, h, d)
-        values = body[:, h * p * d :].reshape(-1, h, p, d).transpose(0, 2, 1, 3)
-        if self.heads.kv_dtype != "int8":
-            return keys, values
-        scales = np.ascontiguousarray(page[:, 2 * h * p * d :]).view(np.float16).astype(np.float32)
-        key_scales, value_scales = scales.reshape(-1, 2, h, p).transpose(1, 0, 3, 2)[..., None]
-        return keys * key_scales, values * value_scales
+        """Keys and values f32 [pages, page_size, heads, dim] of the layer, read as pages.py documents it.
+
+        int4 keys are [pages, page_size / 8, 8, ...] codes that their groups scale: see ``stored_of``.
+        """
+        return self._stored_keys(), self._stored_values()
+
+    def _region(self, index: int) -> Array:
+        """The bytes [pages, heads, ...] of keys, values, key scales or value scales."""
+        pages = self.heads.pages
+        sizes = [pages.key_bytes, pages.value_bytes, pages.key_scale_bytes, pages.value_scale_bytes]
+        bounds = np.cumsum([0, *sizes]) * self.heads.heads * self.page_size
+        region = self.pool.numpy()[LAYER][:, bounds[index] : bounds[index + 1]]
+        return np.ascontiguousarray(region).reshape(self.num_pages, self.heads.heads, -1)
+
+    def _stored_keys(self) -> Array:
+        dtype, p, h, d = self.heads.precision.key, self.page_size, self.heads.heads, self.heads.dim
+        raw = self._region(0)
+        if dtype == "int4":
+            codes = _nibbles(raw.reshape(-1, h, p // 8, d // 2, 8).swapaxes(-1, -2))
+        else:
+            codes = raw.view(DTYPES[dtype]).reshape(-1, h, p // 8, d, 8).swapaxes(-1, -2).astype(np.float32)
+        keys = codes.reshape(-1, h, p, d).swapaxes(1, 2)
+        return keys * self._scales(2)[..., 0, None] if dtype == "int8" else keys
+
+    def _stored_values(self) -> Array:
+        dtype, p, h, d = self.heads.precision.value, self.page_size, self.heads.heads, self.heads.dim
+        raw = self._region(1)
+        if dtype == "int4":
+            scales = self._scales(3)
+            codes = _nibbles(raw.reshape(-1, h, p, d // 2)).swapaxes(1, 2)
+            return rotate(codes * scales[..., :1] + scales[..., 1:])
+        values = raw.view(DTYPES[dtype]).reshape(-1, h, p, d).swapaxes(1, 2).astype(np.float32)
+        return values * self._scales(3)[..., 0, None] if dtype == "int8" else values
+
+    def _scales(self, index: int) -> Array:
+        """[pages, page_size, heads, scales of a token]."""
+        halves = self._region(index).view(np.float16).astype(np.float32)
+        return halves.reshape(self.num_pages, self.heads.heads, self.page_size, -1).swapaxes(1, 2)
 
     def stored_of(self, sequence: int, length: int) -> tuple[Array, Array]:
-        """A sequence's keys and values f32 [length, heads, dim]."""
+        """A sequence's keys and values f32 [length, heads, dim]; int4 keys of an unfinished group are 0."""
         slots = self.slots(sequence, np.arange(length))
         keys, values = (part[slots // self.page_size, slots % self.page_size] for part in self.stored())
+        if self.heads.grouped:
+            keys = self._scaled(keys, slots)
         return keys, values
 
-    def untouched_bytes(self, written: Array) -> Array:
-        """All bytes of the pool but those of the slots ``written``."""
-        raw = self.pool.numpy().view(np.uint8).copy()
+    def _scaled(self, codes: Array, slots: Array) -> Array:
+        halves = self._region(2).view(np.float16).astype(np.float32)
+        halves = halves.reshape(self.num_pages, self.heads.heads, self.page_size // 8, self.heads.dim)
+        keys = np.zeros_like(codes)
+        for start in range(0, len(codes) - KEY_GROUP + 1, KEY_GROUP):
+            step, minimum = (halves[slot // self.page_size, :, slot % self.page_size // 8] for slot in
+                             (slots[start], slots[start + 8]))  # fmt: skip
+            keys[start : start + KEY_GROUP] = codes[start : start + KEY_GROUP] * step + minimum
+        return keys
+
+    def unrounded_of(self, sequence: int, length: int) -> Array:
+        """A sequence's keys f32 [length, heads, dim] as its own group's queries meet them."""
+        groups = [self.groups[sequence, group] for group in range((length - 1) // KEY_GROUP + 1)]
+        keys = np.stack(groups).reshape(len(groups), self.heads.heads, self.heads.dim, KEY_GROUP)
+        return keys.transpose(0, 3, 1, 2).reshape(-1, self.heads.heads, self.heads.dim)[:length]
+
+    def untouched_bytes(self, written: Array, keys_written: Array) -> Array:
+        """All bytes of the pool but those of the slots whose values, and those whose keys, were written."""
+        raw = self.pool.numpy().copy()
         mask = np.zeros(raw.shape, bool)
-        h, d, p = self.heads.heads, self.heads.dim, self.page_size
-        size = self.pool.numpy().itemsize
-        element = np.arange(h * p * d)
-        key_token = element // (16 * d) % (p // 16) * 16 + element % 16
-        value_token = element // d % p
-        tokens = np.repeat(np.concatenate([key_token, value_token]), size)
-        if self.heads.kv_dtype == "int8":
-            tokens = np.concatenate([tokens, np.repeat(np.tile(np.arange(p), 2 * h), 2)])
-        for slot in written:
-            mask[LAYER, slot // p] |= tokens == slot % p
+        pages, h, p = self.heads.pages, self.heads.heads, self.page_size
+        of_eight = np.repeat(np.arange(p).reshape(-1, 1, 8), pages.key_bytes, 1).ravel()
+        scale_of = np.arange(p).repeat(pages.key_scale_bytes)
+        width = {"f32": 4, "f16": 2}.get(self.heads.precision.key, 1)
+        if width > 1:
+            of_eight = np.repeat(np.repeat(np.arange(p).reshape(-1, 1, 8), self.heads.dim, 1).ravel(), width)
+        value_of = np.arange(p).repeat(pages.value_bytes)
+        value_scale_of = np.arange(p).repeat(pages.value_scale_bytes)
+        owner = [np.tile(part, h) for part in (of_eight, value_of, scale_of, value_scale_of)]
+        is_key = np.concatenate([np.full(len(part), index in (0, 2)) for index, part in enumerate(owner)])
+        token = np.concatenate(owner)
+        for slots, wanted in ((written, ~is_key), (keys_written, is_key)):
+            for slot in slots:
+                mask[LAYER, slot // p] |= (token == slot % p) & wanted
         untouched: Array = raw[~mask]
         return untouched
 
 
-def attention(q: Array, keys: Array, values: Array) -> Array:
-    """Dense causal attention in f64: q [n, q_heads, dim], keys and values [n, heads, dim] -> [n, q_heads x dim]."""
-    group = q.shape[1] // keys.shape[1]
-    wide_keys, wide_values = (np.repeat(part, group, axis=1).astype(np.float64) for part in (keys, values))
-    scores = np.einsum("qhd,khd->hqk", q.astype(np.float64), wide_keys) / np.sqrt(q.shape[-1])
+def _nibbles(raw: Array) -> Array:
+    """[..., dim / 2] bytes -> [..., dim]: lower halves, then upper ones."""
+    return np.concatenate([raw & 15, raw >> 4], -1).astype(np.float32)
+
+
+def attention(q: Array, keys: Array, values: Array, own: Array | None = None) -> Array:
+    """Dense causal attention in f64: q [n, q_heads, dim], keys and values [n, heads, dim] -> [n, q_heads x dim].
+
+    ``own`` are the keys that queries of the same group of 16 meet instead.
+    """
+    scores = _scores(q, keys)
+    if own is not None:
+        group = np.arange(len(q)) // KEY_GROUP
+        scores = np.where(group[:, None] == group, _scores(q, own), scores)
     scores[:, *np.triu_indices(len(q), 1)] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)
-    result: Array = np.einsum("hqk,khd->qhd", weights, wide_values).reshape(len(q), -1)
+    wide = np.repeat(values, q.shape[1] // values.shape[1], axis=1).astype(np.float64)
+    result: Array = np.einsum("hqk,khd->qhd", weights, wide).reshape(len(q), -1)
+    return result
+
+
+def _scores(q: Array, keys: Array) -> Array:
+    wide = np.repeat(keys, q.shape[1] // keys.shape[1], axis=1).astype(np.float64)
+    result: Array = np.einsum("qhd,khd->hqk", q.astype(np.float64), wide) / np.sqrt(q.shape[-1])
     return result

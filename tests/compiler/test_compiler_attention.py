@@ -7,8 +7,8 @@ from paged import THETA, Heads, PagedCase, attention, frequencies, rope, rotated
 
 from kvscape.compiler.kernels.cpu.attention import MAX_TILE_ROWS, tile_tokens
 from kvscape.compiler.kernels.cpu.rope_append import rope_table
-from kvscape.config import Window
-from kvscape.quantization.kv import round_kv
+from kvscape.config import KV_DTYPES, Window
+from kvscape.quantization.kv import round_keys, round_values
 
 LENGTHS = [37, 1, 70, 16, 33]
 SHAPES = [
@@ -18,6 +18,10 @@ SHAPES = [
     Heads("f16", 1, 6, 32),
     Heads("int8", 3, 1, 32),
     Heads("int8", 2, 3, 16, isa="generic"),
+    Heads("int4", 3, 3, 64),
+    Heads("int4", 1, 2, 80, isa="generic"),
+    Heads("k=int8,v=int4", 2, 2, 32),
+    Heads("k=int4,v=f16", 1, 4, 128),
 ]
 SHAPE = pytest.mark.parametrize("heads", SHAPES, ids=str)
 
@@ -30,7 +34,8 @@ def filled(heads: Heads, page_size: int, scale: float = 1) -> tuple[PagedCase, l
 
 
 def reference(case: PagedCase, q: Array, sequence: int) -> Array:
-    return attention(q.reshape(len(q), -1, case.heads.dim), *case.stored_of(sequence, len(q)))
+    own = case.unrounded_of(sequence, len(q)) if case.heads.grouped else None
+    return attention(q.reshape(len(q), -1, case.heads.dim), *case.stored_of(sequence, len(q)), own)
 
 
 SPANS = [(sequence, 0, length) for sequence, length in enumerate(LENGTHS)]
@@ -47,11 +52,11 @@ def test_the_rope_table_holds_cosines_and_sines(isa: str, dim: int) -> None:
 
 
 @SHAPE
-@pytest.mark.parametrize("page_size", [16, 64])
+@pytest.mark.parametrize("page_size", [8, 16, 64])
 def test_append_writes_each_token_to_its_slot_and_nothing_else(heads: Heads, page_size: int) -> None:
     """Queries are copies of the keys here, so that the kernel itself tells the rotated keys before they are rounded."""
     case, n = PagedCase(heads, LENGTHS, page_size), 21
-    qkv, sequence, start = heads.qkv(n, seed=7), 2, 13
+    qkv, sequence, start = heads.qkv(n, seed=7), 2, 16 if heads.grouped else 13
     qkv[3] = 0
     want_q, want_keys, want_values = heads.split(qkv)
     want_q[:] = np.repeat(want_keys, heads.group, axis=1)
@@ -60,10 +65,13 @@ def test_append_writes_each_token_to_its_slot_and_nothing_else(heads: Heads, pag
     positions = np.arange(start, start + n)
     np.testing.assert_allclose(q, rotated(want_q, rope(positions, heads.dim)), atol=1e-6)
     slots = case.slots(sequence, positions)
-    keys, values = (part[slots // page_size, slots % page_size] for part in case.stored())
-    np.testing.assert_array_equal(keys, round_kv(q[:, :: heads.group], heads.kv_dtype))
-    np.testing.assert_array_equal(values, round_kv(want_values, heads.kv_dtype))
-    assert (case.untouched_bytes(slots) == GARBAGE).all()
+    whole = slots[: n // heads.precision.key_group * heads.precision.key_group]
+    keys, values = case.stored_of(sequence, start + n)
+    np.testing.assert_array_equal(
+        keys[start:][: len(whole)], round_keys(q[:, :: heads.group], heads.precision.key)[: len(whole)]
+    )
+    np.testing.assert_array_equal(values[start:], round_values(want_values, heads.precision.value))
+    assert (case.untouched_bytes(slots, whole) == GARBAGE).all()
 
 
 @pytest.mark.parametrize("magnitude", [1e-7, 1e-3, 1e3, 6e4])
@@ -73,11 +81,11 @@ def test_append_rounds_as_the_reference_does_at_every_magnitude(heads: Heads, ma
     qkv = (heads.qkv(30, seed=1) / 6 * magnitude).astype(np.float32)
     qkv[:, -heads.dim] = magnitude / 2  # halves of a step when divided by the scale
     case.append(qkv, 0, 0)
-    np.testing.assert_array_equal(case.stored_of(0, 30)[1], round_kv(heads.split(qkv)[2], heads.kv_dtype))
+    np.testing.assert_array_equal(case.stored_of(0, 30)[1], round_values(heads.split(qkv)[2], heads.precision.value))
 
 
 @SHAPE
-@pytest.mark.parametrize("page_size", [16, 32, 64])
+@pytest.mark.parametrize("page_size", [8, 16, 24, 64])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 8.0])
 def test_attention_is_the_dense_softmax(heads: Heads, page_size: int, scale: float) -> None:
     """Pages lie in random order among stale ones; sharp softmaxes (``scale`` 8: scores of hundreds) lose some bits."""
@@ -92,7 +100,7 @@ def test_bits_depend_on_neither_page_size_tiles_nor_threads(heads: Heads) -> Non
     first, qs = filled(heads, 16)
     q = np.concatenate(qs)
     expected = first.attend(q, SPANS)
-    for page_size in (16, 32, 64):
+    for page_size in (8, 24, 32, 64):
         case, _ = filled(heads, page_size)
         for tokens, deal, threads in ((None, 1, 1), (None, 3, 2), (1, 2, 2), (5, 1, 2)):
             set_threads(threads)
@@ -147,7 +155,7 @@ def streaming_attention(case: PagedCase, qkv: Array, window: Window) -> Array:
     """StreamingLLM written plainly: what a query sees gets the positions 0, 1, 2 … inside the cache."""
     heads, rows = case.heads, []
     queries, keys, values = heads.split(qkv)
-    values = round_kv(np.ascontiguousarray(values), heads.kv_dtype)
+    values = round_values(np.ascontiguousarray(values), heads.precision.value)
     for position in range(len(qkv)):
         seen = [key for key in range(position + 1) if key < window.sinks or key > position - window.recent]
         inside = np.arange(len(seen), dtype=np.int32)
@@ -159,7 +167,7 @@ def streaming_attention(case: PagedCase, qkv: Array, window: Window) -> Array:
 
 
 @pytest.mark.parametrize("window", [Window(0, 8), Window(4, 12), Window(4, 28), Window(17, 20), Window(1, 1)], ids=str)
-@pytest.mark.parametrize("page_size", [16, 32])
+@pytest.mark.parametrize("page_size", [8, 32])
 def test_a_query_sees_sinks_and_window_at_positions_inside_the_cache(window: Window, page_size: int) -> None:
     heads = Heads("f32", 2, 3, 64)
     case, qkv = PagedCase(heads, [130], page_size), heads.qkv(130, seed=3)
@@ -168,7 +176,7 @@ def test_a_query_sees_sinks_and_window_at_positions_inside_the_cache(window: Win
     np.testing.assert_allclose(y, streaming_attention(case, qkv, window), atol=2e-5)
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "int8"])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 def test_a_window_changes_no_bit_with_tiles_and_reads_no_freed_page(kv_dtype: str) -> None:
     heads, window = Heads(kv_dtype, 2, 3, 64), Window(4, 28)
     case, qkv = PagedCase(heads, [130], 16), heads.qkv(130, seed=3)

@@ -68,7 +68,9 @@ def home(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path, monkeypa
     (library,) = (whole / "lib").glob("*.tar")
     compiled: list[Path] = []
 
-    def compile_in_child(_artifact: Path, _target: str, _activation: str, _overrides: object, output: Path) -> None:
+    def compile_in_child(
+        _artifact: Path, _target: str, _activation: str, _overrides: object, output: Path, _kv: str
+    ) -> None:
         compiled.append(output)
         with written_file(output) as temporary:
             shutil.copyfile(library, temporary)

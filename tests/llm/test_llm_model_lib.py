@@ -39,8 +39,8 @@ def test_a_library_file_works_alone(open_llm: Callable[..., LLM], llm: LLM, tiny
 def test_weights_are_packed_as_the_librarys_target_reads_them(
     open_llm: Callable[..., LLM], llm: LLM, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    compile_in_child(llm.artifact.folder, "generic", "int8", {"max_batch_size": 3}, tmp_path / "generic.tar")
-    target = model_lib.library_target(tmp_path / "generic.tar", llm.artifact.manifest, "int8")
+    compile_in_child(llm.artifact.folder, "generic", "int8", {"max_batch_size": 3}, tmp_path / "generic.tar", "f16")
+    target = model_lib.library_target(tmp_path / "generic.tar", llm.artifact.manifest, "int8", "f16")
     assert target == find_target("generic")
     with open_llm(tiny_gguf, model_lib=tmp_path / "generic.tar") as other:
         assert (other.metadata.target, other.engine.config.max_batch_size) == ("generic", 3)
@@ -52,6 +52,7 @@ def test_weights_are_packed_as_the_librarys_target_reads_them(
     [
         ({"quantization": "q8f16_1"}, r"it wants \S+ as q4af16_1, the weights have q8f16_1"),
         ({"embedding_quantization": "q0f16"}, "it wants model.embed_tokens as q4af16_1, the weights have f16"),
+        ({"kv_dtype": "k=int8,v=int4"}, "it has the KV precisions f32, f16, int8, int4, k=int8,v=int4 is asked for"),
         ({"activation": "float32"}, "it was compiled with --activation int8, float32 is asked for"),
     ],
 )
@@ -84,7 +85,7 @@ def test_what_cannot_run_here_is_refused(
     metadata = replace(llm.metadata, **{"target": "avx2", **changed})  # type: ignore[arg-type]
     monkeypatch.setattr(devices_library, "library_metadata", lambda path: metadata)
     with pytest.raises(ArtifactError, match=message):
-        model_lib.library_target(library, llm.artifact.manifest, "int8")
+        model_lib.library_target(library, llm.artifact.manifest, "int8", "f16")
 
 
 def test_what_is_no_library_is_refused(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path) -> None:

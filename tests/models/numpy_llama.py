@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import map_tensors
+from kvscape.config import KEY_GROUP, KVPrecision
 from kvscape.quantization.decode import decode
 from kvscape.quantization.format import FORMATS
-from kvscape.quantization.kv import round_kv
+from kvscape.quantization.kv import round_keys, round_values
 
 Array = npt.NDArray[Any]
 
@@ -20,7 +21,7 @@ class NumpyLlama:
 
     def __init__(self, artifact: Artifact, kv_dtype: str = "f32", int8_activations: bool = False) -> None:
         self.config = artifact.manifest.model
-        self.kv_dtype, self.int8_activations = kv_dtype, int8_activations
+        self.kv, self.int8_activations = KVPrecision.parse(kv_dtype), int8_activations
         self.tensors = artifact.manifest.tensors
         stored = map_tensors(artifact.canonical_weights)
         self.weights = {name: self._decoded(stored, name) for name in self.tensors}
@@ -64,16 +65,22 @@ class NumpyLlama:
         queries, keys, values = np.split(
             heads, [c.num_attention_heads, c.num_attention_heads + c.num_key_value_heads], axis=1
         )
-        keys, values = self._cached(self._rope(keys)), self._cached(values)
-        keys, values = (np.repeat(part, c.group_size, axis=1) for part in (keys, values))
-        scores = np.einsum("qhd,khd->hqk", self._rope(queries), keys) / np.sqrt(c.head_dim)
+        queries, keys = self._rope(queries), self._rope(keys)
+        values = np.repeat(round_values(values.astype(np.float32), self.kv.value), c.group_size, axis=1)
+        scores = self._scores(queries, round_keys(keys.astype(np.float32), self.kv.key))
+        if self.kv.key_group > 1:  # a query meets the keys of its own group unrounded
+            group = np.arange(n) // KEY_GROUP
+            own = self._scores(queries, round_keys(keys.astype(np.float32), "f16"))
+            scores = np.where(group[:, None] == group, own, scores)
         scores[:, *np.triu_indices(n, 1)] = -np.inf
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
         return self._linear(np.einsum("hqk,khd->qhd", weights, values).reshape(n, -1), f"{name}.o_proj")
 
-    def _cached(self, x: Array) -> Array:
-        return round_kv(x.astype(np.float32), self.kv_dtype).astype(np.float64)
+    def _scores(self, queries: Array, keys: Array) -> Array:
+        wide = np.repeat(keys.astype(np.float64), self.config.group_size, axis=1)
+        scores: Array = np.einsum("qhd,khd->hqk", queries, wide) / np.sqrt(self.config.head_dim)
+        return scores
 
     def _rope(self, x: Array) -> Array:
         """Rotate-half: dimension i turns with dimension i + head_dim / 2."""

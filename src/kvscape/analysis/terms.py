@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvscape.analysis.memory import Workspace, num_pages, page_bytes
+from kvscape.analysis.memory import Workspace, num_pages, page_bytes, tail_bytes
 from kvscape.config import EngineConfig, ModelConfig
 
 
@@ -30,6 +30,10 @@ def _kv_terms(model: ModelConfig, config: EngineConfig) -> Iterator[Term]:
         layers, pages = len(group.layers), num_pages(config, group)
         formula = f"{layers} layers x {pages:,} pages x {one_page:,} B"
         yield Term("kv_cache", layers * pages * one_page, f"{formula} ({config.kv_dtype}, {config.page_size} tokens)")
+        tails, one_tail = config.max_batch_size, tail_bytes(model, config.kv_dtype)
+        if one_tail:
+            formula = f"{layers} layers x {tails} tails x {one_tail:,} B (keys of unfinished groups)"
+            yield Term("kv_cache", layers * tails * one_tail, formula)
 
 
 def _workspace_terms(config: EngineConfig, workspace: Workspace) -> Iterator[Term]:

@@ -10,7 +10,7 @@ from kvscape.cli import options
 from kvscape.cli.chosen import build_config
 from kvscape.cli.loading import library_metadata
 from kvscape.cli.output import print_facts, print_json
-from kvscape.config import parse_overrides
+from kvscape.config import EngineConfig, KVPrecision, parse_overrides
 
 if TYPE_CHECKING:
     from kvscape.config import BuildConfig
@@ -28,6 +28,7 @@ def command(
     embedding_quantization: options.EmbeddingQuantization = None,
     activation: options.Activation = None,
     device: options.Device = None,
+    kv_dtype: options.KvDtype = None,
     overrides: options.Overrides = "",
     jit: options.Jit = "on",
     output: Output = None,
@@ -36,24 +37,30 @@ def command(
 ) -> None:
     """Convert a model where that is not done, and compile it for this machine."""
     build, defaults = build_config(context.params), parse_overrides(overrides)
-    built = _build(build, jit, defaults)
+    precision = KVPrecision.parse(kv_dtype or EngineConfig.kv_dtype).name
+    built = _build(build, jit, defaults, precision)
     library = built.library
     if output is not None or debug_dump is not None:
-        library = _written(built, build, defaults, output or built.library, debug_dump)
+        library = _written(built, build, defaults, precision, output or built.library, debug_dump)
     facts = _facts(built, library)
     print_json(facts) if json else print_facts({k: v for k, v in facts.items() if not isinstance(v, dict)})
 
 
-def _build(build: "BuildConfig", jit: str, overrides: dict[str, int]) -> "Built":
+def _build(build: "BuildConfig", jit: str, overrides: dict[str, int], kv_dtype: str) -> "Built":
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import build_artifact
 
     with DownloadBar() as progress:
-        return build_artifact(build, jit, overrides=overrides, progress=progress)
+        return build_artifact(build, jit, overrides=overrides, kv_dtype=kv_dtype, progress=progress)
 
 
 def _written(
-    built: "Built", build: "BuildConfig", overrides: dict[str, int], output: Path, debug_dump: Path | None
+    built: "Built",
+    build: "BuildConfig",
+    overrides: dict[str, int],
+    kv_dtype: str,
+    output: Path,
+    debug_dump: Path | None,
 ) -> Path:
     """Write the library elsewhere: the cache's own where its form fits, else compiled once more."""
     import shutil
@@ -65,8 +72,9 @@ def _written(
         with written_file(output) as temporary:
             shutil.copyfile(built.library, temporary)
     else:
+        where = output.absolute()
         compile_in_child(
-            built.artifact.folder, built.target.name, build.activation, overrides, output.absolute(), debug_dump
+            built.artifact.folder, built.target.name, build.activation, overrides, where, kv_dtype, debug_dump
         )
     return output
 

@@ -53,7 +53,7 @@ def built_point(flags: Flags) -> "tuple[DesignPoint, Built]":
     with DownloadBar() as progress:
         manifest = find_artifact(build, progress).manifest
         fitted = EngineConfig.chosen({**defaults, **engine}, manifest.model)  # before anything is compiled
-        built = build_artifact(build, flags["jit"], model_lib, progress=progress)
+        built = build_artifact(build, flags["jit"], model_lib, kv_dtype=fitted.kv_dtype, progress=progress)
     return DesignPoint(build, fitted, work, subject, flags.get("threads")), built
 
 

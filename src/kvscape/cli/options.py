@@ -58,8 +58,10 @@ MaxTotalSequenceLength = Annotated[
 ]
 SlidingWindowSize = Annotated[int | None, _option("sliding_window_size", "Tokens that are seen; -1 is all.", _ENGINE)]
 AttentionSinkSize = Annotated[int | None, _option("attention_sink_size", "First tokens that stay seen.", _ENGINE)]
-KvDtype = Annotated[str | None, _option("kv_dtype", f"KV precision: {', '.join(KV_DTYPES)}.", _ENGINE)]
-PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page, a multiple of 16.", _ENGINE)]
+KvDtype = Annotated[
+    str | None, _option("kv_dtype", f"KV precision: {', '.join(KV_DTYPES)}, or k=int8,v=int4 apart.", _ENGINE)
+]
+PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page, a multiple of 8.", _ENGINE)]
 PrefixCache = Annotated[bool | None, _switch("prefix_cache", "Share the KV pages of equal beginnings.", _ENGINE)]
 Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _ENGINE, "one for each processor")]
 

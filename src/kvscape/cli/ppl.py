@@ -72,7 +72,7 @@ def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
     point = quality_point(asked, settings)
     with DownloadBar() as progress:
         point.engine.fitted(find_artifact(build, progress).manifest.model)  # before anything is compiled
-        build_artifact(build, flags["jit"], flags["model_lib"], progress=progress)
+        build_artifact(build, flags["jit"], flags["model_lib"], kv_dtype=point.engine.kv_dtype, progress=progress)
     with loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded, bar("ppl") as (set_total, advance):
 
         def started(windows: int) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvscape.artifact import Artifact
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.target import find_target
-from kvscape.config import parse_overrides
+from kvscape.config import KV_DTYPES, library_kv_dtypes, parse_overrides
 from kvscape.errors import KvscapeError
 
 
@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("target")
     parser.add_argument("activation")
     parser.add_argument("--overrides", default="")
+    parser.add_argument("--kv-dtype", default=KV_DTYPES[0])
     parser.add_argument("--debug-dump", type=Path)
     arguments = parser.parse_args()
     try:
@@ -29,6 +30,7 @@ def main() -> int:
             find_target(arguments.target),
             arguments.activation,
             parse_overrides(arguments.overrides),
+            library_kv_dtypes(arguments.kv_dtype),
         )
         compile_library(spec, arguments.output, arguments.debug_dump)
     except KvscapeError as error:

@@ -4,7 +4,7 @@ from kvscape.config.engine import EngineConfig
 from kvscape.config.model import LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
-from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision
+from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.config.window import Window
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "ModelConfig",
     "Window",
     "Workload",
+    "library_kv_dtypes",
     "parse_overrides",
 ]

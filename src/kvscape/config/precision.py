@@ -43,3 +43,9 @@ class KVPrecision:
     def key_group(self) -> int:
         """Tokens whose keys are rounded together; a sequence keeps those of its unfinished group in its tail."""
         return KEY_GROUP if self.key == "int4" else 1
+
+
+def library_kv_dtypes(kv_dtype: str) -> tuple[str, ...]:
+    """The precisions of the library that has ``kv_dtype``: a pair that differs has a library of its own."""
+    name = KVPrecision.parse(kv_dtype).name
+    return KV_DTYPES if name in KV_DTYPES else (name,)

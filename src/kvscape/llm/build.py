@@ -8,7 +8,7 @@ from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
 from kvscape.compiler.target import CpuTarget, detect_target
-from kvscape.config import BuildConfig
+from kvscape.config import KV_DTYPES, BuildConfig, library_kv_dtypes
 from kvscape.errors import ArtifactError, ConfigError, DeviceError, near_match
 from kvscape.files import remove_leftovers
 from kvscape.hub import Progress, cache_dir, resolve, silent
@@ -41,22 +41,31 @@ def build_artifact(
     jit: str = "on",
     model_lib: Path | None = None,
     overrides: dict[str, int] | None = None,
+    kv_dtype: str = KV_DTYPES[0],
     progress: Progress = silent,
 ) -> Built:
     """Download, convert, pack and compile what is missing.
 
-    ``jit`` is MLC's policy: ``off`` never compiles, ``redo`` always does. ``model_lib`` is a library to use as it is.
+    The library has ``kv_dtype`` among its KV precisions. ``jit`` is MLC's policy: ``off`` never compiles, ``redo``
+    always does. ``model_lib`` is a library to use as it is.
     Raises DeviceError, HubError, WeightsError, UnsupportedModelError, ConfigError or ArtifactError.
     """
     check_device(build.device)
     if jit not in JIT:
         raise ConfigError(f"unknown jit policy {jit!r}", "", near_match(jit, JIT))
     artifact = find_artifact(build, progress)
-    target = detect_target() if model_lib is None else library_target(model_lib, artifact.manifest, build.activation)
+    target = _target(artifact, build, model_lib, kv_dtype)
     with locked(artifact.folder):
         _pack(artifact, target)
-        library = model_lib or _library(artifact, target, build.activation, jit, overrides or {}, progress)
+        library = model_lib or _library(artifact, target, build.activation, jit, overrides or {}, kv_dtype, progress)
     return Built(artifact, target, library)
+
+
+def _target(artifact: Artifact, build: BuildConfig, model_lib: Path | None, kv_dtype: str) -> CpuTarget:
+    """This machine's, or that of a library that is given."""
+    if model_lib is None:
+        return detect_target()
+    return library_target(model_lib, artifact.manifest, build.activation, kv_dtype)
 
 
 def check_device(device: str) -> None:
@@ -129,17 +138,24 @@ def _pack(artifact: Artifact, target: CpuTarget) -> None:
 
 
 def _library(
-    artifact: Artifact, target: CpuTarget, activation: str, jit: str, overrides: dict[str, int], progress: Progress
+    artifact: Artifact,
+    target: CpuTarget,
+    activation: str,
+    jit: str,
+    overrides: dict[str, int],
+    kv_dtype: str,
+    progress: Progress,
 ) -> Path:
     manifest = artifact.manifest
     formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
-    path = artifact.library(library_key(manifest.model, formats, target, activation, overrides))
+    kv_dtypes = library_kv_dtypes(kv_dtype)
+    path = artifact.library(library_key(manifest.model, formats, target, activation, overrides, kv_dtypes))
     if jit == "off" and not path.exists():
         raise ArtifactError(f"no library at {path}", "--jit off forbids compiling", "run 'kvscape compile' first")
     if jit == "redo" or (jit == "on" and not _is_whole_library(path)):
         remove_leftovers(path)
         progress(f"compile for {target.name}", 0, None)
-        compile_in_child(artifact.folder, target.name, activation, overrides, path)
+        compile_in_child(artifact.folder, target.name, activation, overrides, path, kv_dtype)
         progress(f"compile for {target.name}", 0, 0)
     return path
 

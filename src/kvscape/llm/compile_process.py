@@ -14,11 +14,13 @@ def compile_in_child(
     activation: str,
     overrides: dict[str, int],
     output: Path,
+    kv_dtype: str,
     debug_dump: Path | None = None,
 ) -> None:
     """Write the library of a converted folder; raise KvscapeError with the child's own line if it fails."""
     command = [sys.executable, "-m", "kvscape.compiler", str(artifact), str(output), target, activation]
     command += ["--overrides", ";".join(f"{name}={value}" for name, value in overrides.items())]
+    command += ["--kv-dtype", kv_dtype]
     if debug_dump is not None:
         command += ["--debug-dump", str(debug_dump)]
     environment = {name: value for name, value in os.environ.items() if name != "TVM_USE_RUNTIME_LIB"}

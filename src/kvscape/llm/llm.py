@@ -59,7 +59,7 @@ class LLM:
 
         build = BuildConfig(model, quantization, embedding_quantization, activation, device)
         library = Path(model_lib) if model_lib is not None else None
-        built = build_artifact(build, jit, library, progress=progress)
+        built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)
         self.artifact: Artifact = built.artifact
         self._device = CpuDevice(built.library, built.packed_weights, _threads(threads))
         given = {

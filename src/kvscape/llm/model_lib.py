@@ -6,22 +6,22 @@ from pathlib import Path
 
 from kvscape.artifact import LibraryMetadata, Manifest
 from kvscape.compiler.target import CpuTarget, find_target, runs_here
-from kvscape.config import ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
 from kvscape.errors import ArtifactError
 from kvscape.version import __version__
 
 
-def library_target(path: Path, manifest: Manifest, activation: str) -> CpuTarget:
+def library_target(path: Path, manifest: Manifest, activation: str, kv_dtype: str) -> CpuTarget:
     """Return the target of a library; raise ArtifactError saying why it cannot run ``manifest``'s weights here."""
     from kvscape.engine.devices import library  # sets up TVM's runtime, which most builds need not wait for
 
     metadata = library.library_metadata(path)
-    for why in _obstacles(metadata, manifest, activation):
+    for why in _obstacles(metadata, manifest, activation, kv_dtype):
         raise ArtifactError(f"the library {path} does not fit", why, "leave --model-lib out, or compile it again")
     return find_target(metadata.target)
 
 
-def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str) -> Iterator[str]:
+def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str, kv_dtype: str) -> Iterator[str]:
     if metadata.kvscape_version != __version__:
         yield f"it was compiled by kvscape {metadata.kvscape_version}, this is {__version__}"
     if not runs_here(metadata.target):
@@ -33,6 +33,8 @@ def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str) -
             yield f"it wants {name} as {wanted}, the weights have {info.format}"
     if metadata.activation != activation:
         yield f"it was compiled with --activation {metadata.activation}, {activation} is asked for"
+    if (name := KVPrecision.parse(kv_dtype).name) not in metadata.kv_dtypes:
+        yield f"it has the KV precisions {', '.join(metadata.kv_dtypes)}, {name} is asked for"
 
 
 def _other_shapes(library: ModelConfig, weights: ModelConfig) -> Iterator[str]:

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from kvscape.config import ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
 from kvscape.errors import UnsupportedModelError
 from kvscape.models.layers import Weights
 from kvscape.models.llama import LlamaForCausalLM
 
-MODELS: Mapping[str, Callable[[ModelConfig, Weights, str], LlamaForCausalLM]] = MappingProxyType(
+MODELS: Mapping[str, Callable[[ModelConfig, Weights, KVPrecision], LlamaForCausalLM]] = MappingProxyType(
     {"llama": LlamaForCausalLM}
 )
 
 
-def find_model(model_type: str) -> Callable[[ModelConfig, Weights, str], LlamaForCausalLM]:
+def find_model(model_type: str) -> Callable[[ModelConfig, Weights, KVPrecision], LlamaForCausalLM]:
     """Return the module of a model type; raise UnsupportedModelError naming the supported ones."""
     if model_type not in MODELS:
         raise UnsupportedModelError(

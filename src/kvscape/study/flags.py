@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from kvscape.config import DesignPoint
+from kvscape.config import KV_DTYPES, DesignPoint
 from kvscape.quality import quality_point
 from kvscape.study.space import Quality
 
@@ -30,7 +30,13 @@ def _flag(name: str, value: Any) -> tuple[str, ...]:
 
 
 def compile_arguments(point: DesignPoint) -> list[str]:
-    return ["compile", *flags(asdict(point.build).items())]
+    return ["compile", *flags({**asdict(point.build), **_pair(point)}.items())]
+
+
+def _pair(point: DesignPoint) -> dict[str, str]:
+    """The KV precision where it wants a library of its own."""
+    name = point.engine.kv_dtype
+    return {} if name in KV_DTYPES else {"kv_dtype": name}
 
 
 def bench_arguments(point: DesignPoint) -> list[str]:
@@ -54,7 +60,7 @@ def shipping_commands(point: DesignPoint) -> list[str]:
     """Commands for a person to type: build the point, talk to it, measure it again."""
     build = asdict(point.build)
     run = {**build, **asdict(point.engine), "threads": point.threads}
-    return [_typed("compile", build), _typed("chat", run), _typed("bench", point.flat())]
+    return [_typed("compile", {**build, **_pair(point)}), _typed("chat", run), _typed("bench", point.flat())]
 
 
 def _typed(verb: str, parameters: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvscape.analysis.free_memory import available_memory_bytes
-from kvscape.config import BuildConfig, DesignPoint
+from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
 from kvscape.results import PerplexityRecord, Record, current_environment
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
 from kvscape.study.feasibility import infeasible_reason
@@ -14,7 +14,9 @@ from kvscape.study.progress import StudyProgress
 from kvscape.study.space import Quality, Space
 from kvscape.study.store import Store
 
-Builds = dict[BuildConfig, ModelFacts | Failed]
+# A build's library has the common KV precisions, or one pair.
+Library = tuple[BuildConfig, tuple[str, ...]]
+Builds = dict[Library, ModelFacts | Failed]
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Study:
 
         Builds come first, so that no point's time limit pays for a download or a compilation.
         """
-        firsts: dict[BuildConfig, DesignPoint] = {}
+        firsts: dict[Library, DesignPoint] = {}
         for point in self.space.points:
-            firsts.setdefault(point.build, point)
+            firsts.setdefault(_library(point), point)
         self.progress.start(len(firsts) + len(self.space.points))
-        builds = {build: self._build(point) for build, point in firsts.items()}
+        builds = {library: self._build(point) for library, point in firsts.items()}
         speed, quality = self._speed_tasks(builds), self._quality_tasks(builds)
         self.store.set_points(
             self.space.name, zip((task.key for task in speed), self._quality_keys(builds), strict=True)
@@ -94,7 +96,7 @@ class Study:
 
     def _bench(self, builds: Builds, point: DesignPoint) -> Callable[[], Record]:
         def make() -> Record:
-            facts = builds[point.build]
+            facts = builds[_library(point)]
             if isinstance(facts, Failed):
                 return unmeasured(point, facts)
             if reason := infeasible_reason(point, facts, self.available_bytes()):
@@ -105,7 +107,7 @@ class Study:
 
     def _ppl(self, builds: Builds, point: DesignPoint, quality: Quality) -> Callable[[], PerplexityRecord]:
         def make() -> PerplexityRecord:
-            facts = builds[point.build]
+            facts = builds[_library(point)]
             if isinstance(facts, Failed):
                 return unscored(point, quality, facts)
             return self.executor.perplexity(point, quality)
@@ -125,8 +127,12 @@ class Study:
         self.progress.end(record.status, record.reason)
 
 
+def _library(point: DesignPoint) -> Library:
+    return point.build, library_kv_dtypes(point.engine.kv_dtype)
+
+
 def _facts(builds: Builds, point: DesignPoint) -> ModelFacts | None:
-    facts = builds[point.build]
+    facts = builds[_library(point)]
     return None if isinstance(facts, Failed) else facts
 
 

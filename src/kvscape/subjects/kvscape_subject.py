@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
-from kvscape.config import KV_DTYPES, DesignPoint, ModelConfig
+from kvscape.config import DesignPoint, KVPrecision, ModelConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.subjects.subject import Token
 
@@ -51,7 +51,8 @@ class KvscapeSubject:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        others = tuple(f"_{kv_dtype}" for kv_dtype in KV_DTYPES if kv_dtype != self._llm.engine.config.kv_dtype)
+        used = KVPrecision.parse(self._llm.engine.config.kv_dtype).name
+        others = tuple(f"_{kv_dtype}" for kv_dtype in self._llm.metadata.kv_dtypes if kv_dtype != used)
         return tuple(name for name in self._llm.metadata.kernels if not name.endswith(others))
 
     @cached_property

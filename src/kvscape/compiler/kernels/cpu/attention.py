@@ -231,6 +231,12 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                         out, row * D + c * LANES, lanes=LANES
                     ) * splat(T.float32(1) / total[row], LANES)
 
+    return _kernel_with_groups(pages, q_heads, tile) if grouped else _kernel(pages, q_heads, tile)
+
+
+def _kernel(pages: Pages, q_heads: int, tile: Any) -> Any:
+    H, D = pages.heads, pages.dim
+
     @T.prim_func(s_tir=True)
     def kernel(
         p_q: T.handle,
@@ -263,8 +269,14 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             tile(q, sink_q, pool, tables, tiles, positions, window, q, layer, y, pages.page_size(page_bytes), width,
                  task // H, task % H)  # fmt: skip
 
+    return kernel
+
+
+def _kernel_with_groups(pages: Pages, q_heads: int, tile: Any) -> Any:
+    H, D = pages.heads, pages.dim
+
     @T.prim_func(s_tir=True)
-    def grouped_kernel(
+    def kernel(
         p_q: T.handle,
         p_sink_q: T.handle,
         p_pool: T.handle,
@@ -298,4 +310,4 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, pages.page_size(page_bytes), width,
                  task // H, task % H)  # fmt: skip
 
-    return grouped_kernel if grouped else kernel
+    return kernel

@@ -85,8 +85,8 @@ def read_half(pool: Any, layer: Expr, page: Expr, at: Expr) -> Expr:
     return T.cast(T.reinterpret("float16", pool[layer, page, T.ramp(at, 1, 2)]), "float32")
 
 
-def read_nibbles(pool: Any, layer: Expr, page: Expr, at: Expr, upper: int, lanes: int) -> Expr:
-    """The lower or upper four bits of ``lanes`` bytes, as f32."""
+def read_nibbles(pool: Any, layer: Expr, page: Expr, at: Expr, upper: Expr, lanes: int) -> Expr:
+    """The lower (``upper`` 0) or upper (1) four bits of ``lanes`` bytes, as f32."""
     raw = T.cast(pool[layer, page, T.ramp(at, 1, lanes)], f"int32x{lanes}")
-    bits = T.shift_right(raw, T.broadcast(T.int32(4), lanes)) if upper else raw & T.broadcast(T.int32(15), lanes)
+    bits = T.shift_right(raw, T.broadcast(T.cast(4 * upper, "int32"), lanes)) & T.broadcast(T.int32(15), lanes)
     return T.cast(bits, f"float32x{lanes}")
