@@ -67,10 +67,13 @@ def fits_with_the_smallest_window(turned_config: EngineConfig, asked: EngineConf
     """The context is the last knob: it is turned where no window is there, or none would do."""
     if asked.sliding_window_size == -1 or asked.max_total_sequence_length is not None:
         return False
-    smallest = {"context_window_size": asked.context_window_size, "sliding_window_size": asked.attention_sink_size + 1}
-    return (
-        total_bytes(replace(turned_config, prefill_chunk_size=asked.prefill_chunk_size, **smallest)) <= available_bytes
+    smallest = replace(
+        turned_config,
+        context_window_size=asked.context_window_size,
+        prefill_chunk_size=asked.prefill_chunk_size,
+        sliding_window_size=asked.attention_sink_size + 1,
     )
+    return total_bytes(smallest) <= available_bytes
 
 
 @given(config=configs)
