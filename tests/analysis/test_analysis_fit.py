@@ -14,8 +14,12 @@ from kvscape.errors import CapacityError
 WEIGHTS = 80 * 2**20
 WORKSPACES = {kv_dtype: Workspace(2**20, 9_000, 700, 200_000) for kv_dtype in KV_DTYPES}
 
+windows = st.just((-1, 0)) | st.integers(1, 4096).flatmap(
+    lambda size: st.tuples(st.just(size), st.integers(0, min(size - 1, 64)))
+)
 configs = st.builds(
-    EngineConfig,
+    lambda window, **knobs: EngineConfig(sliding_window_size=window[0], attention_sink_size=window[1], **knobs),
+    window=windows,
     context_window_size=st.integers(1, 2048),
     prefill_chunk_size=st.integers(1, 512),
     max_batch_size=st.integers(1, 64),
@@ -56,6 +60,20 @@ def test_the_value_named_fits_and_the_next_one_does_not(config: EngineConfig, sh
     check(largest_that_fits, available)
     change = {knob: getattr(largest_that_fits, knob) + 1}
     assert total_bytes(replace(largest_that_fits, **change)) > available
+    assert knob != "context_window_size" or not fits_with_the_smallest_window(largest_that_fits, config, available)
+
+
+def fits_with_the_smallest_window(turned_config: EngineConfig, asked: EngineConfig, available_bytes: int) -> bool:
+    """The context is the last knob: it is turned where no window is there, or none would do."""
+    if asked.sliding_window_size == -1 or asked.max_total_sequence_length is not None:
+        return False
+    smallest = replace(
+        turned_config,
+        context_window_size=asked.context_window_size,
+        prefill_chunk_size=asked.prefill_chunk_size,
+        sliding_window_size=asked.attention_sink_size + 1,
+    )
+    return total_bytes(smallest) <= available_bytes
 
 
 @given(config=configs)
@@ -91,6 +109,18 @@ def test_the_largest_of_a_range(most: int, limit: int) -> None:
             200 * 2**20,
             "the KV cache of context_window_size 8192 x max_batch_size 4 needs 720.0 MiB, with weights and workspace "
             "806.2 MiB: 200.0 MiB are free; use max_batch_size 1 and context_window_size at most 5200",
+        ),
+        (
+            EngineConfig(context_window_size=100_000, sliding_window_size=8192, attention_sink_size=4, kv_dtype="f32"),
+            200 * 2**20,
+            "the KV cache of context_window_size 100000 x max_batch_size 1 behind sliding_window_size 8192 needs "
+            "383.9 MiB, with weights and workspace 469.5 MiB: 200.0 MiB are free; use sliding_window_size at most 2052",
+        ),
+        (
+            EngineConfig(sliding_window_size=64, attention_sink_size=4),
+            90 * 2**20,
+            "the KV cache of context_window_size 2048 x max_batch_size 1 behind sliding_window_size 64 needs 13.4 MiB, "
+            "with weights and workspace 98.9 MiB: 90.0 MiB are free; use context_window_size at most 288",
         ),
         (
             EngineConfig(max_total_sequence_length=10_000),

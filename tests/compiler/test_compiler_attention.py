@@ -44,8 +44,8 @@ SPANS = [(sequence, 0, length) for sequence, length in enumerate(LENGTHS)]
 @pytest.mark.parametrize("isa", sorted({"generic", BEST_ISA}))
 @pytest.mark.parametrize("dim", [16, 64])
 def test_the_rope_table_holds_cosines_and_sines(isa: str, dim: int) -> None:
-    positions = np.array([0, 1, 7, 2047, 8191], np.int32)
-    (table,) = Kernels({"table": rope_table(dim)}, isa)("table", [positions, frequencies(dim)], [((5, dim), "float32")])
+    positions = np.array([0, 1, 7, 2047, 8191, 50_000, 1_000_000], np.int32)
+    (table,) = Kernels({"table": rope_table(dim)}, isa)("table", [positions, frequencies(dim)], [((7, dim), "float32")])
     np.testing.assert_allclose(table, rope(positions, dim), atol=1e-6)
     angle = 7 * THETA ** (-2 / dim)
     np.testing.assert_allclose(table[2, [1, dim // 2 + 1]], [np.cos(angle), np.sin(angle)], atol=1e-5)

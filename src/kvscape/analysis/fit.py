@@ -54,15 +54,20 @@ def _turns(config: EngineConfig) -> Iterator[tuple[EngineConfig, str, str]]:
     """Knobs in the order to try: the configuration to start from, the knob, and what was already turned."""
     if config.max_total_sequence_length is not None:
         yield config, "max_total_sequence_length", ""
-    elif config.max_batch_size > 1:
+        return
+    already = ""
+    if config.max_batch_size > 1:
         yield config, "max_batch_size", ""
-        yield replace(config, max_batch_size=1), "context_window_size", "max_batch_size 1 and "
-    else:
-        yield config, "context_window_size", ""
+        config, already = replace(config, max_batch_size=1), "max_batch_size 1 and "
+    if config.sliding_window_size != -1:
+        yield config, "sliding_window_size", already
+    yield config, "context_window_size", already
 
 
 def _turned(model: ModelConfig, config: EngineConfig, knob: str, value: int) -> EngineConfig:
-    changes: dict[str, int] = {knob: value}
+    """A window must hold its sinks and the query: one that is too small for them counts as the smallest."""
+    least = config.attention_sink_size + 1 if knob == "sliding_window_size" else 1
+    changes: dict[str, int] = {knob: max(value, least)}
     return replace(config, **changes).fitted(model)  # type: ignore[arg-type]
 
 
@@ -70,7 +75,8 @@ def _needs(config: EngineConfig, needed: Memory) -> str:
     if config.max_total_sequence_length is not None:
         cache = f"max_total_sequence_length {config.max_total_sequence_length}"
     else:
-        cache = f"context_window_size {config.context_window_size} x max_batch_size {config.max_batch_size}"
+        window = f" behind sliding_window_size {config.sliding_window_size}" if config.sliding_window_size != -1 else ""
+        cache = f"context_window_size {config.context_window_size} x max_batch_size {config.max_batch_size}{window}"
     return (
         f"the KV cache of {cache} needs {_size(needed.kv_cache_bytes)}, "
         f"with weights and workspace {_size(needed.total_bytes)}"

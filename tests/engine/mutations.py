@@ -1,0 +1,137 @@
+"""A real device with one thing wrong: what the equality tests must notice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from kvscape.artifact import LibraryMetadata
+from kvscape.compiler.kernels.cpu.pages import Pages
+from kvscape.config import ModelConfig
+from kvscape.engine.devices import StepInput
+from kvscape.engine.devices.cpu import CpuDevice, CpuLogits, CpuPools
+from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits
+
+Bytes = npt.NDArray[np.uint8]
+Forward = Callable[[StepInput], CpuLogits]
+
+
+class PoolView:
+    """The bytes of a KV pool, [layers, pages, bytes of a page], to be changed in place."""
+
+    def __init__(self, pools: CpuPools, pages: Pages, page_size: int) -> None:
+        (tensor,) = pools.tensors  # one layer group
+        pool = np.from_dlpack(tensor)
+        self.bytes: Bytes = pool.view(np.uint8)
+        self.page_size, self._pages, self._item_bytes = page_size, pages, pool.itemsize
+
+    def head(self, head: int) -> tuple[Bytes, Bytes]:
+        """All keys and all values of one key head."""
+        return self._between(self._pages.key, head), self._between(self._pages.value, head)
+
+    def scales(self) -> npt.NDArray[np.uint16]:
+        """The f16 scales of int8 keys and values, as they lie there: [layers, pages, 2 x heads, tokens]."""
+        first = int(self._pages.key_scale(self.page_size, 0, 0)) * self._item_bytes
+        scales = self.bytes[..., first:].view(np.uint16)
+        return scales.reshape(*scales.shape[:2], -1, self.page_size)
+
+    def _between(self, place: Callable[[int, int, int], object], head: int) -> Bytes:
+        start, stop = (int(place(self.page_size, h, 0)) * self._item_bytes for h in (head, head + 1))  # type: ignore[call-overload]
+        return self.bytes[..., start:stop]
+
+
+Mutation = Callable[[Forward, StepInput, PoolView], CpuLogits]
+
+
+def nothing(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    return forward(step)
+
+
+def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """Each sequence's first and last page are read in each other's place."""
+    (table,) = (table.copy() for table in step.page_tables)
+    for row, length in zip(table, step.kv_lengths.tolist(), strict=True):
+        last = (length - 1) // pool.page_size
+        row[[0, last]] = row[[last, 0]]
+    return forward(replace(step, page_tables=(table,)))
+
+
+def page_of_a_neighbour(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """Every table is one page off: it begins with a page that is not its own."""
+    (table,) = step.page_tables
+    return forward(replace(step, page_tables=((table + 1) % pool.bytes.shape[1],)))
+
+
+def head_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    logits = forward(step)
+    for part in pool.head(0):
+        part[...] = 0
+    return logits
+
+
+def values_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """One head's values alone."""
+    logits = forward(step)
+    pool.head(1)[1][...] = 0
+    return logits
+
+
+def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """Each token's scales go to the next token of its page."""
+    scales = pool.scales()
+    before = scales.copy()
+    logits = forward(step)
+    written = scales.copy()
+    pages, tokens = step.slots[0] // pool.page_size, step.slots[0] % pool.page_size
+    scales[...] = before
+    scales[:, pages, :, (tokens + 1) % pool.page_size] = written[:, pages, :, tokens]
+    return logits
+
+
+def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """The last query of the shortest sequence does not see the first token; those of longer ones miss some more."""
+    recent = max(1, int(step.kv_lengths.min()) - 1)
+    return forward(replace(step, windows=(np.array([0, recent], np.int32),)))
+
+
+def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """Every query sees the token behind it, too; all are turned by one position more, which changes nothing else."""
+    (table,) = step.page_tables
+    wider = np.pad(table, ((0, 0), (0, 1)))
+    return forward(replace(step, positions=step.positions + 1, page_tables=(wider,)))
+
+
+class MutatedDevice:
+    """A ``CpuDevice`` whose every step goes through a mutation."""
+
+    def __init__(self, device: CpuDevice, mutation: Mutation) -> None:
+        self._device, self._mutation = device, mutation
+        self._page_size = 0
+
+    @property
+    def model(self) -> ModelConfig:
+        return self._device.model
+
+    @property
+    def metadata(self) -> LibraryMetadata:
+        return self._device.metadata
+
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
+        self._page_size = page_size
+        return self._device.allocate(kv_dtype, num_pages, page_size)
+
+    def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
+        assert isinstance(pools, CpuPools)
+        pages = Pages(pools.kv_dtype, self.model.num_key_value_heads, self.model.head_dim)
+        view = PoolView(pools, pages, self._page_size)
+        return self._mutation(lambda mutated: self._device.forward(mutated, pools), step, view)
+
+    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+        return self._device.logprobs(logits, token_ids)
+
+    def greedy(self, logits: Logits) -> IntArray:
+        return self._device.greedy(logits)
+
+    def fetch(self, logits: Logits) -> FloatArray:
+        return self._device.fetch(logits)

@@ -1,0 +1,144 @@
+"""The equality tests' own test: each scenario, run on a device with one thing wrong, gives other tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mutations import (
+    MutatedDevice,
+    Mutation,
+    head_zeroed,
+    nothing,
+    one_key_too_few,
+    one_key_too_many,
+    page_of_a_neighbour,
+    page_swapped,
+    scale_off_by_one,
+    values_zeroed,
+)
+from tvm.relax.frontend import nn
+
+from built_tiny import BuildTiny, BuiltTiny, build_tiny
+from kvscape.config import EngineConfig
+from kvscape.engine import Engine, Request, SamplingParams
+from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.engine.devices.device import Device
+from kvscape.models.llama import LlamaModel
+from kvscape.models.ops import call, placeholder
+
+KV_DTYPE = "int8"
+PROMPTS = [tuple(np.random.default_rng(7 + n).integers(3, 300, n).tolist()) for n in (21, 40, 33, 18)]
+PARAMS = SamplingParams(max_tokens=24, ignore_eos=True)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """``counts`` is the engine's metric that shows that it did what the scenario is for."""
+
+    knobs: Mapping[str, int | bool] = field(default_factory=dict)
+    rounds: int = 1
+    cancels: bool = False
+    counts: str = "steps"
+
+
+SCENARIOS = {
+    "alone": Scenario(),
+    "batched": Scenario({"max_batch_size": 4}),
+    "chunks of 5": Scenario({"prefill_chunk_size": 5}),
+    "chunks of 16, batched": Scenario({"prefill_chunk_size": 16, "max_batch_size": 4}),
+    "pages of 32": Scenario({"page_size": 32, "max_batch_size": 2}),
+    "prefix cache": Scenario({"max_total_sequence_length": 512}, rounds=2, counts="prefix_cache_hits"),
+    "preemption": Scenario({"max_batch_size": 4, "max_total_sequence_length": 96}, counts="preemptions"),
+    "cancelled neighbour": Scenario({"max_batch_size": 2, "prefill_chunk_size": 16}, cancels=True),
+}
+MUTATIONS: tuple[Mutation, ...] = (
+    page_swapped,
+    page_of_a_neighbour,
+    head_zeroed,
+    values_zeroed,
+    scale_off_by_one,
+    one_key_too_few,
+    one_key_too_many,
+)
+
+everywhere = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+
+
+@pytest.fixture(scope="module")
+def built(built_tiny: BuildTiny) -> BuiltTiny:
+    return built_tiny("auto")
+
+
+@cache
+def true_device(built: BuiltTiny) -> CpuDevice:
+    return CpuDevice(built.library, built.packed_weights, threads=2)
+
+
+def answers(device: Device, scenario: Scenario) -> list[list[int]]:
+    """Tokens of all prompts, in the last round."""
+    config = EngineConfig(context_window_size=128, kv_dtype=KV_DTYPE, **scenario.knobs)  # type: ignore[arg-type]
+    engine = Engine(device, config)
+    for _ in range(scenario.rounds):
+        if scenario.cancels:
+            leave_half_way(engine)
+        got = one_round(engine)
+    assert getattr(engine.metrics, scenario.counts) > 0
+    return got
+
+
+def one_round(engine: Engine) -> list[list[int]]:
+    got: list[list[int]] = [[] for _ in PROMPTS]
+    for index, prompt in enumerate(PROMPTS):
+        engine.add(Request(str(index), prompt, PARAMS))
+    while engine.has_work:
+        for output in engine.step():
+            got[int(output.request_id)] += output.token_ids
+    return got
+
+
+def leave_half_way(engine: Engine) -> None:
+    engine.add(Request("leaves", PROMPTS[1], PARAMS))
+    engine.step()
+    engine.cancel("leaves")
+
+
+@cache
+def expected(built: BuiltTiny) -> list[list[int]]:
+    return answers(true_device(built), Scenario({"prefix_cache": False}))
+
+
+@everywhere
+def test_without_a_mutation_the_tokens_are_the_same(built: BuiltTiny, scenario: Scenario) -> None:
+    assert answers(MutatedDevice(true_device(built), nothing), scenario) == expected(built)
+
+
+@everywhere
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+def test_a_mutation_changes_the_tokens(built: BuiltTiny, mutation: Mutation, scenario: Scenario) -> None:
+    assert answers(MutatedDevice(true_device(built), mutation), scenario) != expected(built)
+
+
+def test_a_model_that_does_not_know_positions_gives_other_tokens(
+    built: BuiltTiny, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same weights, compiled with rotations by an angle of zero, at one KV precision."""
+    turn_by_nothing(monkeypatch)
+    for module in ("build", "export"):
+        monkeypatch.setattr(f"kvscape.compiler.{module}.KV_DTYPES", (KV_DTYPE,))
+    still = build_tiny(tiny_gguf, tmp_path, "auto")
+    device = CpuDevice(still.library, still.packed_weights, threads=2)
+    for scenario in SCENARIOS.values():
+        assert answers(device, scenario) != expected(built)
+
+
+def turn_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def still(model: LlamaModel, positions: Any) -> Any:
+        dim = model.config.head_dim
+        angles = nn.Tensor.from_const(np.zeros(dim // 2, np.float32))
+        return call("rope_table", [positions, angles], placeholder([positions.shape[0], dim]))
+
+    monkeypatch.setattr(LlamaModel, "_rope", still)
