@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from built_tiny import BuildTiny, BuiltTiny
-from kvscape.analysis.memory import kv_cache_bytes, page_bytes
+from kvscape.analysis.memory import kv_cache_bytes, page_bytes, tail_bytes
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import KV_DTYPES, EngineConfig
 from kvscape.engine import Engine, Output, Request, SamplingParams
@@ -149,7 +149,7 @@ def test_the_pools_hold_exactly_the_predicted_bytes(built: BuiltTiny, kv_dtype: 
     target = engine(built, kv_dtype=kv_dtype, page_size=page_size)
     assert target.pools.nbytes == kv_cache_bytes(target.model, target.config)
     pools = device(built).allocate(kv_dtype, [3], page_size, 1)
-    assert pools.nbytes == 2 * 3 * page_bytes(target.model, kv_dtype, page_size)
+    assert pools.nbytes == 2 * (3 * page_bytes(target.model, kv_dtype, page_size) + tail_bytes(target.model, kv_dtype))
 
 
 @pytest.mark.parametrize("page_size", [1, 12, 17])
