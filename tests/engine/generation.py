@@ -9,7 +9,7 @@ from kvscape.config import EngineConfig, Window
 from kvscape.engine import Engine, Output, Request, SamplingParams
 
 
-def engine(device: FakeDevice | None = None, **knobs: int) -> Engine:
+def engine(device: FakeDevice | None = None, **knobs: object) -> Engine:
     return Engine(device or FakeDevice(), EngineConfig(**{"context_window_size": 256, **knobs}))  # type: ignore[arg-type]
 
 
@@ -26,6 +26,17 @@ def run(target: Engine, requests: Iterable[Request]) -> dict[str, list[Output]]:
         for output in target.step():
             outputs.setdefault(output.request_id, []).append(output)
     return outputs
+
+
+def run_choices(target: Engine, requests: Iterable[Request]) -> dict[str, list[list[int]]]:
+    """Tokens of each choice of each request."""
+    outputs = run(target, requests)
+    return {
+        name: [
+            tokens(one for one in parts if one.index == index) for index in range(1 + max(one.index for one in parts))
+        ]
+        for name, parts in outputs.items()
+    }
 
 
 def tokens(outputs: Iterable[Output]) -> list[int]:
