@@ -45,6 +45,25 @@ def test_generate_has_the_keys_that_are_promised(kvscape: Run, long_gguf: Path) 
     assert answer(kvscape, *arguments, stdin="the thing")["token_ids"] == content["token_ids"]
 
 
+def test_several_choices_are_listed_and_the_first_is_the_answer(kvscape: Run, long_gguf: Path) -> None:
+    arguments = ("generate", "--model", str(long_gguf), "--max-tokens", "6", "--ignore-eos", "--prompt", "the thing")
+    warm = (*arguments, "--temperature", "2")
+    content = answer(kvscape, *warm, "--n", "3", "--max-batch-size", "2", "--seed", "5")
+    assert set(content) == {"text", "token_ids", "finish_reason", "prompt_token_ids", "choices"}
+    assert all(set(choice) == {"text", "token_ids", "finish_reason"} for choice in content["choices"])
+    assert content["token_ids"] == content["choices"][0]["token_ids"]
+    alone = [answer(kvscape, *warm, "--seed", str(seed))["token_ids"] for seed in (5, 6, 7)]
+    assert [choice["token_ids"] for choice in content["choices"]] == alone and alone[0] != alone[1]
+    assert "choices" not in answer(kvscape, *arguments, "--n", "1")
+    shown = kvscape(*arguments, "--n", "2").stdout
+    text = content_of_the_first(shown)
+    assert shown == f"[1/2]\n{text}\n\n[2/2]\n{text}\n" and text
+
+
+def content_of_the_first(shown: str) -> str:
+    return shown.removeprefix("[1/2]\n").partition("\n\n[2/2]\n")[0]
+
+
 def test_raw_leaves_the_template_out(kvscape: Run, long_gguf: Path) -> None:
     raw = answer(kvscape, "generate", "--model", str(long_gguf), "--raw", "--prompt", "the thing", "--max-tokens", "1")
     templated = answer(kvscape, "generate", "--model", str(long_gguf), "--prompt", "the thing", "--max-tokens", "1")

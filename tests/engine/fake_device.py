@@ -2,7 +2,8 @@
 
 A wrong page, slot, position or length, a lost or doubled token gives other logits, and so other tokens. As a
 model's keys and values do, an entry of the cache depends on every token before it. A value is in its page at once; the
-keys of a group are written into their pages when the group is complete, and wait in the sequence's tail until then.
+keys of a group are written into their pages when the group is complete, and wait in the sequence's tail until then;
+each comes with the group's scale, which depends on all of the group.
 """
 
 import hashlib
@@ -54,14 +55,22 @@ def toy_model(vocab_size: int = 40, context: int = 2048) -> ModelConfig:
     )
 
 
-def toy_logits(prefix: Sequence[int] | IntArray, vocab_size: int = 40, window: Window | None = None) -> FloatArray:
-    """The model itself: logits after ``prefix``, without any cache."""
+def toy_logits(
+    prefix: Sequence[int] | IntArray,
+    vocab_size: int = 40,
+    window: Window | None = None,
+    windows: tuple[Window, Window] | None = None,
+) -> FloatArray:
+    """The model itself, without any cache: logits after ``prefix``; each layer group has its own of ``windows``."""
     entries = [FIRST]
     for position, token_id in enumerate(prefix):
         entries.append(entry(int(token_id), position, int(entries[-1][2])))
-    seen, keys = window or Window(), np.arange(len(prefix))
-    visible = np.array(entries[1:], np.int64)[(keys < seen.sinks) | (keys > len(prefix) - 1 - seen.recent)]
-    return _hashed_logits([visible] * 2, vocab_size)
+    keys, all_entries = np.arange(len(prefix)), np.array(entries[1:], np.int64)
+    seen = [
+        all_entries[(keys < one.sinks) | (keys > len(prefix) - 1 - one.recent)]
+        for one in windows or (window or Window(),) * 2
+    ]
+    return _hashed_logits(seen, vocab_size)
 
 
 def entry(token_id: int, position: int, past: int) -> tuple[int, int, int]:
@@ -80,16 +89,19 @@ class FakePools:
     """Slots of each layer group, and tails: each key and each value is an ``entry``; -1 until written."""
 
     keys: tuple[Entries, ...]
+    scales: tuple[Entries, ...]
     values: tuple[Entries, ...]
     tails: tuple[Entries, ...]
     page_size: int
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in (*self.keys, *self.values, *self.tails))
+        return sum(array.nbytes for array in (*self.keys, *self.scales, *self.values, *self.tails))
 
-    def by_page(self, slots: Entries) -> Entries:
-        return slots.reshape(-1, self.page_size, 3)
+    def pages(self, group: int) -> tuple[Entries, ...]:
+        """What each page of a layer group holds."""
+        arrays = self.keys[group], self.scales[group], self.values[group]
+        return tuple(array.reshape(-1, self.page_size, array.shape[1]) for array in arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +109,7 @@ class View:
     """What one sequence has of one layer group."""
 
     keys: Entries
+    scales: Entries
     values: Entries
     tail: Entries
     table: IntArray
@@ -108,12 +121,15 @@ class View:
         slots: IntArray = self.table[at // self.page_size] * self.page_size + at % self.page_size
         return slots
 
-    def entries(self, length: int) -> Entries:
-        """Those of the first ``length`` tokens, with those of the unfinished group; a lost key or value shows."""
+    def entries(self, seen: npt.NDArray[np.bool_]) -> Entries:
+        """Those of the tokens that are seen, the unfinished group's from the tail; a lost key, scale or value shows."""
+        length = len(seen)
         complete = length // len(self.tail) * len(self.tail)
         places = self.places(range(length))
-        keys = np.concatenate([self.keys[places[:complete]], self.tail[: length - complete]])
-        return np.where(keys == self.values[places], keys, -3)
+        same = one_scale(self.scales[places[:complete], 0], seen[:complete], len(self.tail))
+        whole = np.where(same[:, None], self.keys[places[:complete]], -4)
+        keys = np.concatenate([whole, self.tail[: length - complete]])
+        return np.where(keys == self.values[places], keys, -3)[seen]
 
     def append(self, slot: int, position: int, new: tuple[int, int, int]) -> None:
         """Write a token; its group's keys are written if it is the last one, whatever was in their place."""
@@ -121,7 +137,21 @@ class View:
         self.tail[position % len(self.tail)] = new
         first = position // len(self.tail) * len(self.tail)
         if position + 1 == first + len(self.tail):
-            self.keys[self.places(range(first, position + 1))] = self.tail
+            places = self.places(range(first, position + 1))
+            self.keys[places], self.scales[places] = self.tail, scales(self.tail, len(self.tail))
+
+
+def one_scale(of_keys: Entries, seen: npt.NDArray[np.bool_], key_group: int) -> npt.NDArray[np.bool_]:
+    """Whether those keys of a group that are seen have one scale: [n]"""
+    groups, visible = of_keys.reshape(-1, key_group), seen.reshape(-1, key_group)
+    most, least = np.where(visible, groups, -(2**62)), np.where(visible, groups, 2**62)
+    return np.repeat(most.max(axis=1, initial=-(2**62)) <= least.min(axis=1, initial=2**62), key_group)
+
+
+def scales(keys: Entries, key_group: int) -> Entries:
+    """[n, 1] for keys [n, 3]"""
+    sums: Entries = keys[:, 2].reshape(-1, key_group).sum(axis=1)
+    return np.repeat(sums, key_group)[:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,19 +178,19 @@ class FakeDevice:
     def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> FakePools:
         key_group = KVPrecision.parse(kv_dtype).key_group
 
-        def slots() -> tuple[Entries, ...]:
-            return tuple(np.full((pages * page_size, 3), -1, np.int64) for pages in num_pages)
+        def slots(width: int) -> tuple[Entries, ...]:
+            return tuple(np.full((pages * page_size, width), -1, np.int64) for pages in num_pages)
 
         tails = tuple(np.full((num_tails, key_group, 3), -1, np.int64) for _ in num_pages)
-        return FakePools(slots(), slots(), tails, page_size)
+        return FakePools(slots(3), slots(1), slots(3), tails, page_size)
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
         assert isinstance(pools, FakePools)
         self.copied.append(([group.tolist() for group in pages], tails.tolist()))
         for group, moves in enumerate(pages):
             for source, destination in moves.tolist():
-                for slots in (pools.by_page(pools.keys[group]), pools.by_page(pools.values[group])):
-                    slots[destination] = slots[source]
+                for array in pools.pages(group):
+                    array[destination] = array[source]
             for source, destination in tails.tolist():
                 pools.tails[group][destination] = pools.tails[group][source]
 
@@ -169,9 +199,10 @@ class FakeDevice:
         check_shapes(step)
         self.steps.append(step)
         wanted = set(step.logit_rows.tolist())
-        rows = []
+        rows: list[FloatArray] = []
         for sequence, (start, stop) in enumerate(pairwise(step.query_starts.tolist())):
-            views = [_view(step, pools, sequence, group) for group in range(len(step.slots))]
+            tables = [tables[sequence] for tables in step.page_tables]
+            views = views_of(pools, tables, int(step.tails[sequence]))
             for row in range(start, stop):
                 for view, slots in zip(views, step.slots, strict=True):
                     self._append(step, row, view, int(slots[row]))
@@ -181,14 +212,14 @@ class FakeDevice:
 
     def _append(self, step: StepInput, row: int, view: View, slot: int) -> None:
         position = int(step.positions[row])
-        past = int(view.entries(position)[-1, 2]) if position > 0 else FIRST[2]
+        past = int(view.entries(np.arange(position) == position - 1)[0, 2]) if position > 0 else FIRST[2]
         view.append(slot, position, entry(int(step.token_ids[row]), position, past))
 
     def _logits(self, step: StepInput, row: int, views: Sequence[View], length: int) -> FloatArray:
         position = int(step.positions[row])
         keys = np.arange(min(position + 1, length))
         seen = [
-            view.entries(len(keys))[(keys < sinks) | (keys > position - recent)]
+            view.entries((keys < sinks) | (keys > position - recent))
             for view, (sinks, recent) in zip(views, step.windows, strict=True)
         ]
         return _hashed_logits(seen, self.model.vocab_size)
@@ -212,10 +243,12 @@ class FakeDevice:
         return logits.values
 
 
-def _view(step: StepInput, pools: FakePools, sequence: int, group: int) -> View:
-    tail = pools.tails[group][int(step.tails[sequence])]
-    table = step.page_tables[group][sequence]
-    return View(pools.keys[group], pools.values[group], tail, table, pools.page_size)
+def views_of(pools: FakePools, tables: Sequence[IntArray], tail: int) -> list[View]:
+    """What a sequence with these page tables and this tail has of each layer group."""
+    arrays = zip(pools.keys, pools.scales, pools.values, pools.tails, tables, strict=True)
+    return [
+        View(keys, scales, values, tails[tail], table, pools.page_size) for keys, scales, values, tails, table in arrays
+    ]
 
 
 def check_shapes(step: StepInput) -> None:

@@ -3,14 +3,19 @@
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 from fake_device import EOS, FakeDevice, toy_logits
 
 from kvscape.config import EngineConfig, Window
+from kvscape.config.precision import KV_DTYPES
 from kvscape.engine import Engine, Output, Request, SamplingParams
 
 
-def engine(device: FakeDevice | None = None, **knobs: int) -> Engine:
-    return Engine(device or FakeDevice(), EngineConfig(**{"context_window_size": 256, **knobs}))  # type: ignore[arg-type]
+def engine(device: FakeDevice | None = None, **knobs: object) -> Engine:
+    with pytest.MonkeyPatch.context() as patch:  # the fake device has them all, whatever the kernels have
+        patch.setattr("kvscape.config.engine.KV_DTYPES", KV_DTYPES)
+        config = EngineConfig(**{"context_window_size": 256, **knobs})  # type: ignore[arg-type]
+        return Engine(device or FakeDevice(), config)
 
 
 def prompt(seed: int, length: int, vocab_size: int = 40) -> tuple[int, ...]:
@@ -26,6 +31,17 @@ def run(target: Engine, requests: Iterable[Request]) -> dict[str, list[Output]]:
         for output in target.step():
             outputs.setdefault(output.request_id, []).append(output)
     return outputs
+
+
+def run_choices(target: Engine, requests: Iterable[Request]) -> dict[str, list[list[int]]]:
+    """Tokens of each choice of each request."""
+    outputs = run(target, requests)
+    return {
+        name: [
+            tokens(one for one in parts if one.index == index) for index in range(1 + max(one.index for one in parts))
+        ]
+        for name, parts in outputs.items()
+    }
 
 
 def tokens(outputs: Iterable[Output]) -> list[int]:

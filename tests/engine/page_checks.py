@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
-from fake_device import FIRST, FakeDevice, FakeLogits, FakePools, View, entry
+from fake_device import FIRST, FakeDevice, FakeLogits, FakePools, entry, views_of
 
 from kvscape.engine import Engine
 from kvscape.engine.devices import KVPools, StepInput
@@ -70,8 +70,7 @@ class PageChecks:
         """A name stands for the same content for ever."""
         for name, page in target.cache.allocators[group].named.items():
             assert isinstance(target.pools, FakePools)
-            slots = target.pools.keys[group], target.pools.values[group]
-            content = b"".join(target.pools.by_page(one)[page].tobytes() for one in slots)
+            content = b"".join(array[page].tobytes() for array in target.pools.pages(group))
             assert self.contents.setdefault((group, name), content) == content
 
 
@@ -95,7 +94,6 @@ def check_entries(target: Engine, one: Sequence) -> None:
     for position, token_id in enumerate(one.token_ids[: one.num_computed]):
         expected.append(entry(token_id, position, expected[-1][2]))
     tail = {to: source for source, to in target.cache.copies.tails}.get(one.tail, one.tail)
-    for group, table in enumerate(one.page_tables):
-        pools = target.pools
-        view = View(pools.keys[group], pools.values[group], pools.tails[group][tail], np.array(table), pools.page_size)
-        assert view.entries(one.num_computed).tolist() == [list(each) for each in expected[1:]]
+    tables = [np.array(table, np.int32) for table in one.page_tables]
+    for view in views_of(target.pools, tables, tail) if tables else ():
+        assert view.entries(np.ones(one.num_computed, bool)).tolist() == [list(each) for each in expected[1:]]

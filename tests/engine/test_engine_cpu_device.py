@@ -1,5 +1,6 @@
 """The engine on the real CPU device: how the work is cut changes no token and no score; and the device's own errors."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,35 @@ def test_the_prefix_cache_changes_nothing(built: BuiltTiny, kv_dtype: str, chunk
     found = engine(built, prefill_chunk_size=chunk, **knobs)
     assert answers(found, several) == answers(engine(built, prefix_cache=False, **knobs), several)
     assert found.metrics.prefix_cache_hits > 0
+
+
+@pytest.mark.parametrize("kv_dtype", ["f16", "int8"])
+@pytest.mark.parametrize(("batch", "page_size", "pool"), [(4, 16, None), (3, 32, None), (4, 16, 96)])
+def test_choices_are_what_their_seeds_give_alone(
+    built: BuiltTiny, kv_dtype: str, batch: int, page_size: int, pool: int | None
+) -> None:
+    warm = replace(PARAMS, temperature=1.5, seed=3)
+    knobs: dict[str, Any] = {"kv_dtype": kv_dtype, "page_size": page_size}
+    target = engine(built, max_batch_size=batch, max_total_sequence_length=pool, **knobs)
+    alone = engine(built, prefix_cache=False, **knobs)
+    for prompt in (PROMPTS[1], PROMPTS[3], PROMPTS[5]):
+        several = [Request(str(index), prompt, replace(warm, seed=3 + index)) for index in range(4)]
+        target.add(Request("all", prompt, replace(warm, n=4)))
+        got: dict[int, list[int]] = {}
+        while target.has_work:
+            for output in target.step():
+                got.setdefault(output.index, []).extend(output.token_ids)
+        assert [got[index] for index in range(4)] == answers(alone, several)
+
+
+def test_pages_are_copied_in_all_layers(built: BuiltTiny) -> None:
+    target = device(built)
+    pools = target.allocate("f16", [5], 16, 2)
+    array = np.from_dlpack(pools.tensors[0])
+    array[...] = np.arange(array.size).reshape(array.shape) % 999
+    before = array.copy()
+    target.copy(pools, [np.array([[0, 3], [2, 4]], np.int32)], np.zeros((0, 2), np.int32))
+    np.testing.assert_array_equal(array, before[:, [0, 1, 2, 0, 2]])
 
 
 def answers(target: Engine, requests: list[Request]) -> list[list[int]]:

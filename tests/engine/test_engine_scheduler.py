@@ -1,5 +1,6 @@
 """Who is computed when: answers first, then prompts in order of arrival; the youngest gives way."""
 
+import pytest
 from fake_device import FakeDevice
 from generation import engine, prompt
 
@@ -125,4 +126,70 @@ def test_everybody_is_served_in_a_crowded_cache() -> None:
     while target.has_work:
         finished += [output.request_id for output in target.step() if output.finish_reason]
     assert finished == [str(index) for index in range(12)]
+    assert target.metrics.preemptions > 3
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("prefix_cache", [True, False])
+def test_a_stream_of_short_requests_starves_nobody(n: int, prefix_cache: bool) -> None:
+    """The pool is too small for the batch. A request ends within the steps that all before it would take alone."""
+    target = engine(
+        max_batch_size=4,
+        max_total_sequence_length=64,
+        page_size=4,
+        prefill_chunk_size=8,
+        prefix_cache=prefix_cache,
+        kv_dtype="int4",
+    )
+    alone = {"long": -(-44 // 8) + 20}
+    target.add(Request("first", prompt(100, 4), SamplingParams(max_tokens=20, ignore_eos=True, n=n)))
+    target.add(Request("long", prompt(101, 44), SamplingParams(max_tokens=20, ignore_eos=True, n=n)))
+    ended: dict[str, int] = {}
+    added = {"first": 0, "long": 0}
+    for step in range(2000):
+        if step < 200 and step % 2 == 0:
+            name = str(step)
+            target.add(Request(name, prompt(step, 4), SamplingParams(max_tokens=20, ignore_eos=True, n=n)))
+            added[name] = step
+        ended |= {output.request_id: step for output in target.step() if output.finish_reason}
+        if step >= 200 and not target.has_work:
+            break
+    assert set(ended) == set(added) and target.metrics.preemptions > 10
+    before = 0
+    for name, step in added.items():
+        before += n * alone.get(name, 1 + 20)
+        assert ended[name] - step <= before
+    assert ended["long"] < 3 * n * alone["long"], "nobody who came later went before it for long"
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("pool", [72, 1000])
+def test_who_decodes_gets_a_token_in_every_step_whatever_prompts_come(n: int, pool: int) -> None:
+    target = engine(
+        max_batch_size=4, max_total_sequence_length=pool, page_size=4, prefill_chunk_size=8, kv_dtype="int4"
+    )
+    params = SamplingParams(max_tokens=20, ignore_eos=True, n=n)
+    for index in range(12):
+        target.add(Request(str(index), prompt(index, 60 if index % 3 == 1 else 5), params))
+    stalled = 0
+    while target.has_work:
+        decoding = [one for one in target._scheduler.running if one.num_pending == 1]
+        got = {(output.request_id, output.index) for output in target.step()}
+        for one in decoding:
+            preempted = one in target._scheduler.waiting
+            assert preempted or (one.request_id, one.index) in got
+            stalled += preempted
+    assert (stalled > 0) == (pool == 72)
+
+
+def test_choices_and_preempted_sequences_wait_in_the_order_of_their_arrival() -> None:
+    target = engine(max_batch_size=3, max_total_sequence_length=48, page_size=4, prefill_chunk_size=8)
+    for index in range(8):
+        params = SamplingParams(max_tokens=20, ignore_eos=True, n=1 + index % 3)
+        target.add(Request(str(index), prompt(index, 7), params))
+    while target.has_work:
+        target.step()
+        for queue in (target._scheduler.running, target._scheduler.waiting):
+            orders = [one.order for one in queue]
+            assert orders == sorted(orders)
     assert target.metrics.preemptions > 3

@@ -1,8 +1,11 @@
 """Windows and sinks: the same tokens however the work is cut, in a memory that does not grow."""
 
+from dataclasses import replace
+from functools import cache
+
 import pytest
 from fake_device import FakeDevice, toy_logits
-from generation import engine, expected_greedy, prompt, run, tokens
+from generation import engine, expected_greedy, prompt, run, run_choices, tokens
 
 from kvscape.analysis.memory import num_pages
 from kvscape.config import EngineConfig, LayerGroup, Window
@@ -13,6 +16,7 @@ PROMPTS = [prompt(seed, length) for seed, length in enumerate([1, 17, 90, 40])]
 GREEDY = SamplingParams(max_tokens=60, ignore_eos=True)
 
 
+@cache
 def expected(window: Window) -> list[list[int]]:
     """Without the end-of-sequence token: the toy model goes on."""
     answers = []
@@ -24,9 +28,12 @@ def expected(window: Window) -> list[list[int]]:
     return answers
 
 
-@pytest.mark.parametrize("window", [Window(0, 12), Window(4, 20)], ids=str)
+@pytest.mark.parametrize("window", [Window(0, 3), Window(0, 12), Window(4, 20)], ids=str)
 @pytest.mark.parametrize(("batch", "chunk", "page_size"), [(1, 512, 16), (4, 3, 4), (4, 16, 8), (2, 7, 1)])
-def test_tokens_are_those_of_the_windowed_model(window: Window, batch: int, chunk: int, page_size: int) -> None:
+@pytest.mark.parametrize(("kv_dtype", "n"), [("f16", 1), ("int4", 1), ("int4", 3)])
+def test_tokens_are_those_of_the_windowed_model(
+    window: Window, batch: int, chunk: int, page_size: int, kv_dtype: str, n: int
+) -> None:
     target = engine(
         FakeDevice(),
         sliding_window_size=window.size,
@@ -34,9 +41,20 @@ def test_tokens_are_those_of_the_windowed_model(window: Window, batch: int, chun
         max_batch_size=batch,
         prefill_chunk_size=chunk,
         page_size=page_size,
+        kv_dtype=kv_dtype,
     )
-    outputs = run(target, [Request(str(i), one, GREEDY) for i, one in enumerate(PROMPTS)])
-    assert [tokens(outputs[str(i)]) for i in range(len(PROMPTS))] == expected(window)
+    outputs = run_choices(target, [Request(str(i), one, replace(GREEDY, n=n)) for i, one in enumerate(PROMPTS)])
+    assert [outputs[str(i)] for i in range(len(PROMPTS))] == [[answer] * n for answer in expected(window)]
+    assert all(pool.num_free == pool.num_pages for pool in target.cache.allocators)
+
+
+def test_a_window_narrower_than_a_group_of_keys_keeps_the_groups_pages() -> None:
+    device = FakeDevice()
+    target = engine(device, sliding_window_size=3, prefill_chunk_size=8, page_size=4, kv_dtype="int4")
+    bound = (16 + 8) // 4 + 1
+    assert [pool.num_pages for pool in target.cache.allocators] == [bound, bound]
+    (output,) = run_choices(target, [Request("one", PROMPTS[2], GREEDY)])["one"]
+    assert output == expected(Window(0, 3))[2] and target.metrics.preemptions == 0
 
 
 def test_pages_that_fall_out_are_freed_at_once() -> None:

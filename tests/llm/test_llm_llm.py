@@ -110,6 +110,19 @@ def test_samples_repeat_with_their_seed(llm: LLM) -> None:
     assert llm.generate(PROMPTS[0], warm).token_ids != llm.generate(PROMPTS[0], replace(warm, seed=8)).token_ids
 
 
+def test_choices_are_what_their_seeds_give(llm: LLM) -> None:
+    warm = replace(GREEDY, temperature=1.5, seed=3, logprobs=1)
+    first, second = llm.generate(PROMPTS[:2], replace(warm, n=3))
+    for completion, prompt in ((first, PROMPTS[0]), (second, PROMPTS[1])):
+        alone = [llm.generate(prompt, replace(warm, seed=3 + index)) for index in range(3)]
+        got = [(c.text, c.token_ids, c.finish_reason, c.logprobs) for c in completion.choices]
+        assert got == [(a.text, a.token_ids, a.finish_reason, a.logprobs) for a in alone]
+        assert (completion.text, completion.token_ids) == (alone[0].text, alone[0].token_ids)
+        assert len({c.token_ids for c in completion.choices}) == 3
+    with pytest.raises(ConfigError, match="n = 3: a stream has one answer; use generate"):
+        next(llm.stream(PROMPTS[0], replace(warm, n=3)))
+
+
 def test_a_prompt_that_does_not_fit_leaves_nothing_of_the_others(llm: LLM) -> None:
     with pytest.raises(CapacityError, match="at most 255 fit in the context window"):
         llm.generate([PROMPTS[0], "a" * 300], GREEDY)

@@ -1,6 +1,7 @@
-"""``kvscape generate``: one answer to one prompt."""
+"""``kvscape generate``: one answer to one prompt, or several."""
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from kvscape.errors import ConfigError
 
 if TYPE_CHECKING:
     from kvscape.engine.request import SamplingParams, TokenLogprob
-    from kvscape.llm import LLM, Completion
+    from kvscape.llm import LLM, Choice, Completion
 
 
 def command(
@@ -49,6 +50,7 @@ def command(
     stop: sampling.Stop = None,
     logprobs: sampling.Logprobs = None,
     ignore_eos: sampling.IgnoreEos = False,
+    n: sampling.N = 1,
     json: options.Json = False,
 ) -> None:
     """Answer one prompt."""
@@ -58,6 +60,8 @@ def command(
         tokens = _token_ids(llm, text, raw)
         if json:
             print_json(_facts(llm.complete([tokens], params)[0], logprobs is not None))
+        elif n > 1:
+            sys.stdout.write(_numbered([choice.text for choice in llm.complete([tokens], params)[0].choices]))
         else:
             _stream(llm, tokens, params)
 
@@ -82,14 +86,25 @@ def _stream(llm: "LLM", tokens: list[int], params: "SamplingParams") -> None:
     sys.stdout.write("\n")
 
 
+def _numbered(texts: Sequence[str]) -> str:
+    """Each answer under a line that says which one it is."""
+    parts = [f"[{number}/{len(texts)}]\n{text}\n" for number, text in enumerate(texts, start=1)]
+    return "\n".join(parts)
+
+
 def _facts(completion: "Completion", with_logprobs: bool) -> dict[str, Any]:
+    choices = [_choice(choice, with_logprobs) for choice in completion.choices]
+    facts = {**choices[0], "prompt_token_ids": completion.prompt_token_ids}
+    return {**facts, "choices": choices} if len(choices) > 1 else facts
+
+
+def _choice(choice: "Choice", with_logprobs: bool) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "text": completion.text,
-        "token_ids": completion.token_ids,
-        "finish_reason": completion.finish_reason,
-        "prompt_token_ids": completion.prompt_token_ids,
+        "text": choice.text,
+        "token_ids": choice.token_ids,
+        "finish_reason": choice.finish_reason,
     }
-    return {**facts, "logprobs": [_logprob(entry) for entry in completion.logprobs]} if with_logprobs else facts
+    return {**facts, "logprobs": [_logprob(entry) for entry in choice.logprobs]} if with_logprobs else facts
 
 
 def _logprob(entry: "TokenLogprob") -> dict[str, Any]:

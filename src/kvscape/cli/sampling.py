@@ -22,6 +22,7 @@ PresencePenalty = Annotated[float, _flag("presence-penalty", "As OpenAI's.")]
 FrequencyPenalty = Annotated[float, _flag("frequency-penalty", "As OpenAI's.")]
 Stop = Annotated[list[str] | None, _flag("stop", "Text that ends the answer; may be repeated.")]
 Logprobs = Annotated[int | None, _flag("logprobs", "Log-probabilities of the N likeliest tokens, with --json.")]
+N = Annotated[int, _flag("n", "Answers; with --seed S the first has S, the next S + 1.")]
 IgnoreEos = Annotated[bool, _flag("ignore-eos", "Go on to --max-tokens.")]
 
 

@@ -2,7 +2,7 @@
 
 from kvscape.engine.request import SamplingParams
 from kvscape.llm.build import Built, build_artifact
-from kvscape.llm.completion import Completion
+from kvscape.llm.completion import Choice, Completion
 from kvscape.llm.llm import LLM
 
-__all__ = ["LLM", "Built", "Completion", "SamplingParams", "build_artifact"]
+__all__ = ["LLM", "Built", "Choice", "Completion", "SamplingParams", "build_artifact"]

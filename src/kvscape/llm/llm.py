@@ -20,7 +20,7 @@ from kvscape.engine.request import Output, Request, SamplingParams
 from kvscape.errors import ConfigError, KvscapeError
 from kvscape.hub import Progress, silent
 from kvscape.llm.build import build_artifact
-from kvscape.llm.completion import Completion
+from kvscape.llm.completion import Choice, Completion
 from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer
 
 
@@ -124,6 +124,8 @@ class LLM:
 
     def stream(self, prompt: str | Sequence[Message], params: SamplingParams | None = None) -> Iterator[str]:
         """Yield the answer's text as it grows; a list of messages goes through the chat template."""
+        if params is not None and params.n > 1:
+            raise ConfigError(f"n = {params.n}", "a stream has one answer", "use generate")
         tokens = self.tokenizer.encode(prompt, add_bos=True) if isinstance(prompt, str) else self.chat_token_ids(prompt)
         for output in self.run([tokens], params):
             if output.text:
@@ -135,10 +137,11 @@ class LLM:
 
     def complete(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> list[Completion]:
         """Continue several prompts of token ids at once."""
-        parts: dict[str, list[Output]] = {}
+        parts: dict[str, dict[int, list[Output]]] = {}
         for output in self.run(prompts, params):
-            parts.setdefault(output.request_id, []).append(output)
-        return [_completion(tuple(prompt), outputs) for prompt, outputs in zip(prompts, _in_order(parts), strict=True)]
+            parts.setdefault(output.request_id, {}).setdefault(output.index, []).append(output)
+        answers = [_in_order(parts[request_id]) for request_id in sorted(parts)]
+        return [Completion(tuple(prompt), choices) for prompt, choices in zip(prompts, answers, strict=True)]
 
     def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> Iterator[Output]:
         """Yield the engine's outputs until all prompts are answered; leaving early cancels the rest."""
@@ -195,18 +198,5 @@ def _chat_template(artifact: Artifact, tokenizer: Tokenizer, metadata: LibraryMe
     return ChatTemplate(artifact.chat_template.read_text(encoding="utf-8"), bos, eos)
 
 
-def _in_order(parts: dict[str, list[Output]]) -> list[list[Output]]:
-    return [parts[request_id] for request_id in sorted(parts)]
-
-
-def _completion(prompt: tuple[int, ...], outputs: Sequence[Output]) -> Completion:
-    last = outputs[-1]
-    assert last.finish_reason is not None and last.metrics is not None
-    return Completion(
-        text="".join(output.text for output in outputs),
-        token_ids=tuple(token for output in outputs for token in output.token_ids),
-        finish_reason=last.finish_reason,
-        prompt_token_ids=prompt,
-        logprobs=tuple(logprob for output in outputs for logprob in output.logprobs),
-        metrics=last.metrics,
-    )
+def _in_order(parts: dict[int, list[Output]]) -> tuple[Choice, ...]:
+    return tuple(Choice.joined(parts[index]) for index in sorted(parts))
