@@ -7,6 +7,7 @@ from pathlib import Path
 from kvscape.artifact import Artifact
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.target import CpuTarget, detect_target
+from kvscape.config import KV_DTYPES
 from kvscape.weights.convert import convert
 from kvscape.weights.pack import pack_weights
 from kvscape.weights.readers.gguf import GgufSource
@@ -37,12 +38,14 @@ def build_tiny(
     quantization: str,
     embedding_quantization: str | None = None,
     activation: str = "int8",
+    kv_dtypes: tuple[str, ...] = KV_DTYPES,
 ) -> BuiltTiny:
     """Compile takes some seconds: share the result."""
     target = detect_target()
     artifact = convert(GgufSource(gguf), folder / quantization, quantization, embedding_quantization)
     pack_weights(artifact, target.layout)
-    spec = LibrarySpec(artifact.manifest.model, matrix_formats(artifact), target, activation, {"page_size": 32})
+    formats = matrix_formats(artifact)
+    spec = LibrarySpec(artifact.manifest.model, formats, target, activation, {"page_size": 32}, kv_dtypes)
     library, dump = artifact.library(spec.key), folder / f"{quantization}-dump"
     compile_library(spec, library, dump)
     return BuiltTiny(artifact, target, library, dump)

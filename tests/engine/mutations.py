@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.kernels.cpu.pages import Pages
-from kvscape.config import ModelConfig
+from kvscape.config import KVPrecision, ModelConfig
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice, CpuLogits, CpuPools
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits
@@ -21,23 +21,26 @@ class PoolView:
     """The bytes of a KV pool, [layers, pages, bytes of a page], to be changed in place."""
 
     def __init__(self, pools: CpuPools, pages: Pages, page_size: int) -> None:
-        (tensor,) = pools.tensors  # one layer group
-        pool = np.from_dlpack(tensor)
-        self.bytes: Bytes = pool.view(np.uint8)
-        self.page_size, self._pages, self._item_bytes = page_size, pages, pool.itemsize
+        (tensor,) = pools.pages  # one layer group
+        self.bytes: Bytes = np.from_dlpack(tensor)
+        self.page_size, self._pages = page_size, pages
 
     def head(self, head: int) -> tuple[Bytes, Bytes]:
         """All keys and all values of one key head."""
-        return self._between(self._pages.key, head), self._between(self._pages.value, head)
+        return self._between(self._pages.keys, head), self._between(self._pages.value, head)
 
     def scales(self) -> npt.NDArray[np.uint16]:
         """The f16 scales of int8 keys and values, as they lie there: [layers, pages, 2 x heads, tokens]."""
-        first = int(self._pages.key_scale(self.page_size, 0, 0)) * self._item_bytes
+        first = int(self._pages.key_scale(self.page_size, 0, 0))
         scales = self.bytes[..., first:].view(np.uint16)
         return scales.reshape(*scales.shape[:2], -1, self.page_size)
 
+    def key_scales(self, head: int) -> Bytes:
+        """What all keys of one head keep beside their codes."""
+        return self._between(self._pages.key_scale, head)
+
     def _between(self, place: Callable[[int, int, int], object], head: int) -> Bytes:
-        start, stop = (int(place(self.page_size, h, 0)) * self._item_bytes for h in (head, head + 1))  # type: ignore[call-overload]
+        start, stop = (int(place(self.page_size, h, 0)) for h in (head, head + 1))  # type: ignore[call-overload]
         return self.bytes[..., start:stop]
 
 
@@ -89,6 +92,13 @@ def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
     return logits
 
 
+def group_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+    """The scales of a head's int4 keys are those of the page before, and so of the group before."""
+    logits = forward(step)
+    pool.key_scales(0)[...] = np.roll(pool.key_scales(0), 1, axis=1)
+    return logits
+
+
 def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """The last query of the shortest sequence does not see the first token; those of longer ones miss some more."""
     recent = max(1, int(step.kv_lengths.min()) - 1)
@@ -107,7 +117,7 @@ class MutatedDevice:
 
     def __init__(self, device: CpuDevice, mutation: Mutation) -> None:
         self._device, self._mutation = device, mutation
-        self._page_size = 0
+        self._page_size, self._kv_dtype = 0, ""
 
     @property
     def model(self) -> ModelConfig:
@@ -117,13 +127,17 @@ class MutatedDevice:
     def metadata(self) -> LibraryMetadata:
         return self._device.metadata
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int) -> CpuPools:
-        self._page_size = page_size
-        return self._device.allocate(kv_dtype, num_pages, page_size)
+    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> CpuPools:
+        self._page_size, self._kv_dtype = page_size, kv_dtype
+        return self._device.allocate(kv_dtype, num_pages, page_size, num_tails)
+
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        self._device.copy(pools, pages, tails)
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
-        pages = Pages(pools.kv_dtype, self.model.num_key_value_heads, self.model.head_dim)
+        precision = KVPrecision.parse(self._kv_dtype)
+        pages = Pages(precision, self.model.num_key_value_heads, self.model.head_dim)
         view = PoolView(pools, pages, self._page_size)
         return self._mutation(lambda mutated: self._device.forward(mutated, pools), step, view)
 

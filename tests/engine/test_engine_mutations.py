@@ -1,7 +1,7 @@
 """The equality tests' own test: each scenario, run on a device with one thing wrong, gives other tokens."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from mutations import (
     MutatedDevice,
     Mutation,
+    group_off_by_one,
     head_zeroed,
     nothing,
     one_key_too_few,
@@ -42,6 +43,7 @@ class Scenario:
     knobs: Mapping[str, int | bool] = field(default_factory=dict)
     rounds: int = 1
     cancels: bool = False
+    choices: int = 1
     counts: str = "steps"
 
 
@@ -53,6 +55,8 @@ SCENARIOS = {
     "pages of 32": Scenario({"page_size": 32, "max_batch_size": 2}),
     "prefix cache": Scenario({"max_total_sequence_length": 512}, rounds=2, counts="prefix_cache_hits"),
     "preemption": Scenario({"max_batch_size": 4, "max_total_sequence_length": 96}, counts="preemptions"),
+    "pages of 8": Scenario({"page_size": 8, "prefill_chunk_size": 16}),
+    "fork": Scenario({"max_batch_size": 3}, choices=3),
     "cancelled neighbour": Scenario({"max_batch_size": 2, "prefill_chunk_size": 16}, cancels=True),
 }
 MUTATIONS: tuple[Mutation, ...] = (
@@ -78,25 +82,27 @@ def true_device(built: BuiltTiny) -> CpuDevice:
     return CpuDevice(built.library, built.packed_weights, threads=2)
 
 
-def answers(device: Device, scenario: Scenario) -> list[list[int]]:
+def answers(device: Device, scenario: Scenario, kv_dtype: str = KV_DTYPE) -> list[list[int]]:
     """Tokens of all prompts, in the last round."""
-    config = EngineConfig(context_window_size=128, kv_dtype=KV_DTYPE, **scenario.knobs)  # type: ignore[arg-type]
+    config = EngineConfig(context_window_size=128, kv_dtype=kv_dtype, **scenario.knobs)  # type: ignore[arg-type]
     engine = Engine(device, config)
     for _ in range(scenario.rounds):
         if scenario.cancels:
             leave_half_way(engine)
-        got = one_round(engine)
+        got = one_round(engine, scenario.choices)
     assert getattr(engine.metrics, scenario.counts) > 0
     return got
 
 
-def one_round(engine: Engine) -> list[list[int]]:
+def one_round(engine: Engine, choices: int) -> list[list[int]]:
+    """Tokens of each prompt's last choice."""
     got: list[list[int]] = [[] for _ in PROMPTS]
     for index, prompt in enumerate(PROMPTS):
-        engine.add(Request(str(index), prompt, PARAMS))
+        engine.add(Request(str(index), prompt, replace(PARAMS, n=choices)))
     while engine.has_work:
         for output in engine.step():
-            got[int(output.request_id)] += output.token_ids
+            if output.index == choices - 1:
+                got[int(output.request_id)] += output.token_ids
     return got
 
 
@@ -107,8 +113,8 @@ def leave_half_way(engine: Engine) -> None:
 
 
 @cache
-def expected(built: BuiltTiny) -> list[list[int]]:
-    return answers(true_device(built), Scenario({"prefix_cache": False}))
+def expected(built: BuiltTiny, kv_dtype: str = KV_DTYPE) -> list[list[int]]:
+    return answers(true_device(built), Scenario({"prefix_cache": False}), kv_dtype)
 
 
 @everywhere
@@ -122,14 +128,21 @@ def test_a_mutation_changes_the_tokens(built: BuiltTiny, mutation: Mutation, sce
     assert answers(MutatedDevice(true_device(built), mutation), scenario) != expected(built)
 
 
+@everywhere
+@pytest.mark.parametrize("mutation", [nothing, group_off_by_one, head_zeroed], ids=lambda mutation: mutation.__name__)
+def test_keys_that_are_rounded_in_groups_are_watched_too(
+    built: BuiltTiny, mutation: Mutation, scenario: Scenario
+) -> None:
+    got = answers(MutatedDevice(true_device(built), mutation), scenario, "int4")
+    assert (got == expected(built, "int4")) == (mutation is nothing)
+
+
 def test_a_model_that_does_not_know_positions_gives_other_tokens(
     built: BuiltTiny, tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same weights, compiled with rotations by an angle of zero, at one KV precision."""
     turn_by_nothing(monkeypatch)
-    for module in ("build", "export"):
-        monkeypatch.setattr(f"kvscape.compiler.{module}.KV_DTYPES", (KV_DTYPE,))
-    still = build_tiny(tiny_gguf, tmp_path, "auto")
+    still = build_tiny(tiny_gguf, tmp_path, "auto", kv_dtypes=(KV_DTYPE,))
     device = CpuDevice(still.library, still.packed_weights, threads=2)
     for scenario in SCENARIOS.values():
         assert answers(device, scenario) != expected(built)
