@@ -22,7 +22,7 @@ class PoolView:
 
     def __init__(self, pools: CpuPools, pages: Pages, page_size: int) -> None:
         (tensor,) = pools.pages  # one layer group
-        self.bytes: Bytes = np.from_dlpack(tensor)
+        self.bytes: Bytes = np.asarray(np.from_dlpack(tensor), np.uint8)
         self.page_size, self._pages = page_size, pages
 
     def head(self, head: int) -> tuple[Bytes, Bytes]:
