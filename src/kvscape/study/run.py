@@ -14,7 +14,8 @@ from kvscape.study.progress import StudyProgress
 from kvscape.study.space import Quality, Space
 from kvscape.study.store import Store
 
-Builds = dict[BuildConfig, ModelFacts | Failed]
+Builds = dict[tuple[str, BuildConfig], ModelFacts | Failed]
+"""By subject and build."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class Study:
 
         Builds come first, so that no point's time limit pays for a download or a compilation.
         """
-        firsts: dict[BuildConfig, DesignPoint] = {}
+        firsts: dict[tuple[str, BuildConfig], DesignPoint] = {}
         for point in self.space.points:
-            firsts.setdefault(point.build, point)
+            firsts.setdefault(_build_key(point), point)
         self.progress.start(len(firsts) + len(self.space.points))
         builds = {build: self._build(point) for build, point in firsts.items()}
         speed, quality = self._speed_tasks(builds), self._quality_tasks(builds)
@@ -94,7 +95,7 @@ class Study:
 
     def _bench(self, builds: Builds, point: DesignPoint) -> Callable[[], Record]:
         def make() -> Record:
-            facts = builds[point.build]
+            facts = builds[_build_key(point)]
             if isinstance(facts, Failed):
                 return unmeasured(point, facts)
             if reason := infeasible_reason(point, facts, self.available_bytes()):
@@ -105,7 +106,7 @@ class Study:
 
     def _ppl(self, builds: Builds, point: DesignPoint, quality: Quality) -> Callable[[], PerplexityRecord]:
         def make() -> PerplexityRecord:
-            facts = builds[point.build]
+            facts = builds[_build_key(point)]
             if isinstance(facts, Failed):
                 return unscored(point, quality, facts)
             return self.executor.perplexity(point, quality)
@@ -125,14 +126,19 @@ class Study:
         self.progress.end(record.status, record.reason)
 
 
+def _build_key(point: DesignPoint) -> tuple[str, BuildConfig]:
+    return point.subject, point.build
+
+
 def _facts(builds: Builds, point: DesignPoint) -> ModelFacts | None:
-    facts = builds[point.build]
+    facts = builds[_build_key(point)]
     return None if isinstance(facts, Failed) else facts
 
 
 def _label(verb: str, point: DesignPoint) -> str:
     engine = point.engine
-    where = f"{verb} {point.build.quantization} kv {engine.kv_dtype}"
+    subject = "" if point.subject == DesignPoint().subject else f"{point.subject} "
+    where = f"{verb} {subject}{point.build.quantization} kv {engine.kv_dtype}"
     if verb == "ppl":
         return where
     return (
