@@ -1,7 +1,7 @@
 """What Python spends of a decode step: ``python benchmarks/host_cost.py [--model M] [--batch 1 4 16] [--steps 200]``.
 
-A step is scheduled, run and postprocessed by Python; inside it the compiled function is called once. What the step takes
-beyond that call is the host's cost. The call includes TVM's own argument passing, which is not Python's.
+A step is scheduled, run and postprocessed by Python; inside it the compiled function is called once. What the step
+takes beyond that call is the host's cost. The call includes TVM's own argument passing, which is not Python's.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """A cold compilation and a warm start: ``python benchmarks/start.py [--model M] [--quantization Q] [--runs 3]``.
 
-Cold: ``kvscape compile`` with an empty cache; the model's file is there already, so nothing is downloaded. Warm: from the
-start of the process to its first token, with everything in the cache. The targets are 60 s and 1 s on two cores.
+Cold: ``kvscape compile`` with an empty cache; the model's file is there already, so nothing is downloaded. Warm: from
+the start of the process to its first token, with everything in the cache. The targets are 60 s and 1 s on two cores.
 """
 
 import argparse

@@ -67,6 +67,8 @@ CASES: dict[str, tuple[Arguments, str]] = {
         "this subject has no library",
     ),
     "a peer's plan": (flagged("bench", "--plan", "--subject", "llamacpp"), "only kvscape's memory is planned"),
+    "a picture in no format": (flagged("profile", "--out", "x.gif"), "unknown figure format '.gif'"),
+    "a prompt of several steps": (flagged("profile", "--prompt-tokens", "600"), "at most prefill_chunk_size 512"),
     "a device that cannot run": (flagged("generate", "--prompt", "x", "--device", "cuda"), "cannot run here"),
     "sinks without a window": (flagged("bench", "--attention-sink-size", "4"), "there is no window"),
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
