@@ -85,7 +85,8 @@ class Side:
     """A subject's process."""
 
     def __init__(self, subject: str, python: str) -> None:
-        self.subject, self.kernels = subject, []
+        self.subject = subject
+        self.kernels: list[str] = []
         self._process = subprocess.Popen(
             [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
