@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MAX_LINES := 400
 
 .DEFAULT_GOAL := help
-.PHONY: help study test check format dist clean
+.PHONY: help study test bench peer check format dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,12 +15,17 @@ study: $(VENV)/.installed ## Map the default model on this machine: tables, plot
 test: $(VENV)/.developing ## Run the tests (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
 	$(BIN)/python -m pytest
 
+bench: peer ## Time kvscape beside llama.cpp and append the table to docs/performance.md (ARGS="--pairs q4 --rounds 3")
+	$(BIN)/python benchmarks/peers.py $(ARGS)
+
+peer: $(VENV)/.peer ## Build llama.cpp for this processor (once; about 7 minutes on 2 cores)
+
 check: $(VENV)/.developing ## Lint, types, import layers, file lengths
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@find src tests examples -name '*.py' -exec awk -v most=$(MAX_LINES) \
+	@find src tests examples benchmarks -name '*.py' -exec awk -v most=$(MAX_LINES) \
 	  'END { if (NR > most) { print FILENAME ": " NR " lines, at most " most; exit 1 } }' {} \; | { ! grep .; }
 
 format: $(VENV)/.developing ## Format the sources
@@ -46,4 +51,12 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+# Without GGML_NATIVE llama.cpp is built for any processor, and the comparison is not fair.
+$(VENV)/.peer: $(VENV)/.installed
+	@command -v c++ > /dev/null || { echo "error: no C++ compiler: llama.cpp is built from source; install g++ or clang" >&2; exit 2; }
+	@echo "building llama.cpp for this processor: about 7 minutes on 2 cores"
+	CMAKE_ARGS="-DGGML_NATIVE=ON" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-binary llama-cpp-python --editable '.[peers]'
 	@touch $@

@@ -14,7 +14,7 @@ from kvscape.study import Store
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FROM_MLC = (ROOT / "docs" / "from-mlc.md").read_text(encoding="utf-8")
-_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|chat|compile|bench|ppl)\b)", re.MULTILINE)
+_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|chat|compile|bench|profile|ppl)\b)", re.MULTILINE)
 
 
 def blocks(language: str) -> list[str]:

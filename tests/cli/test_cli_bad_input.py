@@ -54,6 +54,21 @@ CASES: dict[str, tuple[Arguments, str]] = {
     ),
     "unknown protocol": (flagged("ppl", "--protocol", "window"), "did you mean 'windows'?"),
     "unknown subject": (flagged("bench", "--subject", "kvscap"), "did you mean 'kvscape'?"),
+    "a peer's unknown quantization": (
+        flagged("compile", "--subject", "llamacpp", "--quantization", "q4f16_1"),
+        "llamacpp has no quantization 'q4f16_1'; did you mean 'q4_1'?",
+    ),
+    "a knob that a peer lacks": (
+        flagged("ppl", "--subject", "llamacpp", "--sliding-window-size", "64"),
+        "leave sliding_window_size out",
+    ),
+    "a peer's output": (
+        flagged("compile", "--subject", "llamacpp", "--output", "x.tar"),
+        "this subject has no library",
+    ),
+    "a peer's plan": (flagged("bench", "--plan", "--subject", "llamacpp"), "only kvscape's memory is planned"),
+    "a picture in no format": (flagged("profile", "--out", "x.gif"), "unknown figure format '.gif'"),
+    "a prompt of several steps": (flagged("profile", "--prompt-tokens", "600"), "at most prefill_chunk_size 512"),
     "a device that cannot run": (flagged("generate", "--prompt", "x", "--device", "cuda"), "cannot run here"),
     "sinks without a window": (flagged("bench", "--attention-sink-size", "4"), "there is no window"),
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),

@@ -83,6 +83,17 @@ def test_bench_measures_a_point_and_adds_its_row(kvscape: Run, long_gguf: Path, 
             assert [row["kv_dtype"] for row in csv.DictReader(file)] == ["int8", "f16"]
 
 
+def test_profile_times_two_steps_and_draws_them(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "profile.svg"
+    arguments = ("profile", str(long_gguf), "--prompt-tokens", "8", "--num-runs", "1", "--out", str(picture))
+    content = answer(kvscape, *arguments)
+    assert set(content) == {"parameters", "environment", "steps", "files"} and picture.is_file()
+    assert [(step["step"], step["tokens"]) for step in content["steps"]] == [("prefill", 8), ("decode", 1)]
+    for step in content["steps"]:
+        assert set(step) == {"step", "tokens", "wall_s", "host_s", "kernels"}
+        assert all(kernel["calls"] > 0 and kernel["moved_bytes"] > 0 for kernel in step["kernels"])
+
+
 def test_ppl_scores_and_adds_its_row(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
     table = tmp_path / "wikitext2_ppl_results.csv"
     arguments = ("ppl", "--model", str(long_gguf), "--context", "32", "--limit", "2", "--out", str(table))

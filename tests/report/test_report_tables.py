@@ -1,5 +1,6 @@
 """The table shows what varies, in units, with the front in bold."""
 
+from dataclasses import replace
 from io import StringIO
 
 from rich.console import Console
@@ -12,6 +13,14 @@ def test_only_what_varies_has_a_column() -> None:
     headings = cells(made_records()[:-1]).headings
     assert headings[:4] == ["quantization", "KV", "context", "batch"]
     assert "chunk" not in headings
+
+
+def test_two_subjects_are_told_apart() -> None:
+    ours = made_records()[0]
+    peers = replace(ours, parameters={**ours.parameters, "subject": "llamacpp"})
+    table = cells([ours, peers])
+    assert table.headings[0] == "subject" and not table.numeric[0]
+    assert [row[0] for row in table.rows] == [ours.parameters["subject"], "llamacpp"]
 
 
 def test_numbers_are_in_the_units_of_the_headings() -> None:

@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,14 @@ def test_failures_are_measured_again_only_when_asked(tmp_path: Path, log: Path) 
 
 def test_the_command_is_this_installation() -> None:
     assert kvscape_command(["bench", "--json"]) == [sys.executable, "-m", "kvscape", "bench", "--json"]
+
+
+def test_each_subject_is_prepared_by_itself_and_predicted_by_its_own_arithmetic(tmp_path: Path, log: Path) -> None:
+    ours, peers = point(), replace(point(), subject="llamacpp")
+    with Store(tmp_path / "store.sqlite") as store:
+        records = study(Space("both", (ours, peers)), store)
+        assert [record.status for record in records] == ["ok", "ok"]
+        small = study(Space("none", (replace(peers, threads=1),)), store, memory=1000)
+    assert small[0].status == "infeasible" and "llamacpp needs" in small[0].reason
+    built = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [entry["subject"] for entry in built if entry["verb"] == "compile"] == ["kvscape", "llamacpp", "llamacpp"]

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from kvscape.config import DesignPoint, EngineConfig
 from kvscape.quality import Settings, Text
-from kvscape.study.flags import bench_arguments, flags, ppl_arguments, shipping_commands
+from kvscape.study.flags import bench_arguments, compile_arguments, flags, ppl_arguments, shipping_commands
 from kvscape.study.space import Quality
 
 OFF = replace(DesignPoint(), engine=EngineConfig(prefix_cache=False))
@@ -22,3 +22,10 @@ def test_a_point_says_whether_it_has_a_prefix_cache_and_its_perplexity_does_not_
 def test_a_command_to_type_names_what_is_not_the_default() -> None:
     assert not any("prefix-cache" in command for command in shipping_commands(DesignPoint()))
     assert [command.endswith(" --no-prefix-cache") for command in shipping_commands(OFF)] == [False, True, True]
+
+
+def test_a_peer_is_prepared_and_measured_under_its_own_name() -> None:
+    point = DesignPoint(subject="llamacpp")
+    assert compile_arguments(point)[-2:] == ["--subject", "llamacpp"]
+    (command,) = shipping_commands(point)
+    assert command.startswith("kvscape bench") and command.endswith("--subject llamacpp")

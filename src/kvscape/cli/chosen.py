@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from kvscape.config import BuildConfig, EngineConfig, Workload, parse_overrides
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload, parse_overrides
 from kvscape.errors import ConfigError
 
 Flags = Mapping[str, Any]
@@ -13,13 +13,15 @@ Flags = Mapping[str, Any]
 
 def build_config(flags: Flags) -> BuildConfig:
     """Model, formats and device; raise ConfigError or DeviceError before anything is downloaded."""
-    from kvscape.llm.build import check_device
-    from kvscape.quantization.scheme import Scheme
+    from kvscape.subjects import find_subject
 
     build = BuildConfig(**{**_given(flags, _names(BuildConfig)), **_model(flags)})
-    Scheme(build.quantization, build.embedding_quantization)
-    check_device(build.device)
+    find_subject(subject_name(flags)).check(DesignPoint(build))
     return build
+
+
+def subject_name(flags: Flags) -> str:
+    return flags.get("subject") or DesignPoint().subject
 
 
 def _model(flags: Flags) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """``kvscape compile``: an artefact gets its library for this machine."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,14 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvscape.cli import options
-from kvscape.cli.chosen import build_config
+from kvscape.cli.chosen import build_config, subject_name
 from kvscape.cli.loading import library_metadata
 from kvscape.cli.output import print_facts, print_json
 from kvscape.config import EngineConfig, KVPrecision, parse_overrides
+from kvscape.errors import ConfigError
 
 if TYPE_CHECKING:
     from kvscape.config import BuildConfig
+    from kvscape.hub import Progress
     from kvscape.llm import Built
+
+Prepare = Callable[["BuildConfig", "Progress"], dict[str, Any]]
 
 Output = Annotated[Path | None, typer.Option("--output", help="Library to write: .tar, or .so with a C++ compiler.")]
 DebugDump = Annotated[Path | None, typer.Option("--debug-dump", help="Folder that gets the module after each pass.")]
@@ -31,19 +36,38 @@ def command(
     kv_dtype: options.KvDtype = None,
     overrides: options.Overrides = "",
     jit: options.Jit = "on",
+    subject: options.Subject = None,
     output: Output = None,
     debug_dump: DebugDump = None,
     json: options.Json = False,
 ) -> None:
-    """Convert a model where that is not done, and compile it for this machine."""
+    """Convert a model where that is not done, and compile it for this machine; --subject prepares a peer's file."""
     build, defaults = build_config(context.params), parse_overrides(overrides)
+    from kvscape.subjects import find_subject
+
+    if prepare := find_subject(subject_name(context.params)).prepare:
+        _print(_prepared(prepare, build, defaults, output or debug_dump), json)
+        return
     precision = KVPrecision.parse(kv_dtype or EngineConfig.kv_dtype).name
     built = _build(build, jit, defaults, precision)
     library = built.library
     if output is not None or debug_dump is not None:
         library = _written(built, build, defaults, precision, output or built.library, debug_dump)
-    facts = _facts(built, library)
+    _print(_facts(built, library), json)
+
+
+def _print(facts: dict[str, Any], json: bool) -> None:
     print_json(facts) if json else print_facts({k: v for k, v in facts.items() if not isinstance(v, dict)})
+
+
+def _prepared(prepare: Prepare, build: "BuildConfig", overrides: dict[str, int], place: Path | None) -> dict[str, Any]:
+    """What another subject makes instead of a library."""
+    if overrides or place is not None:
+        raise ConfigError("--overrides, --output and --debug-dump", "this subject has no library", "leave them out")
+    from kvscape.hub import DownloadBar
+
+    with DownloadBar() as progress:
+        return prepare(build, progress)
 
 
 def _build(build: "BuildConfig", jit: str, overrides: dict[str, int], kv_dtype: str) -> "Built":

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvscape.cli.chosen import Flags, build_config, engine_fields, workload
+from kvscape.cli.chosen import Flags, build_config, engine_fields, subject_name, workload
 from kvscape.config import DesignPoint, EngineConfig
 
 if TYPE_CHECKING:
@@ -36,25 +36,55 @@ def open_llm(flags: Flags) -> "Iterator[LLM]":
 
 def design_point(flags: Flags) -> DesignPoint:
     """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
-    return built_point(flags)[0]
+    return built_point(flags)[0] if subject_name(flags) == DesignPoint().subject else _peers_point(flags)
 
 
 def built_point(flags: Flags) -> "tuple[DesignPoint, Built]":
-    """The point that the flags say, and its artefact with a library."""
+    """kvscape's point that the flags say, and its artefact with a library."""
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import build_artifact, find_artifact
-    from kvscape.subjects import find_subject
 
-    subject = flags.get("subject") or DesignPoint().subject
-    find_subject(subject)
     model_lib = flags.get("model_lib")
     defaults = library_metadata(model_lib).overrides if model_lib else {}
     with DownloadBar() as progress:
         manifest = find_artifact(build, progress).manifest
         fitted = EngineConfig.chosen({**defaults, **engine}, manifest.model)  # before anything is compiled
         built = build_artifact(build, flags["jit"], model_lib, kv_dtype=fitted.kv_dtype, progress=progress)
-    return DesignPoint(build, fitted, work, subject, flags.get("threads")), built
+    return DesignPoint(build, fitted, work, threads=flags.get("threads")), built
+
+
+def _peers_point(flags: Flags) -> DesignPoint:
+    """Another subject's point, checked and prepared."""
+    build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
+    from kvscape.hub import DownloadBar
+    from kvscape.subjects import find_subject
+
+    name = subject_name(flags)
+    subject = find_subject(name)
+    subject.check(DesignPoint(build, EngineConfig(**engine)))
+    with DownloadBar() as progress:
+        fitted = EngineConfig.chosen(engine, subject.shape(build, progress))
+    point = DesignPoint(build, fitted, work, name, flags.get("threads"))
+    prepare(point, flags)
+    return point
+
+
+def prepare(point: DesignPoint, flags: Flags) -> None:
+    """Make what is missing to load a point; raise a KvscapeError for one that cannot be, before that."""
+    from kvscape.hub import DownloadBar
+    from kvscape.llm.build import build_artifact
+    from kvscape.subjects import find_subject
+
+    subject = find_subject(point.subject)
+    subject.check(point)
+    with DownloadBar() as progress:
+        point.engine.fitted(subject.shape(point.build, progress))
+        if subject.prepare is not None:
+            subject.prepare(point.build, progress)
+        else:
+            library, kv_dtype = flags["model_lib"], point.engine.kv_dtype
+            build_artifact(point.build, flags["jit"], library, kv_dtype=kv_dtype, progress=progress)
 
 
 def library_metadata(path: Path) -> "LibraryMetadata":

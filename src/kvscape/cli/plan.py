@@ -3,9 +3,10 @@
 import sys
 from typing import TYPE_CHECKING
 
-from kvscape.cli.chosen import Flags
+from kvscape.cli.chosen import Flags, subject_name
 from kvscape.cli.loading import built_point, library_metadata
 from kvscape.cli.output import console, print_json
+from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ def print_plan(flags: Flags) -> None:
     """Build what is missing, allocate nothing; raise ConfigError where something measured is asked for."""
     if flags["out_dir"] is not None:
         raise ConfigError("--plan with --out-dir", "a plan measures nothing", "leave one of them out")
+    if subject_name(flags) != DesignPoint().subject:
+        raise ConfigError("--plan with --subject", "only kvscape's memory is planned", "leave one of them out")
     plan = _plan(flags)
     print_json(plan.to_json()) if flags["json"] else _print(plan)
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvscape.cli import options
-from kvscape.cli.chosen import build_config, engine_fields
+from kvscape.cli.chosen import build_config, engine_fields, subject_name
+from kvscape.cli.loading import prepare
 from kvscape.cli.output import print_facts, print_json
 from kvscape.cli.progress import bar
 from kvscape.config import DesignPoint, EngineConfig
@@ -61,18 +62,13 @@ def command(
 
 def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
     build, engine = build_config(flags), engine_fields(flags)
-    from kvscape.hub import DownloadBar
-    from kvscape.llm.build import build_artifact, find_artifact
     from kvscape.quality import built_in_text, measure_perplexity, quality_point, text_from_file
     from kvscape.subjects import loaded_subject
 
     text = text_from_file(flags["text"]) if flags["text"] is not None else built_in_text()
-    subject = flags["subject"] or DesignPoint().subject
-    asked = DesignPoint(build, EngineConfig(**engine), subject=subject, threads=flags["threads"])
+    asked = DesignPoint(build, EngineConfig(**engine), subject=subject_name(flags), threads=flags["threads"])
     point = quality_point(asked, settings)
-    with DownloadBar() as progress:
-        point.engine.fitted(find_artifact(build, progress).manifest.model)  # before anything is compiled
-        build_artifact(build, flags["jit"], flags["model_lib"], kv_dtype=point.engine.kv_dtype, progress=progress)
+    prepare(point, flags)
     with loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded, bar("ppl") as (set_total, advance):
 
         def started(windows: int) -> Any:

@@ -79,7 +79,7 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     path = resolve(build.model, progress)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
-    source = GgufSource(_gguf(path))
+    source = GgufSource(gguf_file(path))
     key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
     folder = cache_dir() / "artifacts" / f"{source.path.stem}-{build.quantization}-{key[:12]}"
     size = source.path.stat().st_size
@@ -119,7 +119,7 @@ def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
     return artifact
 
 
-def _gguf(path: Path) -> Path:
+def gguf_file(path: Path) -> Path:
     """The GGUF file of a resolved model."""
     if path.is_file():
         return path

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Self, overload
+from typing import TYPE_CHECKING, Self, overload
 
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.fit import check_fit
@@ -22,6 +22,9 @@ from kvscape.hub import Progress, silent
 from kvscape.llm.build import build_artifact
 from kvscape.llm.completion import Choice, Completion
 from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer
+
+if TYPE_CHECKING:
+    from kvscape.engine.devices.cpu import CpuDevice
 
 
 class LLM:
@@ -85,6 +88,11 @@ class LLM:
         """Raise CapacityError before anything is allocated: the mapped weights are not read yet, and still count."""
         metadata, free = self.metadata, available_memory_bytes()
         check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, free)
+
+    @property
+    def device(self) -> "CpuDevice":
+        """The device that the engine runs on."""
+        return self._device
 
     @property
     def metadata(self) -> LibraryMetadata:

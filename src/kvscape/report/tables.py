@@ -18,7 +18,9 @@ SHOWN = (
     "tpot_s",
     "perplexity",
 )
+_WORDS = ("subject", "quantization", "kv_dtype")
 _SHORT = {
+    "subject": "subject",
     "quantization": "quantization",
     "kv_dtype": "KV",
     "context_window_size": "context",
@@ -67,14 +69,15 @@ def cells(records: Sequence[Record], front: Sequence[Record] = ()) -> Cells:
         rows=[[*_parameters(r, names), *_measures(r, measures), r.status] for r in records],
         reasons=[record.reason for record in records],
         marked=[record.parameters in best for record in records],
-        numeric=[*(name not in ("quantization", "kv_dtype") for name in names), *(True for _ in measures), False],
+        numeric=[*(name not in _WORDS for name in names), *(True for _ in measures), False],
     )
 
 
 def varying_parameters(records: Sequence[Record]) -> list[str]:
-    """Quantization, KV precision, and every other parameter that is not the same everywhere."""
+    """Quantization, KV precision, and every other parameter, or the subject, that is not the same everywhere."""
     always = ("quantization", "kv_dtype")
-    return [name for name in PARAMETERS if name in always or len({r.parameters.get(name) for r in records}) > 1]
+    names = ("subject", *PARAMETERS)
+    return [name for name in names if name in always or len({r.parameters.get(name) for r in records}) > 1]
 
 
 def _parameters(record: Record, names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ import psutil
 from kvscape.analysis.cpu import cpu_features, cpu_name, default_threads
 from kvscape.version import __version__
 
-PACKAGES = ("apache-tvm", "apache-tvm-ffi", "apache-tvm-ffi-orcjit", "numpy", "gguf", "tokenizers")
+PACKAGES = ("apache-tvm", "apache-tvm-ffi", "apache-tvm-ffi-orcjit", "numpy", "gguf", "tokenizers", "llama-cpp-python")
 
 
 @dataclass(frozen=True)

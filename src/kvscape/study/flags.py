@@ -30,7 +30,7 @@ def _flag(name: str, value: Any) -> tuple[str, ...]:
 
 
 def compile_arguments(point: DesignPoint) -> list[str]:
-    return ["compile", *flags({**asdict(point.build), **_pair(point)}.items())]
+    return ["compile", *flags({**asdict(point.build), **_pair(point), "subject": point.subject}.items())]
 
 
 def _pair(point: DesignPoint) -> dict[str, str]:
@@ -57,7 +57,9 @@ def ppl_arguments(point: DesignPoint, quality: Quality) -> list[str]:
 
 
 def shipping_commands(point: DesignPoint) -> list[str]:
-    """Commands for a person to type: build the point, talk to it, measure it again."""
+    """Commands for a person to type: build the point, talk to it, measure it again; a peer's can only be measured."""
+    if point.subject != DesignPoint().subject:
+        return [_typed("bench", point.flat())]
     build = asdict(point.build)
     run = {**build, **asdict(point.engine), "threads": point.threads}
     return [_typed("compile", {**build, **_pair(point)}), _typed("chat", run), _typed("bench", point.flat())]

@@ -34,7 +34,7 @@ def _without_model(point: DesignPoint) -> dict[str, Any]:
 def _digest(kind: str, point: DesignPoint, facts: ModelFacts | None, **rest: Any) -> str:
     content = {
         "kind": kind,
-        "subject_version": find_subject(point.subject).version,
+        "subject_version": find_subject(point.subject).version(),
         "kvscape_version": __version__,
         "weights": facts.weights_key if facts else point.build.model,  # a name where the build failed
         "library": facts.library_key if facts else None,

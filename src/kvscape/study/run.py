@@ -14,8 +14,8 @@ from kvscape.study.progress import StudyProgress
 from kvscape.study.space import Quality, Space
 from kvscape.study.store import Store
 
-# A build's library has the common KV precisions, or one pair.
-Library = tuple[BuildConfig, tuple[str, ...]]
+# Whose it is, the build, and the KV precisions of its library: the common ones, or one pair.
+Library = tuple[str, BuildConfig, tuple[str, ...]]
 Builds = dict[Library, ModelFacts | Failed]
 
 
@@ -128,7 +128,7 @@ class Study:
 
 
 def _library(point: DesignPoint) -> Library:
-    return point.build, library_kv_dtypes(point.engine.kv_dtype)
+    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype)
 
 
 def _facts(builds: Builds, point: DesignPoint) -> ModelFacts | None:
@@ -138,7 +138,8 @@ def _facts(builds: Builds, point: DesignPoint) -> ModelFacts | None:
 
 def _label(verb: str, point: DesignPoint) -> str:
     engine = point.engine
-    where = f"{verb} {point.build.quantization} kv {engine.kv_dtype}"
+    subject = "" if point.subject == DesignPoint().subject else f"{point.subject} "
+    where = f"{verb} {subject}{point.build.quantization} kv {engine.kv_dtype}"
     if verb == "ppl":
         return where
     return (

@@ -11,7 +11,6 @@ from kvscape.config import DesignPoint
 from kvscape.config.fields import from_mapping
 from kvscape.errors import ConfigError, near_match
 from kvscape.quality import Settings, Text, built_in_text, text_from_file
-from kvscape.quantization.scheme import Scheme
 from kvscape.subjects import find_subject
 
 Parameters = dict[str, Any]
@@ -113,8 +112,7 @@ def _table(entry: Any, where: str) -> Parameters:
 
 def _point(parameters: Parameters, where: str) -> DesignPoint:
     point = DesignPoint.from_flat(parameters, where)
-    find_subject(point.subject)
-    Scheme(point.build.quantization, point.build.embedding_quantization)
+    find_subject(point.subject).check(point)
     return point
 
 

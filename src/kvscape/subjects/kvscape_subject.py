@@ -10,12 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
-from kvscape.config import DesignPoint, KVPrecision, ModelConfig
+from kvscape.config import BuildConfig, DesignPoint, KVPrecision, ModelConfig
 from kvscape.engine import Request, SamplingParams
+from kvscape.hub import Progress, silent
+from kvscape.quantization.scheme import Scheme
 from kvscape.subjects.subject import Token
+from kvscape.version import __version__
 
 if TYPE_CHECKING:
     from kvscape.llm import LLM
+
+
+predict = predict_memory
+
+
+def version() -> str:
+    return __version__
+
+
+def check_point(point: DesignPoint) -> None:
+    """Raise ConfigError or DeviceError for a quantization or a device that kvscape does not have."""
+    from kvscape.llm.build import check_device
+
+    Scheme(point.build.quantization, point.build.embedding_quantization)
+    check_device(point.build.device)
+
+
+def source_model(build: BuildConfig, progress: Progress = silent) -> ModelConfig:
+    """Shape of a build's model, downloaded and converted where it is not there."""
+    from kvscape.llm.build import find_artifact
+
+    return find_artifact(build, progress).manifest.model
 
 
 def load_kvscape(point: DesignPoint, jit: str = "on", model_lib: Path | None = None) -> "KvscapeSubject":

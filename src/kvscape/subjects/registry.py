@@ -4,25 +4,54 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kvscape.config import DesignPoint
+from kvscape.analysis.memory import Memory, Workspace
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, ModelConfig
 from kvscape.errors import ConfigError, near_match
-from kvscape.subjects.kvscape_subject import load_kvscape
+from kvscape.hub import Progress
+from kvscape.subjects import kvscape_subject, llamacpp
 from kvscape.subjects.subject import Subject
-from kvscape.version import __version__
 
 Load = Callable[[DesignPoint, str, Path | None], Subject]
+Predict = Callable[[ModelConfig, EngineConfig, int, Mapping[str, Workspace]], Memory]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """How a subject is loaded, and the version that its speed belongs to."""
+    """How a subject is checked, prepared and loaded, and the version that its speed belongs to.
 
+    ``check`` raises a KvscapeError for what the subject does not have, before anything is downloaded. ``shape``
+    downloads a model and says its shape. ``prepare`` makes what ``load`` needs and says what it is, as
+    ``kvscape compile --json`` prints it; None where the compiler itself does. ``predict`` is the memory of a point.
+    """
+
+    version: Callable[[], str]
+    check: Callable[[DesignPoint], None]
+    shape: Callable[[BuildConfig, Progress], ModelConfig]
+    prepare: Callable[[BuildConfig, Progress], dict[str, Any]] | None
+    predict: Predict
     load: Load
-    version: str
 
 
-SUBJECTS: Mapping[str, Entry] = {"kvscape": Entry(load_kvscape, __version__)}
+SUBJECTS: Mapping[str, Entry] = {
+    "kvscape": Entry(
+        version=kvscape_subject.version,
+        check=kvscape_subject.check_point,
+        shape=kvscape_subject.source_model,
+        prepare=None,
+        predict=kvscape_subject.predict,
+        load=kvscape_subject.load_kvscape,
+    ),
+    "llamacpp": Entry(
+        version=llamacpp.package_version,
+        check=llamacpp.check_point,
+        shape=llamacpp.source_model,
+        prepare=llamacpp.prepare_llamacpp,
+        predict=llamacpp.predict,
+        load=llamacpp.load_llamacpp,
+    ),
+}
 
 
 def find_subject(name: str) -> Entry:

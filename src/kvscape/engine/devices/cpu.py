@@ -123,6 +123,10 @@ class CpuDevice:
         assert isinstance(logits, CpuLogits)
         return _numpy(logits.tensor)
 
+    def instrument(self, instrument: Any) -> None:
+        """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
+        self._vm.set_instrument(instrument)
+
     def _check_page_size(self, page_size: int) -> None:
         multiple = self.metadata.page_size_multiple
         if page_size % multiple:
