@@ -177,12 +177,16 @@ def test_a_query_sees_sinks_and_window_at_positions_inside_the_cache(window: Win
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
-def test_a_window_changes_no_bit_with_tiles_and_reads_no_freed_page(kv_dtype: str) -> None:
-    heads, window = Heads(kv_dtype, 2, 3, 64), Window(4, 28)
-    case, qkv = PagedCase(heads, [130], 16), heads.qkv(130, seed=3)
+@pytest.mark.parametrize("page_size", [8, 16])
+@pytest.mark.parametrize("window", [Window(4, 28), Window(0, 17)], ids=str)
+def test_a_window_changes_no_bit_with_tiles_and_reads_no_freed_page(
+    kv_dtype: str, page_size: int, window: Window
+) -> None:
+    heads = Heads(kv_dtype, 2, 3, 64)
+    case, qkv = PagedCase(heads, [130], page_size), heads.qkv(130, seed=3)
     q, sink_q = case.append_windowed(qkv, 0, 0, window)
     whole = case.attend(q, [(0, 0, 130)], sink_q=sink_q, window=window)
-    for page in window.unseen_pages(129, 16):
+    for page in window.unseen_pages(129, page_size, heads.precision.key_group):
         case.tables[0, page] = case.num_pages - 1  # another page, full of garbage
     alone = [case.attend(q[i : i + 1], [(0, i, i + 1)], sink_q=sink_q[i : i + 1], window=window) for i in (129,)]
     np.testing.assert_array_equal(alone[0], whole[129:])

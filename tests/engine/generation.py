@@ -3,19 +3,15 @@
 from collections.abc import Iterable
 
 import numpy as np
-import pytest
 from fake_device import EOS, FakeDevice, toy_logits
 
 from kvscape.config import EngineConfig, Window
-from kvscape.config.precision import KV_DTYPES
 from kvscape.engine import Engine, Output, Request, SamplingParams
 
 
 def engine(device: FakeDevice | None = None, **knobs: object) -> Engine:
-    with pytest.MonkeyPatch.context() as patch:  # the fake device has them all, whatever the kernels have
-        patch.setattr("kvscape.config.engine.KV_DTYPES", KV_DTYPES)
-        config = EngineConfig(**{"context_window_size": 256, **knobs})  # type: ignore[arg-type]
-        return Engine(device or FakeDevice(), config)
+    config = EngineConfig(**{"context_window_size": 256, **knobs})  # type: ignore[arg-type]
+    return Engine(device or FakeDevice(), config)
 
 
 def prompt(seed: int, length: int, vocab_size: int = 40) -> tuple[int, ...]:

@@ -182,6 +182,17 @@ def test_who_decodes_gets_a_token_in_every_step_whatever_prompts_come(n: int, po
     assert (stalled > 0) == (pool == 72)
 
 
+def test_choices_are_as_old_as_their_request() -> None:
+    target = engine(max_batch_size=5, max_total_sequence_length=80, page_size=4, prefill_chunk_size=32)
+    for name in ("old", "young"):
+        target.add(Request(name, prompt(ord(name[0]), 8), SamplingParams(max_tokens=60, ignore_eos=True, n=3)))
+    steps(target, 1)
+    assert [one.order for one in target._scheduler.running] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
+    while target.metrics.preemptions < 1:
+        target.step()
+    assert [one.order for one in target._scheduler.waiting] == [(1, 1), (1, 2)]
+
+
 def test_choices_and_preempted_sequences_wait_in_the_order_of_their_arrival() -> None:
     target = engine(max_batch_size=3, max_total_sequence_length=48, page_size=4, prefill_chunk_size=8)
     for index in range(8):

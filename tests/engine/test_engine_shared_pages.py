@@ -179,6 +179,19 @@ def test_a_page_that_left_its_window_is_kept_until_its_group_is_complete() -> No
         assert len(holes) == -(-length // 8)
 
 
+def test_a_page_that_left_its_window_before_it_could_be_named_has_no_name() -> None:
+    """Pages of 24 tokens are final in pairs; the first one is gone by then."""
+    target = Cache(16, 24, 20, Window(0, 3))
+    target.add(TEXTS[0][:20])
+    (one,) = target.sequences
+    for length in range(21, 50):
+        target.append([(one, 1)], length)
+    assert [sorted(pool.named.values()) for pool in target.cache.allocators] == [
+        [one.page_tables[0][1]],
+        sorted(one.page_tables[1][:2]),
+    ]
+
+
 def test_a_fork_of_a_fork() -> None:
     target = Cache(16, 8, 40, Window())
     target.add(TEXTS[0][:11])

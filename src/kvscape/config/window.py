@@ -18,13 +18,18 @@ class Window:
         return self.sinks + self.recent
 
     def unseen_pages(self, position: int, page_size: int, key_group: int = 1) -> range:
-        """Pages no query from ``position`` on sees a token of, and whose groups of keys are complete."""
-        oldest = min(max(0, position - self.recent + 1), position // key_group * key_group)
-        return range(-(-self.sinks // page_size), oldest // page_size)
+        """Pages no query from ``position`` on sees a token of, nor one that shares their scales: groups go whole."""
+        oldest = max(0, position - self.recent + 1) // key_group * key_group
+        return range(self._sink_pages(page_size, key_group), oldest // page_size)
 
     def most_pages(self, tokens: int, chunk: int, page_size: int, key_group: int = 1) -> int:
         """Pages that a sequence of ``tokens`` holds at its busiest, when up to ``chunk`` tokens come at once."""
         whole = -(-tokens // page_size)
         if self.recent >= UNLIMITED:
             return whole
-        return min(whole, -(-self.sinks // page_size) + -(-(max(self.recent, key_group) + chunk) // page_size) + 1)
+        recent = self.recent + key_group - 1
+        return min(whole, self._sink_pages(page_size, key_group) + -(-(recent + chunk) // page_size) + 1)
+
+    def _sink_pages(self, page_size: int, key_group: int) -> int:
+        groups = -(-self.sinks // key_group)
+        return -(-groups * key_group // page_size)

@@ -77,11 +77,14 @@ class PagedKVCache:
         """Page tables with holes where no query behind them sees a page."""
         return tuple(
             [
-                HOLE if index in window.unseen_pages(len(table) * self.page_size, self.page_size) else page
+                HOLE if index in self._unseen(window, len(table) * self.page_size) else page
                 for index, page in enumerate(table)
             ]
             for table, window in zip(tables, self.windows, strict=True)
         )
+
+    def _unseen(self, window: Window, position: int) -> range:
+        return window.unseen_pages(position, self.page_size, self.key_group)
 
     def grow(self, sequence: Sequence, num_tokens: int) -> None:
         """Give ``sequence`` pages for ``num_tokens`` in all; raise CapacityError, changing nothing, if they lack."""
@@ -118,7 +121,7 @@ class PagedKVCache:
     def free_unseen(self, sequence: Sequence) -> None:
         """Take back the pages that fell out of their window; a hole stays in their place."""
         for table, pool, window in zip(sequence.page_tables, self.allocators, self.windows, strict=True):
-            for index in reversed(window.unseen_pages(sequence.num_computed, self.page_size, self.key_group)):
+            for index in reversed(self._unseen(window, sequence.num_computed)):
                 if table[index] == HOLE:
                     break
                 pool.release(table[index])
