@@ -172,6 +172,10 @@ class PagedCase:
         before = np.cumsum([0, *map(len, groups[:-1])])
         return [np.stack(own)], before - [of.start for of in groups]
 
+    def turned(self, x: Array) -> Array:
+        """Keys or queries as the cache has them."""
+        return rotate(x) if self.heads.precision.key == "int8" else x
+
     def stored(self) -> tuple[Array, Array]:
         """Keys and values f32 [pages, page_size, heads, dim] of the layer, read as pages.py documents it.
 
@@ -213,7 +217,10 @@ class PagedCase:
         return halves.reshape(self.num_pages, self.heads.heads, self.page_size, -1).swapaxes(1, 2)
 
     def stored_of(self, sequence: int, length: int) -> tuple[Array, Array]:
-        """A sequence's keys and values f32 [length, heads, dim]; int4 keys of an unfinished group are 0."""
+        """A sequence's keys and values f32 [length, heads, dim]; int4 keys of an unfinished group are 0.
+
+        int8 keys are as they lie there, rotated, as the queries are that meet them.
+        """
         slots = self.slots(sequence, np.arange(length))
         keys, values = (part[slots // self.page_size, slots % self.page_size] for part in self.stored())
         if self.heads.grouped:

@@ -168,14 +168,14 @@ def test_a_page_is_not_found_where_the_rest_of_its_group_differs() -> None:
     assert [len(pool.named) for pool in target.cache.allocators] == [4, 4]
 
 
-def test_a_page_that_left_its_window_is_kept_until_its_group_is_complete() -> None:
+def test_a_page_that_left_its_window_is_kept_until_its_whole_group_did() -> None:
     target = Cache(16, 8, 20, Window(0, 3))
     target.add(TEXTS[0][:12])
     (one,) = target.sequences
     for length in range(13, 34):
         target.append([(one, 1)], length)
         holes = [page == HOLE for page in one.page_tables[0]]
-        assert sum(holes) == min(length - 2, length // 16 * 16) // 8
+        assert sum(holes) == (length - 2) // 16 * 2
         assert len(holes) == -(-length // 8)
 
 

@@ -1,9 +1,9 @@
 """Precisions of the KV cache, in plain numpy: what the append and attention kernels are tested against.
 
-``x`` is [tokens, heads, head_dim] f32. int8 keeps one scale for each token and head. int4 values are rotated, so that
-no dimension stands out (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456), and keep scale and minimum for each token and
-head; int4 keys, whose outliers are whole dimensions, keep them for each dimension of 16 tokens (KIVI, Liu et al. 2024,
-arXiv 2402.02750).
+``x`` is [tokens, heads, head_dim] f32. int8 keeps one scale for each token and head, int4 values scale and minimum.
+int8 keys and int4 values are rotated, so that no dimension stands out (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456).
+int4 keys, whose outliers are whole dimensions, keep scale and minimum for each dimension of 16 tokens (KIVI, Liu et
+al. 2024, arXiv 2402.02750).
 """
 
 import numpy as np
@@ -70,8 +70,10 @@ def rotate(x: F32) -> F32:
 
 def round_keys(x: F32, dtype: str) -> F32:
     """Return what a cache gives back for keys; int4 keys of an unfinished group are in f16."""
+    if dtype == "int8":
+        return rotate(round_tokens(rotate(x), dtype))
     if dtype != "int4":
-        return _round_tokens(x, dtype)
+        return round_tokens(x, dtype)
     y, whole = round_keys(x, "f16"), len(x) // KEY_GROUP * KEY_GROUP
     groups = y[:whole].reshape(-1, KEY_GROUP, *x.shape[1:])
     rounded = dequantize_int4(*quantize_int4(np.moveaxis(groups, 1, -1)))
@@ -82,11 +84,12 @@ def round_keys(x: F32, dtype: str) -> F32:
 def round_values(x: F32, dtype: str) -> F32:
     """Return what a cache gives back for values."""
     if dtype != "int4":
-        return _round_tokens(x, dtype)
+        return round_tokens(x, dtype)
     return rotate(dequantize_int4(*quantize_int4(rotate(x))))
 
 
-def _round_tokens(x: F32, dtype: str) -> F32:
+def round_tokens(x: F32, dtype: str) -> F32:
+    """Return ``x`` as f32, f16 or int8 tokens keep it, not rotated."""
     if dtype == "int8":
         return dequantize_int8(*quantize_int8(x))
     return x.astype({"f32": np.float32, "f16": np.float16}[dtype]).astype(np.float32)

@@ -4,6 +4,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
+from kvscape.compiler.kernels.cpu.hadamard import hadamard
 from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages
 from kvscape.compiler.kernels.cpu.store import store_token
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS
@@ -48,6 +49,7 @@ def rotate_halves(D: int) -> Any:
 def rope_append(pages: Pages, q_heads: int) -> Any:
     """Rotate queries and keys by halves, append values and, unless they are rounded in groups, keys.
 
+    int8 keys, and so all queries, are also multiplied by a Hadamard matrix, which changes no product of two of them.
     Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], the same for the queries that meet attention sinks,
     slots int32 [n] (page x page size + offset), the pool (changed in place), the layer's index in it; queries
     f32 [n, q_heads D] rotated by the first table, and by the second.
@@ -56,6 +58,7 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
     grouped = pages.precision.key_group > 1
     rotate = rotate_halves(D)
     store_key = store_token("f32" if grouped else pages.precision.key, D, TOKENS)
+    spread, turn = pages.precision.key == "int8", hadamard(D)
     store_value = store_token(pages.precision.value, D, 1)
     width = pages.key_bytes // D
 
@@ -67,9 +70,13 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
             x = T.sblock_alloc_buffer((D,), "float32", scope="local")
             for h in T.serial(q_heads):
                 rotate(qkv, table, x, i, h * D)
+                if spread:
+                    turn(x, T.int64(0))
                 for d in T.serial(D):
                     q[i, h * D + d] = x[d]
                 rotate(qkv, sink_table, x, i, h * D)
+                if spread:
+                    turn(x, T.int64(0))
                 for d in T.serial(D):
                     sink_q[i, h * D + d] = x[d]
             for h in T.serial(H):
@@ -77,6 +84,8 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
                 offset: T.let[T.int64] = T.cast(slots[i], "int64") % page_size
                 if not grouped:
                     rotate(qkv, table, x, i, (q_heads + h) * D)
+                    if spread:
+                        turn(x, T.int64(0))
                     store_key(pool, layer, page, x, pages.keys(page_size, h, offset) + offset % TOKENS * width,
                               pages.key_scale(page_size, h, offset))  # fmt: skip
                 for d in T.serial(D):
