@@ -1,11 +1,11 @@
 """Paged causal attention with an online softmax (Milakov and Gimelshein 2018; FlashAttention, arXiv 2205.14135).
 
 A task is a tile of one sequence's consecutive tokens and one key head with all its query heads. Keys are taken in
-blocks of 16 from the sequence's first one on, so a query's sums never depend on the tile, the batch or the page size.
+spans of 64 from the sequence's first one on, so a query's sums never depend on the tile, the batch or the page size.
 
 With a window a query sees the first ``sinks`` tokens and the last ``recent`` ones, itself included (StreamingLLM, Xiao
 et al. 2023, arXiv 2309.17453). Positions are those inside the cache: recent keys are as far away as in the text, and to
-meet the sinks the query comes a second time, rotated as the last token of a full window. Blocks between are not read.
+meet the sinks the query comes a second time, rotated as the last token of a full window. Spans between are not read.
 
 Where keys are rounded in groups of a block's size (group_append.py), a query meets those of its own group unrounded.
 """
@@ -17,10 +17,14 @@ from tvm.script import tirx as T
 from kvscape.compiler.kernels.cpu.hadamard import hadamard
 from kvscape.compiler.kernels.cpu.load_block import LANES, load_keys, load_values
 from kvscape.compiler.kernels.cpu.pages import Pages
-from kvscape.compiler.kernels.cpu.vector import Expr, exp, fma, load, maximum, reduce_add, reduce_max, splat
+from kvscape.compiler.kernels.cpu.vector import Expr, exp, fma, load, maximum, prefetch, reduce_add, reduce_max, splat
 
 TOKENS = 16  # keys of a block
 PARTS = TOKENS // LANES
+BLOCKS = 4  # blocks of a span
+SPAN = BLOCKS * TOKENS
+AHEAD = SPAN  # keys that are asked for before they are read
+LINE_BYTES = 64
 MAX_TILE_ROWS = 48
 _LOWEST = -3.0e38
 
@@ -54,13 +58,6 @@ def _sum_chains(acc: Any, index: Expr, chains: int, stride: int) -> Expr:
     return total
 
 
-def _weighted(p: Any, first: Expr, values: Any, c: Expr, start: Expr, D: int) -> Expr:
-    """start + sum over the block's tokens of probability x value, for 8 dimensions."""
-    for t in range(TOKENS):
-        start = fma(splat(p[first + t], LANES), load(values, t * D + c * LANES, lanes=LANES), start, LANES)
-    return start
-
-
 def _exp_scalar(x: Expr) -> Expr:
     return T.Shuffle([exp(splat(x, LANES), LANES)], [T.int32(0)])
 
@@ -77,12 +74,13 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     scale = D**-0.5
     count = heads_together(group)
     chains = 2 if count > 2 else 4
+    wide = 4 if count < 3 and D % (4 * LANES) == 0 else 2
     grouped = pages.precision.key_group > 1
     rotated = pages.precision.value == "int4"
     load_key_block, load_value, rotate = load_keys(pages), load_values(pages), hadamard(D)
 
     @T.inline
-    def load_block(pool, tables, sequence, width, layer, page_size, head, first_key, keys, values):
+    def load_block(pool, tables, sequence, width, layer, page_size, head, first_key, keys, values, block):
         with T.sblock("block"):
             T.reads()
             T.writes()
@@ -92,14 +90,33 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             other: T.let[T.int64] = T.cast(tables[sequence, other_at], "int64")
             offset: T.let[T.int64] = first_key % page_size
             other_offset: T.let[T.int64] = (first_key + LANES) % page_size
-            load_key_block(pool, layer, page, other, page_size, head, offset, other_offset, keys)
+            load_key_block(pool, layer, page, other, page_size, head, offset, other_offset, keys, block * TOKENS * D)
             for t in T.serial(LANES):
-                load_value(pool, layer, page, page_size, head, offset + t, t, values)
+                load_value(pool, layer, page, page_size, head, offset + t, block * TOKENS + t, values)
             for t in T.serial(LANES):
-                load_value(pool, layer, other, page_size, head, other_offset + t, LANES + t, values)
+                load_value(pool, layer, other, page_size, head, other_offset + t, block * TOKENS + LANES + t, values)
 
     @T.inline
-    def score(q, keys, first, s, token, at):
+    def lines(pool, layer, page, start, token_bytes):
+        for line in T.serial(-(-TOKENS * token_bytes // LINE_BYTES)):
+            T.evaluate(prefetch(pool, layer, page, start + line * LINE_BYTES))
+
+    @T.inline
+    def fetch_block(pool, tables, sequence, width, layer, page_size, head, first_key):
+        # Pages lie apart, in short runs that no processor foresees.
+        with T.sblock("fetch"):
+            T.reads()
+            T.writes()
+            at: T.let[T.int64] = T.min(first_key // page_size, width - 1)
+            page: T.let[T.int64] = T.cast(tables[sequence, at], "int64")
+            offset: T.let[T.int64] = first_key % page_size
+            lines(pool, layer, page, pages.keys(page_size, head, offset), pages.key_bytes)
+            lines(pool, layer, page, pages.key_scale(page_size, head, offset), pages.key_scale_bytes)
+            lines(pool, layer, page, pages.value(page_size, head, offset), pages.value_bytes)
+            lines(pool, layer, page, pages.value_scale(page_size, head, offset), pages.value_scale_bytes)
+
+    @T.inline
+    def score(q, keys, first, s, block, token, at):
         # Several chains of sums for each head and 8 keys: an addition need not wait for the one before it.
         with T.sblock("score"):
             T.reads()
@@ -117,84 +134,114 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                         LANES,
                     )
             for i in T.unroll(count * PARTS):
-                s[T.ramp(i * LANES, 1, LANES)] = _sum_chains(acc, i, chains, count * PARTS) * splat(
-                    T.float32(scale), LANES
-                )
+                s[T.ramp(i // PARTS * SPAN + block * TOKENS + i % PARTS * LANES, 1, LANES)] = _sum_chains(
+                    acc, i, chains, count * PARTS
+                ) * splat(T.float32(scale), LANES)
 
     @T.inline
-    def soften(s, alpha, peak, total, m, row, first_key, position, window):
+    def soften(s, alpha, peak, total, m, row, blocks, first_key, position, window, masked):
         # Scores to probabilities against the highest score so far, which may rise: alpha rescales what was summed.
         with T.sblock("soften"):
             T.reads()
             T.writes()
             highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            for part in T.unroll(PARTS):
-                at = (m * PARTS + part) * LANES
-                s[T.ramp(at, 1, LANES)] = _visible(
-                    first_key + part * LANES, position, window, load(s, at, lanes=LANES), _LOWEST
-                )
-            highest[0] = T.max(
-                peak[row],
-                reduce_max(
-                    maximum(load(s, m * TOKENS, lanes=LANES), load(s, m * TOKENS + LANES, lanes=LANES), LANES), LANES
-                ),
-            )
+            best = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
+            mass = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
+            best[T.ramp(0, 1, LANES)] = splat(T.float32(_LOWEST), LANES)
+            mass[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
+            for part in T.serial(blocks * PARTS):
+                at: T.let[T.int64] = m * SPAN + part * LANES
+                if masked:
+                    s[T.ramp(at, 1, LANES)] = _visible(
+                        first_key + part * LANES, position, window, load(s, at, lanes=LANES), _LOWEST
+                    )
+                best[T.ramp(0, 1, LANES)] = maximum(load(best, 0, lanes=LANES), load(s, at, lanes=LANES), LANES)
+            highest[0] = T.max(peak[row], reduce_max(load(best, 0, lanes=LANES), LANES))
             alpha[m] = _exp_scalar(peak[row] - highest[0])
             peak[row] = highest[0]
-            for part in T.unroll(PARTS):
-                at = (m * PARTS + part) * LANES
-                s[T.ramp(at, 1, LANES)] = _visible(
-                    first_key + part * LANES,
-                    position,
-                    window,
-                    exp(load(s, at, lanes=LANES) - splat(highest[0], LANES), LANES),
-                    0.0,
-                )
-            total[row] = total[row] * alpha[m] + reduce_add(
-                load(s, m * TOKENS, lanes=LANES) + load(s, m * TOKENS + LANES, lanes=LANES), LANES
-            )
+            for part in T.serial(blocks * PARTS):
+                at: T.let[T.int64] = m * SPAN + part * LANES
+                s[T.ramp(at, 1, LANES)] = exp(load(s, at, lanes=LANES) - splat(highest[0], LANES), LANES)
+                if masked:
+                    s[T.ramp(at, 1, LANES)] = _visible(
+                        first_key + part * LANES, position, window, load(s, at, lanes=LANES), 0.0
+                    )
+                mass[T.ramp(0, 1, LANES)] = load(mass, 0, lanes=LANES) + load(s, at, lanes=LANES)
+            total[row] = total[row] * alpha[m] + reduce_add(load(mass, 0, lanes=LANES), LANES)
 
     @T.inline
-    def attend(q, sink_q, keys, first, values, out, peak, total, token, at, row, first_key, position, window):
+    def add_values(s, values, out, alpha, row, tokens):
+        for c in T.serial(D // LANES // wide):
+            with T.sblock("add_values"):
+                T.reads()
+                T.writes()
+                acc = T.sblock_alloc_buffer((count * wide * LANES,), "float32", scope="local")
+                for i in T.unroll(count * wide):
+                    acc[T.ramp(i * LANES, 1, LANES)] = load(
+                        out, (row + i // wide) * D + (c * wide + i % wide) * LANES, lanes=LANES
+                    ) * splat(alpha[i // wide], LANES)
+                for t in T.serial(tokens):
+                    for i in T.unroll(count * wide):
+                        acc[T.ramp(i * LANES, 1, LANES)] = fma(
+                            splat(s[i // wide * SPAN + t], LANES),
+                            load(values, t * D + (c * wide + i % wide) * LANES, lanes=LANES),
+                            load(acc, i * LANES, lanes=LANES),
+                            LANES,
+                        )
+                for i in T.unroll(count * wide):
+                    out[T.ramp((row + i // wide) * D + (c * wide + i % wide) * LANES, 1, LANES)] = load(
+                        acc, i * LANES, lanes=LANES
+                    )
+
+    @T.inline
+    def attend(q, sink_q, keys, values, out, peak, total, token, at, row, first_key, blocks, position, window):
         with T.sblock("attend"):
             T.reads()
             T.writes()
-            s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
+            s = T.sblock_alloc_buffer((count * SPAN,), "float32", scope="local")
             alpha = T.sblock_alloc_buffer((count,), "float32", scope="local")
-            score(q, keys, first, s, token, at)
-            if first_key < T.cast(window[0], "int64"):
-                sink_s = T.sblock_alloc_buffer((count * TOKENS,), "float32", scope="local")
-                score(sink_q, keys, first, sink_s, token, at)
-                for i in T.unroll(count * PARTS):
-                    s[T.ramp(i * LANES, 1, LANES)] = T.Select(
-                        _keys(first_key + i % PARTS * LANES) < splat(window[0], LANES),
-                        load(sink_s, i * LANES, lanes=LANES),
-                        load(s, i * LANES, lanes=LANES),
+            for block in T.serial(blocks):
+                own_keys: T.let[T.bool] = grouped and first_key // TOKENS + block == T.cast(position, "int64") // TOKENS
+                score(q, keys, T.if_then_else(own_keys, SPAN * D, 0) + block * TOKENS * D, s, block, token, at)
+                if first_key + block * TOKENS < T.cast(window[0], "int64"):
+                    sink_s = T.sblock_alloc_buffer((count * SPAN,), "float32", scope="local")
+                    score(
+                        sink_q,
+                        keys,
+                        T.if_then_else(own_keys, SPAN * D, 0) + block * TOKENS * D,
+                        sink_s,
+                        block,
+                        token,
+                        at,
                     )
-            for m in T.unroll(count):
-                soften(s, alpha, peak, total, m, row + m, first_key, position, window)
-            for c in T.serial(D // LANES):
+                    for i in T.unroll(count * PARTS):
+                        lane: T.let[T.int64] = i // PARTS * SPAN + block * TOKENS + i % PARTS * LANES
+                        s[T.ramp(lane, 1, LANES)] = T.Select(
+                            _keys(first_key + block * TOKENS + i % PARTS * LANES) < splat(window[0], LANES),
+                            load(sink_s, lane, lanes=LANES),
+                            load(s, lane, lanes=LANES),
+                        )
+            last: T.let[T.int64] = first_key + blocks * TOKENS - 1
+            if last > T.cast(position, "int64") or first_key <= T.cast(position - window[1], "int64"):
                 for m in T.unroll(count):
-                    out[T.ramp((row + m) * D + c * LANES, 1, LANES)] = _weighted(
-                        s,
-                        m * TOKENS,
-                        values,
-                        c,
-                        load(out, (row + m) * D + c * LANES, lanes=LANES) * splat(alpha[m], LANES),
-                        D,
-                    )
+                    soften(s, alpha, peak, total, m, row + m, blocks, first_key, position, window, True)
+            else:
+                for m in T.unroll(count):
+                    soften(s, alpha, peak, total, m, row + m, blocks, first_key, position, window, False)
+            add_values(s, values, out, alpha, row, blocks * TOKENS)
 
     @T.inline
     def tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, page_size, width, index, head):
         with T.sblock("tile"):
             T.reads()
             T.writes()
-            # Where keys have groups, those of the tile's own block lie behind the rounded ones.
-            keys = T.sblock_alloc_buffer(((1 + grouped) * TOKENS * D,), "float32")
-            values = T.sblock_alloc_buffer((TOKENS * D,), "float32")
+            # Where keys have groups, those of the tile's own blocks lie behind the rounded ones.
+            keys = T.sblock_alloc_buffer(((1 + grouped) * SPAN * D,), "float32")
+            values = T.sblock_alloc_buffer((SPAN * D,), "float32")
             out = T.sblock_alloc_buffer((max_rows * D,), "float32")
             peak = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
             total = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
+            sequence: T.let[T.int64] = T.cast(tiles[index, 0], "int64")
             first: T.let[T.int64] = T.cast(tiles[index, 1], "int64")
             tokens: T.let[T.int64] = T.cast(tiles[index, 2], "int64")
             last: T.let[T.int64] = T.cast(positions[first + tokens - 1], "int64")
@@ -203,26 +250,32 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 total[row] = T.float32(0)
                 for c in T.serial(D // LANES):
                     out[T.ramp(row * D + c * LANES, 1, LANES)] = splat(T.float32(0), LANES)
-            sink_blocks: T.let[T.int64] = (T.cast(window[0], "int64") + TOKENS - 1) // TOKENS
+            sink_spans: T.let[T.int64] = (T.cast(window[0], "int64") + SPAN - 1) // SPAN
             oldest: T.let[T.int64] = T.cast(T.max(positions[first] - window[1] + 1, 0), "int64")
-            gap: T.let[T.int64] = T.max(oldest // TOKENS - sink_blocks, 0)
-            for step in T.serial(last // TOKENS + 1 - gap):
-                block: T.let[T.int64] = T.if_then_else(step < sink_blocks, step, step + gap)
-                load_block(pool, tables, T.cast(tiles[index, 0], "int64"), width, layer, page_size, head,
-                           block * TOKENS, keys, values)  # fmt: skip
-                if grouped:  # noqa: SIM102 - this one is Python's
-                    if block * TOKENS + TOKENS > T.cast(positions[first], "int64"):
-                        for i in T.serial(TOKENS * D):
-                            keys[TOKENS * D + i] = own[T.cast(tiles[index, 3], "int64") + block, head, i]
+            gap: T.let[T.int64] = T.max(oldest // SPAN - sink_spans, 0)
+            for step in T.serial(last // SPAN + 1 - gap):
+                span: T.let[T.int64] = T.if_then_else(step < sink_spans, step, step + gap)
+                blocks: T.let[T.int64] = T.min(last // TOKENS - span * BLOCKS + 1, BLOCKS)
+                for block in T.serial(blocks):
+                    fetch_block(pool, tables, sequence, width, layer, page_size, head,
+                                (span * BLOCKS + block) * TOKENS + AHEAD)  # fmt: skip
+                    load_block(pool, tables, sequence, width, layer, page_size, head,
+                               (span * BLOCKS + block) * TOKENS, keys, values, block)  # fmt: skip
+                    if grouped:  # noqa: SIM102 - this one is Python's
+                        if (span * BLOCKS + block + 1) * TOKENS > T.cast(positions[first], "int64"):
+                            for i in T.serial(TOKENS * D):
+                                keys[SPAN * D + block * TOKENS * D + i] = own[
+                                    T.cast(tiles[index, 3], "int64") + span * BLOCKS + block, head, i
+                                ]
                 for rows in T.serial(tokens * (group // count)):
                     head_row: T.let[T.int64] = rows * count
                     token: T.let[T.int64] = first + head_row // group
                     position: T.let[T.int64] = T.cast(positions[token], "int64")
                     recent: T.let[T.int64] = position - T.cast(window[1], "int64")
-                    if block * TOKENS <= position and (block < sink_blocks or block * TOKENS + TOKENS - 1 > recent):
-                        attend(q, sink_q, keys, T.if_then_else(grouped and position // TOKENS == block, TOKENS * D, 0),
-                               values, out, peak, total, token, (head * group + head_row % group) * D, head_row,
-                               block * TOKENS, positions[token], window)  # fmt: skip
+                    if span * SPAN <= position and (span < sink_spans or span * SPAN + SPAN - 1 > recent):
+                        attend(q, sink_q, keys, values, out, peak, total, token,
+                               (head * group + head_row % group) * D, head_row,
+                               span * SPAN, blocks, positions[token], window)  # fmt: skip
             for row in T.serial(tokens * group):
                 if rotated:
                     rotate(out, row * D)

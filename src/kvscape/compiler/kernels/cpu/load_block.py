@@ -12,9 +12,10 @@ _CODES = {"f32": 4, "f16": 2, "int8": 1}
 
 
 def load_keys(pages: Pages) -> Any:
-    """A piece ``load(pool, layer, page, other, page_size, head, offset, other_offset, keys)``: keys[dimension][16].
+    """A piece ``load(pool, layer, page, other, page_size, head, offset, other_offset, keys, start)``.
 
-    ``page`` and ``offset`` are the place of the block's first token, the others that of its ninth.
+    It writes [dimension][16] from ``start`` on; ``page`` and ``offset`` are the place of the block's first token, the
+    others that of its ninth.
     """
     return _load_int4_keys(pages) if pages.precision.key == "int4" else _load_keys(pages)
 
@@ -32,7 +33,7 @@ def _load_keys(pages: Pages) -> Any:
     size = _CODES[dtype]
 
     @T.inline
-    def half(pool, layer, page, page_size, head, offset, keys, part):
+    def half(pool, layer, page, page_size, head, offset, keys, start, part):
         with T.sblock("keys"):
             T.reads()
             T.writes()
@@ -42,19 +43,19 @@ def _load_keys(pages: Pages) -> Any:
                 scales: T.let[T.int64] = pages.key_scale(page_size, head, offset)
                 scale[T.ramp(0, 1, LANES)] = read(pool, layer, page, scales, "f16", LANES)
                 for d in T.serial(D):
-                    keys[T.ramp((2 * d + part) * LANES, 1, LANES)] = read(
+                    keys[T.ramp(start + (2 * d + part) * LANES, 1, LANES)] = read(
                         pool, layer, page, codes + d * LANES, dtype, LANES
                     ) * load(scale, 0, lanes=LANES)
             else:
                 for d in T.serial(D):
-                    keys[T.ramp((2 * d + part) * LANES, 1, LANES)] = read(
+                    keys[T.ramp(start + (2 * d + part) * LANES, 1, LANES)] = read(
                         pool, layer, page, codes + d * LANES * size, dtype, LANES
                     )
 
     @T.inline
-    def load_block(pool, layer, page, other, page_size, head, offset, other_offset, keys):
-        half(pool, layer, page, page_size, head, offset, keys, 0)
-        half(pool, layer, other, page_size, head, other_offset, keys, 1)
+    def load_block(pool, layer, page, other, page_size, head, offset, other_offset, keys, start):
+        half(pool, layer, page, page_size, head, offset, keys, start, 0)
+        half(pool, layer, other, page_size, head, other_offset, keys, start, 1)
 
     return load_block
 
@@ -63,10 +64,10 @@ def _load_int4_keys(pages: Pages) -> Any:
     D, H = pages.dim, pages.dim // 2
 
     @T.inline
-    def half(pool, layer, page, page_size, head, offset, keys, step, minimum, part):
+    def half(pool, layer, page, page_size, head, offset, keys, start, step, minimum, part):
         for d in T.serial(H):
             for upper in T.unroll(2):
-                keys[T.ramp((2 * (upper * H + d) + part) * LANES, 1, LANES)] = fma(
+                keys[T.ramp(start + (2 * (upper * H + d) + part) * LANES, 1, LANES)] = fma(
                     read_nibbles(pool, layer, page, pages.keys(page_size, head, offset) + d * TOKENS, upper, LANES),
                     splat(step[upper * H + d], LANES),
                     splat(minimum[upper * H + d], LANES),
@@ -74,7 +75,7 @@ def _load_int4_keys(pages: Pages) -> Any:
                 )
 
     @T.inline
-    def load_block(pool, layer, page, other, page_size, head, offset, other_offset, keys):
+    def load_block(pool, layer, page, other, page_size, head, offset, other_offset, keys, start):
         with T.sblock("keys"):
             T.reads()
             T.writes()
@@ -87,8 +88,8 @@ def _load_int4_keys(pages: Pages) -> Any:
                 minimum[T.ramp(c * LANES, 1, LANES)] = read(
                     pool, layer, other, pages.key_scale(page_size, head, other_offset) + 2 * c * LANES, "f16", LANES
                 )
-            half(pool, layer, page, page_size, head, offset, keys, step, minimum, 0)
-            half(pool, layer, other, page_size, head, other_offset, keys, step, minimum, 1)
+            half(pool, layer, page, page_size, head, offset, keys, start, step, minimum, 0)
+            half(pool, layer, other, page_size, head, other_offset, keys, start, step, minimum, 1)
 
     return load_block
 

@@ -15,6 +15,12 @@ def load(buffer: Any, *index: Any, lanes: int) -> Expr:
     return buffer[(*index[:-1], T.ramp(index[-1], 1, lanes))]
 
 
+def prefetch(buffer: Any, *index: Any) -> Expr:
+    """Ask for the cache line of an element that will be read soon; it may lie outside."""
+    address = T.address_of(buffer[index])
+    return T.call_llvm_intrin("void", "llvm.prefetch", address, T.int32(0), T.int32(3), T.int32(1))
+
+
 def splat(value: Any, lanes: int) -> Expr:
     return T.broadcast(value, lanes)
 
