@@ -9,12 +9,12 @@ import numpy as np
 import tvm
 from built_kernels import BEST_ISA, Array, Kernels, garbage
 
-from kvscape.compiler.kernels.cpu.attention import paged_attention, tile_tokens
+from kvscape.compiler.kernels.cpu.attention import RANGE, paged_attention, tile_tokens
 from kvscape.compiler.kernels.cpu.group_append import group_append
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.cpu.rope_append import rope_append
 from kvscape.config import KEY_GROUP, KVPrecision, Window
-from kvscape.engine.devices.tiles import query_tiles
+from kvscape.engine.devices.tiles import Tiling, attention_tiles, query_tiles
 from kvscape.quantization.kv import rotate
 
 DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}
@@ -146,10 +146,12 @@ class PagedCase:
         deal: int = 1,
         sink_q: Array | None = None,
         window: Window | None = None,
+        split: bool = False,
     ) -> Array:
         """Attention of the rows of ``q``; ``spans`` are (sequence, start, stop) of their positions, in order.
 
         ``tokens`` a tile, by default the most; ``deal`` as in ``query_tiles``; by default there is no window.
+        With ``split``, single tokens whose ranges of keys are tasks of their own.
         """
         seen = window or Window()
         limits = np.array([seen.sinks, seen.recent], np.int32)
@@ -158,8 +160,14 @@ class PagedCase:
         positions = np.concatenate([np.arange(start, stop) for _, start, stop in spans]).astype(np.int32)
         tables = self.tables[[sequence for sequence, _, _ in spans]]
         own, zeros = self._own(spans)
-        tiles = np.concatenate([tiles, zeros[tiles[:, :1]]], 1).astype(np.int32)
-        inputs = [q, q if sink_q is None else sink_q, self.pool, tables, tiles, positions, limits, *own, LAYER]
+        pieces = np.empty(0, np.int32)
+        tiles = np.pad(tiles, ((0, 0), (0, 1)))
+        if split:
+            lengths = np.array([stop for _, _, stop in spans], np.int32)
+            tiles, pieces = attention_tiles(Tiling(1, RANGE, 1, len(spans)), starts, lengths)
+            assert len(pieces)
+        tiles = np.insert(tiles, 3, zeros[tiles[:, 0]], axis=1).astype(np.int32)
+        inputs = [q, q if sink_q is None else sink_q, self.pool, tables, tiles, pieces, positions, limits, *own, LAYER]
         (y,) = kernels(self.heads)("paged_attention", inputs, [(q.shape, "float32")])
         return y
 

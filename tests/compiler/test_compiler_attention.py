@@ -135,6 +135,30 @@ def test_a_mixed_batch_attends_each_sequence_at_its_own_place(heads: Heads) -> N
     np.testing.assert_allclose(y, np.concatenate(expected), atol=2e-6)
 
 
+@SHAPE
+@pytest.mark.parametrize("window", [Window(), Window(4, 290), Window(0, 70)], ids=str)
+def test_ranges_by_themselves_change_no_bit(heads: Heads, window: Window) -> None:
+    lengths = [700, 256, 300]
+    case = PagedCase(heads, lengths, 16)
+    rows = [case.append_windowed(heads.qkv(n, n), i, 0, window) for i, n in enumerate(lengths)]
+    q, sink_q = (np.concatenate([pair[which][-1:] for pair in rows]) for which in (0, 1))
+    spans = [(sequence, length - 1, length) for sequence, length in enumerate(lengths)]
+    whole = case.attend(q, spans, sink_q=sink_q, window=window)
+    for threads in (1, 2):
+        set_threads(threads)
+        split = case.attend(q, spans, sink_q=sink_q, window=window, split=True)
+        np.testing.assert_array_equal(split, whole)
+
+
+@SHAPE
+def test_many_ranges_are_the_dense_softmax(heads: Heads) -> None:
+    case = PagedCase(heads, [600], 16)
+    q = case.append(heads.qkv(600, 1), 0, 0)
+    own = case.unrounded_of(0, 600) if heads.grouped else None
+    expected = attention(q.reshape(600, -1, heads.dim), *case.stored_of(0, 600), own)
+    np.testing.assert_allclose(case.attend(q, [(0, 0, 600)]), expected, atol=2e-6)
+
+
 def test_one_dominant_key_gives_its_value() -> None:
     """Scores of +-4000: nothing overflows, and all other probabilities are zero."""
     heads = Heads("f32", 2, 3, 64)

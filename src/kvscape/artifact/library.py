@@ -21,6 +21,7 @@ class LibraryMetadata:
     param_names: tuple[str, ...]
     kv_dtypes: tuple[str, ...]
     query_tile_tokens: int
+    key_range_tokens: int
     page_size_multiple: int
     kernels: tuple[str, ...]
     workspaces: dict[str, Workspace]

@@ -11,7 +11,7 @@ from tvm.target import Target
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.export import export_model
-from kvscape.compiler.kernels.cpu.attention import tile_tokens
+from kvscape.compiler.kernels.cpu.attention import RANGE, tile_tokens
 from kvscape.compiler.kernels.cpu.isa import ISAS
 from kvscape.compiler.kernels.cpu.load_block import LANES
 from kvscape.compiler.kernels.cpu.pages import TOKENS
@@ -86,6 +86,7 @@ def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod:
         param_names=tuple(parameters),
         kv_dtypes=spec.kv_dtypes,
         query_tile_tokens=tile_tokens(spec.model.group_size),
+        key_range_tokens=RANGE,
         page_size_multiple=TOKENS,
         kernels=tuple(sorted(kernels)),
         workspaces={kv: usage.workspaces[f"forward_{KVPrecision.parse(kv).identifier}"] for kv in spec.kv_dtypes},

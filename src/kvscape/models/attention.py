@@ -34,11 +34,8 @@ def attend(
         [queries, queries, _same(cache.pool)],
     )
     own = [_append_groups(shape, qkv, rope, step, cache, layer)] if shape.precision.key_group > 1 else []
-    return call(
-        "paged_attention",
-        [q, sink_q, cache.pool, cache.page_tables, step.tiles, step.positions, cache.window, *own, *constants],
-        queries,
-    )
+    places = [cache.pool, cache.page_tables, step.tiles, step.pieces, step.positions, cache.window]
+    return call("paged_attention", [q, sink_q, *places, *own, *constants], queries)
 
 
 def _append_groups(shape: AttentionShape, qkv: Tensor, rope: Tensor, step: Step, cache: Cache, layer: int) -> Tensor:

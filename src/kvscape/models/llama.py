@@ -103,6 +103,7 @@ class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
         positions: Tensor,
         sequences: Tensor,
         tiles: Tensor,
+        pieces: Tensor,
         logit_rows: Tensor,
         slots: Any,
         page_tables: Any,
@@ -112,7 +113,7 @@ class LlamaForCausalLM(nn.Module):  # type: ignore[misc]
         tails: Any,
     ) -> Any:
         caches = list(map(Cache, pools, tails, slots, page_tables, windows, sink_positions))
-        hidden = self.model(Step(token_ids, positions, sequences, tiles, logit_rows, caches))
+        hidden = self.model(Step(token_ids, positions, sequences, tiles, pieces, logit_rows, caches))
         head = self.model.embed_tokens.logits if self.config.tie_word_embeddings else self.lm_head
         return head(hidden), tuple(cache.pool for cache in caches), tuple(cache.tails for cache in caches)
 

@@ -35,6 +35,7 @@ class Step:
     positions: Tensor
     sequences: Tensor
     tiles: Tensor
+    pieces: Tensor
     logit_rows: Tensor
     caches: list[Cache]
 
@@ -45,7 +46,8 @@ def step_spec(groups: int) -> dict[str, Any]:
         "token_ids": nn.spec.Tensor(["n"], "int32"),
         "positions": nn.spec.Tensor(["n"], "int32"),
         "sequences": nn.spec.Tensor(["s", 4], "int32"),
-        "tiles": nn.spec.Tensor(["t", 4], "int32"),
+        "tiles": nn.spec.Tensor(["t", 5], "int32"),
+        "pieces": nn.spec.Tensor(["m"], "int32"),
         "logit_rows": nn.spec.Tensor(["r"], "int32"),
     }
     arguments: tuple[tuple[str, list[str | int], str], ...] = (

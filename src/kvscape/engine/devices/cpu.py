@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from kvscape.analysis.memory import page_bytes, tail_bytes
+from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
 from kvscape.config import KVPrecision, ModelConfig
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.key_groups import sequence_rows, with_groups
+from kvscape.engine.devices.key_groups import first_groups, sequence_rows
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.tiles import query_tiles
+from kvscape.engine.devices.tiles import Tiling, attention_tiles
 from kvscape.errors import ArtifactError, ConfigError
 
 
@@ -58,10 +59,10 @@ class CpuDevice:
 
     def __init__(self, library: Path, weights: Path, threads: int) -> None:
         os.environ["TVM_NUM_THREADS"] = str(threads)
-        self._threads = threads
         # "naive": a step's scratch memory is freed with it; the pooled allocator keeps one of each size it ever saw.
         self._vm = tvm.runtime.vm.VirtualMachine(load_library(library), [tvm.runtime.device("cpu", 0)], "naive")
         self.metadata = read_metadata(self._vm, library)
+        self._tiling = _tiling(self.metadata, threads)
         self._arrays = map_tensors(weights)
         self._parameters = [tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names]
         self._logprobs = self._vm["logprobs"]
@@ -94,13 +95,15 @@ class CpuDevice:
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
-        tiles = query_tiles(step.query_starts, self.metadata.query_tile_tokens, self._threads)
+        tiles, pieces = attention_tiles(self._tiling, step.query_starts, step.kv_lengths)
         rows = sequence_rows(step)
+        tiles = np.insert(tiles, 3, first_groups(rows, step.positions)[tiles[:, 0]], axis=1)
         logits, *_ = self._vm[pools.function](
             _tensor(step.token_ids),
             _tensor(step.positions),
             _tensor(rows),
-            _tensor(with_groups(tiles, rows, step.positions)),
+            _tensor(tiles),
+            _tensor(pieces),
             _tensor(step.logit_rows),
             [_tensor(slots) for slots in step.slots],
             [_tensor(table) for table in step.page_tables],
@@ -142,6 +145,11 @@ class CpuDevice:
                 "convert and compile the model again",
             )
         return self._arrays[name]
+
+
+def _tiling(metadata: LibraryMetadata, threads: int) -> Tiling:
+    heads = metadata.model.num_key_value_heads
+    return Tiling(metadata.query_tile_tokens, metadata.key_range_tokens, heads, threads)
 
 
 def _tensor(array: Any) -> Any:

@@ -14,7 +14,7 @@ def sequence_rows(step: StepInput) -> IntArray:
     return np.stack([firsts, tokens, step.tails, np.cumsum(groups) - groups], axis=1).astype(np.int32)
 
 
-def with_groups(tiles: IntArray, rows: IntArray, positions: IntArray) -> IntArray:
-    """``tiles`` [t, 3] with a fourth column: where the group of the sequence's position 0 would be."""
-    zero = rows[:, 3] - positions[rows[:, 0]] // KEY_GROUP
-    return np.concatenate([tiles, zero[tiles[:, :1]]], axis=1).astype(np.int32)
+def first_groups(rows: IntArray, positions: IntArray) -> IntArray:
+    """Where the group of each sequence's position 0 would be, [s]."""
+    result: IntArray = rows[:, 3] - positions[rows[:, 0]] // KEY_GROUP
+    return result
