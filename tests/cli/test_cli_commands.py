@@ -22,7 +22,7 @@ def answer(kvscape: Run, *arguments: str, stdin: str = "") -> dict[str, Any]:
 def test_compile_tells_a_study_what_it_must_know(kvscape: Run, long_gguf: Path) -> None:
     facts = ModelFacts.from_json(answer(kvscape, "compile", str(long_gguf)))
     assert facts.model.vocab_size == 320
-    assert set(facts.workspaces) == {"f32", "f16", "int8"}
+    assert set(facts.workspaces) == {"f32", "f16", "int8", "int4"}
 
 
 def test_a_library_written_elsewhere_sets_defaults(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:

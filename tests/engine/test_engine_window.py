@@ -51,7 +51,7 @@ def test_tokens_are_those_of_the_windowed_model(
 def test_a_window_narrower_than_a_group_of_keys_keeps_the_groups_pages() -> None:
     device = FakeDevice()
     target = engine(device, sliding_window_size=3, prefill_chunk_size=8, page_size=4, kv_dtype="int4")
-    bound = (16 + 8) // 4 + 1
+    bound = -(-(3 + 15 + 8) // 4) + 1
     assert [pool.num_pages for pool in target.cache.allocators] == [bound, bound]
     (output,) = run_choices(target, [Request("one", PROMPTS[2], GREEDY)])["one"]
     assert output == expected(Window(0, 3))[2] and target.metrics.preemptions == 0

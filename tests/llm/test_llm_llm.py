@@ -9,6 +9,7 @@ import pytest
 
 from kvscape import LLM, SamplingParams
 from kvscape.analysis.memory import kv_cache_bytes, predict_memory
+from kvscape.config import KV_DTYPES
 from kvscape.errors import CapacityError, ConfigError, DeviceError, KvscapeError
 from kvscape.tokenizer import Message
 from tiny import CHAT_TEMPLATE
@@ -168,8 +169,9 @@ def test_a_cache_that_memory_cannot_hold(opened: Callable[..., LLM]) -> None:
         ({"threads": 0}, ConfigError, "threads = 0"),
         ({"threads": 10**6}, ConfigError, "this machine has"),
         ({"activation": "int4"}, ConfigError, "did you mean 'int8'"),
-        ({"kv_dtype": "int4"}, ConfigError, "did you mean 'int8'"),
-        ({"page_size": 8}, ConfigError, "page_size = 8: the kernels take 16 keys at once; use a multiple of 16"),
+        ({"kv_dtype": "int2"}, ConfigError, "unknown kv_dtype 'int2'; did you mean 'int8'"),
+        ({"kv_dtype": "k=int8,v=int9"}, ConfigError, "unknown kv_dtype 'int9'"),
+        ({"page_size": 12}, ConfigError, "page_size = 12: the kernels take 8 keys at once; use a multiple of 8"),
         ({"quantization": "q4f16"}, ConfigError, "did you mean 'q4f16_1'"),
     ],
 )
@@ -180,7 +182,7 @@ def test_wrong_fields_are_one_clear_line(
         opened(**fields)
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "int8"])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize(
     "fields",
     [
@@ -198,19 +200,21 @@ def test_memory_is_what_was_predicted_to_the_byte(
     weights = llm.artifact.manifest.weights_bytes
     assert llm.memory == predict_memory(model, config, weights, llm.metadata.workspaces)
     pages = -(-config.total_tokens // config.page_size)
-    # two layers, keys and values, two heads of 16 elements; int8 has a f16 scale for each head
-    head_bytes = {"f32": 64, "f16": 32, "int8": 18}[kv_dtype]
-    assert llm.memory.kv_cache_bytes == 2 * pages * config.page_size * 2 * 2 * head_bytes
+    # two layers, keys and values, two heads of 16 elements; int8 has a f16 scale for each head, int4 two for each head
+    # of a value and two for each element of 16 keys, which wait in f16 until they are together
+    head_bytes = {"f32": 64, "f16": 32, "int8": 18, "int4": 12}[kv_dtype]
+    tails = 2 * config.max_batch_size * 2 * 16 * 16 * 2 if kv_dtype == "int4" else 0
+    assert llm.memory.kv_cache_bytes == 2 * pages * config.page_size * 2 * 2 * head_bytes + tails
 
 
-@pytest.mark.parametrize("kv_dtype", ["f32", "f16", "int8"])
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 def test_the_pool_fills_to_its_last_token_and_no_further(opened: Callable[..., LLM], kv_dtype: str) -> None:
     llm = opened(kv_dtype=kv_dtype, max_total_sequence_length=64, prefill_chunk_size=16)
     ids = [token % 300 for token in range(7, 57)]
     (answer,) = llm.complete([ids], SamplingParams(max_tokens=100, ignore_eos=True))
     # 64 tokens have their keys in the cache; the 65th was chosen, and would need a place to go on
     assert (len(ids) + len(answer.token_ids), answer.finish_reason) == (65, "length")
-    (pool,) = llm.engine.pools.tensors  # type: ignore[attr-defined]
+    (pool,) = llm.engine.pools.pages  # type: ignore[attr-defined]
     bytes_of_pages = np.from_dlpack(pool).view(np.uint8).reshape(2, 4, -1)
     assert bytes_of_pages.any(axis=2).all()
     with pytest.raises(CapacityError, match="at most 64 fit in the KV cache"):
