@@ -14,7 +14,7 @@ from kvscape.compiler.kernels.cpu.group_append import group_append
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.compiler.kernels.cpu.rope_append import rope_append
 from kvscape.config import KEY_GROUP, KVPrecision, Window
-from kvscape.engine.devices.tiles import Tiling, attention_tiles, query_tiles
+from kvscape.engine.devices.tiles import query_tiles, token_ranges
 from kvscape.quantization.kv import rotate
 
 DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8"}
@@ -160,13 +160,10 @@ class PagedCase:
         positions = np.concatenate([np.arange(start, stop) for _, start, stop in spans]).astype(np.int32)
         tables = self.tables[[sequence for sequence, _, _ in spans]]
         own, zeros = self._own(spans)
-        pieces = np.empty(0, np.int32)
-        tiles = np.pad(tiles, ((0, 0), (0, 1)))
+        tiles, pieces = np.pad(tiles, ((0, 0), (0, 2))), np.empty(0, np.int32)
         if split:
-            lengths = np.array([stop for _, _, stop in spans], np.int32)
-            tiles, pieces = attention_tiles(Tiling(1, RANGE, 1, len(spans)), starts, lengths)
-            assert len(pieces)
-        tiles = np.insert(tiles, 3, zeros[tiles[:, 0]], axis=1).astype(np.int32)
+            tiles, pieces = token_ranges(np.array([-(-stop // RANGE) for _, _, stop in spans], np.int32))
+        tiles[:, 3] = zeros[tiles[:, 0]]
         inputs = [q, q if sink_q is None else sink_q, self.pool, tables, tiles, pieces, positions, limits, *own, LAYER]
         (y,) = kernels(self.heads)("paged_attention", inputs, [(q.shape, "float32")])
         return y

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvscape.engine.devices.tiles import query_tiles
+from kvscape.engine.devices.tiles import query_tiles, token_ranges
 
 
 def starts(lengths: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
@@ -37,3 +37,12 @@ def test_early_and_late_tiles_of_a_prompt_are_dealt_to_all_threads(threads: int)
     tiles = query_tiles(starts([12 * threads]), 1, threads)
     costs = [int(part[:, 1].sum()) for part in np.split(tiles, threads)]
     assert max(costs) - min(costs) <= 12 * threads
+
+
+@given(ranges=st.lists(st.integers(1, 9), min_size=1, max_size=9))
+def test_a_token_has_a_tile_for_each_of_its_ranges_in_order(ranges: list[int]) -> None:
+    tiles, first = token_ranges(np.array(ranges, np.int32))
+    assert tiles.dtype == first.dtype == np.int32 and tiles.flags.c_contiguous
+    for token, count in enumerate(ranges):
+        own = tiles[first[token] : first[token + 1]].tolist()
+        assert [(row[0], row[1], row[2], row[4]) for row in own] == [(token, token, 1, index) for index in range(count)]

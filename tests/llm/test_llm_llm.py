@@ -226,3 +226,16 @@ def test_the_answer_does_not_depend_on_pages_chunks_or_batch(llm: LLM, opened: C
     for fields in ({"page_size": 48, "prefill_chunk_size": 2}, {"max_batch_size": 2, "max_total_sequence_length": 48}):
         other = opened(**fields)
         assert [(c.token_ids, c.text) for c in other.generate(PROMPTS, GREEDY)] == wanted
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_long_contexts_alone_and_in_a_batch_give_the_same_tokens(
+    open_llm: Callable[..., LLM], long_gguf: Path, kv_dtype: str
+) -> None:
+    """Alone a token's ranges of keys are shared among the threads; eight tokens keep them busy as they are."""
+    prompts = [[(7 * token + number) % 300 for token in range(600 + number)] for number in range(8)]
+    answers = []
+    for batch in (1, 8):
+        with open_llm(long_gguf, kv_dtype=kv_dtype, max_batch_size=batch, context_window_size=700, threads=2) as llm:
+            answers.append([completion.token_ids for completion in llm.complete(prompts, GREEDY)])
+    assert answers[0] == answers[1]

@@ -1,6 +1,5 @@
 """The CPU: TVM's virtual machine, packed weights mapped from their file, KV pools written in place."""
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ import numpy as np
 
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
-from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, map_tensors
+from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import KVPrecision, ModelConfig
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.key_groups import first_groups, sequence_rows
+from kvscape.engine.devices.key_groups import sequence_rows
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.tensors import numbers, step_tensors, zeros
 from kvscape.engine.devices.tiles import Tiling, attention_tiles
 from kvscape.errors import ArtifactError, ConfigError
 
@@ -82,8 +82,8 @@ class CpuDevice:
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
         return CpuPools(
             f"forward_{KVPrecision.parse(kv_dtype).identifier}",
-            tuple(_zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
-            tuple(_zeros((count, num_tails, tail), np.float16) for count in layers),
+            tuple(zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
+            tuple(zeros((count, num_tails, tail), np.float16) for count in layers),
         )
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
@@ -95,20 +95,15 @@ class CpuDevice:
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
-        tiles, pieces = attention_tiles(self._tiling, step.query_starts, step.kv_lengths)
-        rows = sequence_rows(step)
-        tiles = np.insert(tiles, 3, first_groups(rows, step.positions)[tiles[:, 0]], axis=1)
+        sequences = sequence_rows(step)
+        tiles, pieces = attention_tiles(self._tiling, step, sequences)
+        sink_positions = [np.minimum(step.positions, window.sum() - 1) for window in step.windows]
+        common = (step.token_ids, step.positions, sequences, tiles, pieces, step.logit_rows)
+        of_groups = (*step.slots, *step.page_tables, *step.windows, *sink_positions)
+        tensors, groups = step_tensors((*common, *of_groups)), len(pools.pages)
         logits, *_ = self._vm[pools.function](
-            _tensor(step.token_ids),
-            _tensor(step.positions),
-            _tensor(rows),
-            _tensor(tiles),
-            _tensor(pieces),
-            _tensor(step.logit_rows),
-            [_tensor(slots) for slots in step.slots],
-            [_tensor(table) for table in step.page_tables],
-            [_tensor(window) for window in step.windows],
-            [_tensor(np.minimum(step.positions, window.sum() - 1, dtype=np.int32)) for window in step.windows],
+            *tensors[: len(common)],
+            *(tensors[first : first + groups] for first in range(len(common), len(tensors), groups)),
             list(pools.pages),
             list(pools.tails),
             self._parameters,
@@ -117,14 +112,14 @@ class CpuDevice:
 
     def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
         assert isinstance(logits, CpuLogits)
-        return _numpy(self._logprobs(logits.tensor, _tensor(token_ids)))
+        return numbers(self._logprobs(logits.tensor, *step_tensors((token_ids,))))
 
     def greedy(self, logits: Logits) -> IntArray:
         return np.asarray(self.fetch(logits).argmax(axis=1), np.int32)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, CpuLogits)
-        return _numpy(logits.tensor)
+        return numbers(logits.tensor)
 
     def instrument(self, instrument: Any) -> None:
         """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
@@ -152,36 +147,7 @@ def _tiling(metadata: LibraryMetadata, threads: int) -> Tiling:
     return Tiling(metadata.query_tile_tokens, metadata.key_range_tokens, heads, threads)
 
 
-def _tensor(array: Any) -> Any:
-    """A TVM tensor over the array's memory, or over a copy if that is not aligned as kernels expect it.
-
-    numpy gives some empty arrays a stride of 0, which kernels do not take for compact.
-    """
-    if array.ctypes.data % ALIGNMENT_BYTES or not array.flags.c_contiguous or not array.size:
-        aligned = _aligned_zeros(array.shape, array.dtype)
-        aligned[...] = array
-        array = aligned
-    return tvm.runtime.from_dlpack(array)
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    return _tensor(_aligned_zeros(shape, np.dtype(dtype)))
-
-
-def _aligned_zeros(shape: tuple[int, ...], dtype: Any) -> Any:
-    """Zeroed memory at a multiple of 64 bytes: keys not yet written must be finite, for they are multiplied by 0."""
-    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = np.zeros(nbytes + 2 * ALIGNMENT_BYTES, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT_BYTES
-    # numpy leaves the pointer of an empty slice where it was: cut the beginning off first, then the end
-    return buffer[start:][:nbytes].view(dtype).reshape(shape)
-
-
 def _copy(tensor: Any, pairs: IntArray) -> None:
     """Copy pages or tails of all layers in place: [c, 2], source and destination."""
     array = np.from_dlpack(tensor)
     array[:, pairs[:, 1]] = array[:, pairs[:, 0]]
-
-
-def _numpy(tensor: Any) -> FloatArray:
-    return np.asarray(np.from_dlpack(tensor), np.float32)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvscape.engine.devices.device import IntArray
+from kvscape.engine.devices.device import IntArray, StepInput
+from kvscape.engine.devices.key_groups import first_groups
 
 _TASKS_PER_THREAD = 8
 
@@ -19,26 +20,33 @@ class Tiling:
     threads: int
 
 
-def attention_tiles(tiling: Tiling, query_starts: IntArray, kv_lengths: IntArray) -> tuple[IntArray, IntArray]:
-    """Return tiles int32 [t, 4] (sequence, first token, tokens, range) and the pieces of each token.
+def attention_tiles(tiling: Tiling, step: StepInput, sequences: IntArray) -> tuple[IntArray, IntArray]:
+    """Return tiles int32 [t, 5] (sequence, first token, tokens, first group, range) and the pieces of each token.
 
     Where single tokens are too few to keep the threads busy, each tile is one range of a token's keys, and those of
     token i are pieces[i] to pieces[i + 1], int32 [n + 1]; otherwise a tile has all its ranges and there are no pieces.
     """
-    ranges = -(-kv_lengths // tiling.range_tokens)
-    single = query_starts[-1] == len(kv_lengths)
-    few = len(kv_lengths) * tiling.heads < _TASKS_PER_THREAD * tiling.threads
+    ranges = -(-step.kv_lengths // tiling.range_tokens)
+    single = len(step.token_ids) == len(ranges)
+    few = len(ranges) * tiling.heads < _TASKS_PER_THREAD * tiling.threads
     if single and few and ranges.max() > 1:
-        return _pieces(ranges)
-    tiles = query_tiles(query_starts, tiling.tokens, tiling.threads)
-    return np.pad(tiles, ((0, 0), (0, 1))), np.empty(0, np.int32)
+        tiles, pieces = token_ranges(ranges)
+    else:
+        whole = query_tiles(step.query_starts, tiling.tokens, tiling.threads)
+        tiles, pieces = np.zeros((len(whole), 5), np.int32), np.empty(0, np.int32)
+        tiles[:, :3] = whole
+    tiles[:, 3] = first_groups(step, sequences)[tiles[:, 0]]
+    return tiles, pieces
 
 
-def _pieces(ranges: IntArray) -> tuple[IntArray, IntArray]:
-    starts = np.concatenate([[0], np.cumsum(ranges)])
-    tokens = np.repeat(np.arange(len(ranges)), ranges)
-    index = np.arange(starts[-1]) - starts[tokens]
-    return np.stack([tokens, tokens, np.ones_like(tokens), index], 1).astype(np.int32), starts.astype(np.int32)
+def token_ranges(ranges: IntArray) -> tuple[IntArray, IntArray]:
+    """A tile for each of the ``ranges`` [n] of n single tokens, and the first tile of each token, int32 [n + 1]."""
+    starts = np.zeros(len(ranges) + 1, np.int32)
+    ranges.cumsum(out=starts[1:])
+    tiles = np.ones((starts[-1], 5), np.int32)
+    tiles[:, 0] = tiles[:, 1] = np.arange(len(ranges)).repeat(ranges)
+    tiles[:, 4] = np.arange(len(tiles)) - starts[tiles[:, 0]]
+    return tiles, starts
 
 
 def query_tiles(query_starts: IntArray, tile_tokens: int, threads: int) -> IntArray:
