@@ -11,6 +11,7 @@ import tvm
 from tvm.target import Target
 
 from kvscape.analysis.cpu import cpu_features
+from kvscape.compiler.pipeline import lowering
 from kvscape.compiler.target import _NEEDED, detect_target, find_target
 
 Array = npt.NDArray[Any]
@@ -31,7 +32,8 @@ BEST_ISA = detect_target().name
 def compiled(functions: Mapping[str, Any], isa: str) -> Any:
     """TVM's executable of PrimFuncs by name, for the target that ``isa`` names."""
     mod = tvm.IRModule({name: function.with_attr("global_symbol", name) for name, function in functions.items()})
-    return tvm.compile(mod, target=Target(dict(find_target(isa).llvm)))
+    with lowering():
+        return tvm.compile(mod, target=Target(dict(find_target(isa).llvm)))
 
 
 class Kernels:

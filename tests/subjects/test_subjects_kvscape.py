@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kvscape.analysis.memory import Memory, Workspace, predict_memory
-from kvscape.config import EngineConfig, ModelConfig
+from kvscape.config import KV_DTYPES, EngineConfig, ModelConfig
 from kvscape.engine import Output, Request
 from kvscape.errors import ConfigError
 from kvscape.subjects import SUBJECTS, Token, find_subject
@@ -79,7 +79,7 @@ class FakeLLM:
         self.engine, self.tokenizer = FakeEngine(), FakeTokenizer()
         self.memory = Memory(10, 20, 30, 40)
         self.metadata = SimpleNamespace(
-            model=MODEL, workspaces=workspaces, kernels=("gemv", "append_f16", "append_int8")
+            model=MODEL, workspaces=workspaces, kernels=("gemv", "append_f16", "append_int8"), kv_dtypes=KV_DTYPES
         )
         self.artifact = SimpleNamespace(manifest=SimpleNamespace(weights_bytes=1000, bits_per_weight=5.0))
 

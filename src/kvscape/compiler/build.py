@@ -20,7 +20,7 @@ from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.memory_usage import MemoryUsage
-from kvscape.compiler.pipeline import pipeline, run_pipeline
+from kvscape.compiler.pipeline import lowering, pipeline, run_pipeline
 from kvscape.compiler.target import CpuTarget
 from kvscape.compiler.write import write_library
 from kvscape.config import KV_DTYPES, KVPrecision, ModelConfig
@@ -54,7 +54,9 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
-    write_library(relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None), output)
+    with lowering():
+        executable = relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None)
+    write_library(executable, output)
 
 
 def _check_sizes(model: ModelConfig) -> None:

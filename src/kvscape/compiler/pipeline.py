@@ -4,11 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tvm.ir.transform import PassContext
 from tvm.relax import transform
 
 from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+
+# Hand-written kernels have no buffer that could be smaller, and looking for one takes longer than all else.
+_NEEDLESS = ["s_tir.CompactBufferAllocation"]
 
 Pass = Callable[[Any], Any]
 
@@ -51,3 +55,8 @@ def run_pipeline(mod: Any, passes: list[tuple[str, Pass]], dump: Path | None = N
 
 def _unchanged(mod: Any) -> Any:
     return mod
+
+
+def lowering() -> Any:
+    """The context in which TVM lowers kernels to machine code."""
+    return PassContext(disabled_pass=_NEEDLESS)

@@ -165,7 +165,16 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 ) * splat(T.float32(1) / mass[row], LANES)
 
     @T.inline
-    def tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, page_size, width, index, head):
+    def keep(found, at, out, peak, total):
+        for i in T.serial(group * D):
+            found[at + i] = out[i]
+        for row in T.serial(group):
+            found[at + group * D + row] = peak[row]
+            found[at + group * (D + 1) + row] = total[row]
+
+    @T.inline
+    def tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, found, split, page_size, width, index,
+             head):  # fmt: skip
         with T.sblock("tile"):
             T.reads()
             T.writes()
@@ -179,37 +188,22 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
             highest = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
             mass = T.sblock_alloc_buffer((max_rows,), "float32", scope="local")
             first: T.let[T.int64] = T.cast(tiles[index, 1], "int64")
-            tokens: T.let[T.int64] = T.cast(tiles[index, 2], "int64")
-            last: T.let[T.int64] = T.cast(positions[first + tokens - 1], "int64")
+            rows: T.let[T.int64] = T.cast(tiles[index, 2], "int64") * group
+            last: T.let[T.int64] = T.cast(positions[first + tiles[index, 2] - 1], "int64")
             sink_ranges: T.let[T.int64] = (T.cast(window[0], "int64") + RANGE - 1) // RANGE
             oldest: T.let[T.int64] = T.cast(T.max(positions[first] - window[1] + 1, 0), "int64")
             gap: T.let[T.int64] = T.max(oldest // RANGE - sink_ranges, 0)
-            clear(joined, highest, mass, tokens * group)
-            for step in T.serial(last // RANGE + 1 - gap):
+            clear(joined, highest, mass, rows)
+            for step in T.serial(T.if_then_else(split, 1, last // RANGE + 1 - gap)):
+                seen: T.let[T.int64] = T.if_then_else(step < sink_ranges, step, step + gap)
+                range_: T.let[T.int64] = T.if_then_else(split, T.cast(tiles[index, 4], "int64"), seen)
                 attend_range(q, sink_q, pool, tables, tiles, positions, window, own, layer, page_size, width, index,
-                             head, T.if_then_else(step < sink_ranges, step, step + gap),
-                             keys, values, out, peak, total)  # fmt: skip
-                join(joined, highest, mass, out, peak, total, tokens * group)
-            finish(joined, mass, y, first, tokens * group, head)
-
-    @T.inline
-    def piece(q, sink_q, pool, tables, tiles, positions, window, own, layer, found, page_size, width, index, head):
-        with T.sblock("piece"):
-            T.reads()
-            T.writes()
-            keys = T.sblock_alloc_buffer(((1 + grouped) * SPAN * D,), "float32")
-            values = T.sblock_alloc_buffer((SPAN * D,), "float32")
-            out = T.sblock_alloc_buffer((group * D,), "float32")
-            peak = T.sblock_alloc_buffer((group,), "float32", scope="local")
-            total = T.sblock_alloc_buffer((group,), "float32", scope="local")
-            attend_range(q, sink_q, pool, tables, tiles, positions, window, own, layer, page_size, width, index, head,
-                         T.cast(tiles[index, 4], "int64"), keys, values, out, peak, total)  # fmt: skip
-            at: T.let[T.int64] = (index * H + head) * stride
-            for i in T.serial(group * D):
-                found[at + i] = out[i]
-            for row in T.serial(group):
-                found[at + group * D + row] = peak[row]
-                found[at + group * (D + 1) + row] = total[row]
+                             head, range_, keys, values, out, peak, total)  # fmt: skip
+                join(joined, highest, mass, out, peak, total, rows)
+            if split:
+                keep(found, (index * H + head) * stride, joined, highest, mass)
+            else:
+                finish(joined, mass, y, first, rows, head)
 
     @T.inline
     def join_pieces(pieces, found, y, token, head):
@@ -236,18 +230,14 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     @T.inline
     def run(q, sink_q, pool, tables, tiles, pieces, positions, window, own, layer, y, page_size, width, num_tiles, n,
             num_pieces):  # fmt: skip
-        if num_pieces == 0:
+        with T.sblock("run"):
+            T.reads()
+            T.writes()
+            found = T.sblock_alloc_buffer((T.min(num_pieces, 1) * num_tiles * H * stride,), "float32")
             for task in T.parallel(num_tiles * H):
-                tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, page_size, width,
-                     task // H, task % H)  # fmt: skip
-        else:
-            with T.sblock("split"):
-                T.reads()
-                T.writes()
-                found = T.sblock_alloc_buffer((num_tiles * H * stride,), "float32")
-                for task in T.parallel(num_tiles * H):
-                    piece(q, sink_q, pool, tables, tiles, positions, window, own, layer, found, page_size, width,
-                          task // H, task % H)  # fmt: skip
+                tile(q, sink_q, pool, tables, tiles, positions, window, own, layer, y, found, num_pieces > 0,
+                     page_size, width, task // H, task % H)  # fmt: skip
+            if num_pieces > 0:
                 for task in T.serial(n * H):
                     join_pieces(pieces, found, y, task // H, task % H)
 

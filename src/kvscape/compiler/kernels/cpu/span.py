@@ -166,10 +166,10 @@ def attend_span(pages: Pages, group: int) -> Any:
                         )
             last: T.let[T.int64] = first_key + blocks * TOKENS - 1
             if last > T.cast(position, "int64") or first_key <= T.cast(position - window[1], "int64"):
-                for m in T.unroll(count):
+                for m in T.serial(count):
                     soften(s, alpha, peak, total, m, row + m, blocks, first_key, position, window, True)
             else:
-                for m in T.unroll(count):
+                for m in T.serial(count):
                     soften(s, alpha, peak, total, m, row + m, blocks, first_key, position, window, False)
             add_values(s, values, out, alpha, row, blocks * TOKENS)
 
