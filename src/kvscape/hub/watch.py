@@ -1,5 +1,6 @@
 """Progress of a program that reports none: how its folder grows."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,8 +32,10 @@ def watched(folder: Path, what: str, total_bytes: int, progress: Progress) -> It
 
 
 def _size_bytes(folder: Path) -> int:
+    """Bytes of all files; what is renamed or removed meanwhile does not count."""
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):  # renamed or removed since it was listed
-            total += 0 if path.is_symlink() or not path.is_file() else path.stat().st_size
+    for parent, _, names in os.walk(folder):  # passes over folders that vanish, which rglob does not
+        for name in names:
+            with suppress(OSError):
+                total += (Path(parent) / name).lstat().st_size
     return total
