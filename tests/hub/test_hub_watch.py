@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,12 @@ def test_files_count_and_what_vanishes_does_not(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "file").write_bytes(b"12345")
     (tmp_path / "gone").mkdir()
-    real = watch.os.scandir
+    real = os.scandir
 
     def scandir(path: str) -> object:
         if Path(path).name == "gone":
             raise FileNotFoundError(path)
         return real(path)
 
-    monkeypatch.setattr(watch.os, "scandir", scandir)
+    monkeypatch.setattr(os, "scandir", scandir)
     assert watch._size_bytes(tmp_path) == 5
