@@ -18,6 +18,7 @@ from kvscape.engine import Request, SamplingParams
 from kvscape.errors import CapacityError
 from kvscape.results import current_environment
 from kvscape.results.profile import KernelTime, Profile, StepProfile
+from kvscape.subjects.kvscape_subject import KvscapeSubject
 
 if TYPE_CHECKING:
     from kvscape.llm import LLM
@@ -51,8 +52,7 @@ class Profiler:
 
     def __init__(self, llm: "LLM", point: DesignPoint, rates: DeviceRates) -> None:
         self._llm, self._point, self._rates = llm, point, rates
-        ordinary = [token for token in range(llm.metadata.model.vocab_size) if llm.tokenizer.token_bytes(token)]
-        self._prompts = make_prompts(point, ordinary, 0)
+        self._prompts = make_prompts(point, KvscapeSubject(llm).ordinary_token_ids, 0)
 
     @property
     def _length(self) -> int:

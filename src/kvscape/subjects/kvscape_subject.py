@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
-from kvscape.config import BuildConfig, DesignPoint, KVPrecision, ModelConfig
+from kvscape.config import BuildConfig, DesignPoint, ModelConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.hub import Progress, silent
 from kvscape.quantization.scheme import Scheme
@@ -76,7 +76,7 @@ class KvscapeSubject:
 
     @property
     def kernels(self) -> tuple[str, ...]:
-        used = KVPrecision.parse(self._llm.engine.config.kv_dtype).name
+        used = self._llm.engine.config.kv_dtype
         others = tuple(f"_{kv_dtype}" for kv_dtype in self._llm.metadata.kv_dtypes if kv_dtype != used)
         return tuple(name for name in self._llm.metadata.kernels if not name.endswith(others))
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from tvm.script import tirx as T
 
+from kvscape.analysis.memory import code_bytes
 from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages, read, read_half, read_nibbles
 from kvscape.compiler.kernels.cpu.vector import fma, load, splat
 
 LANES = 8
-_CODES = {"f32": 4, "f16": 2, "int8": 1}
 
 
 def load_keys(pages: Pages) -> Any:
@@ -30,7 +30,7 @@ def load_values(pages: Pages) -> Any:
 
 def _load_keys(pages: Pages) -> Any:
     dtype, D = pages.precision.key, pages.dim
-    size = _CODES[dtype]
+    size = code_bytes(dtype, 1)
 
     @T.inline
     def half(pool, layer, page, page_size, head, offset, keys, start, part):
@@ -96,7 +96,7 @@ def _load_int4_keys(pages: Pages) -> Any:
 
 def _load_values(pages: Pages) -> Any:
     dtype, D = pages.precision.value, pages.dim
-    size = _CODES[dtype]
+    size = code_bytes(dtype, 1)
 
     @T.inline
     def load_value(pool, layer, page, page_size, head, offset, t, values):
