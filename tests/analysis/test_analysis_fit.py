@@ -101,38 +101,38 @@ def test_the_largest_of_a_range(most: int, limit: int) -> None:
         (
             EngineConfig(context_window_size=8192, max_batch_size=64),
             10 * 2**30,
-            "the KV cache of context_window_size 8192 x max_batch_size 64 needs 11.25 GiB, with weights and workspace "
-            "11.35 GiB: 10.00 GiB are free; use max_batch_size at most 56",
+            "the KV cache of context_window_size 8192 x max_batch_size 64 needs 11.25 GiB, in all "
+            "11.40 GiB: 10.00 GiB are free; use max_batch_size at most 56",
         ),
         (
             EngineConfig(context_window_size=8192, max_batch_size=4),
-            200 * 2**20,
-            "the KV cache of context_window_size 8192 x max_batch_size 4 needs 720.0 MiB, with weights and workspace "
-            "806.2 MiB: 200.0 MiB are free; use max_batch_size 1 and context_window_size at most 5200",
+            251 * 2**20,
+            "the KV cache of context_window_size 8192 x max_batch_size 4 needs 720.0 MiB, in all "
+            "857.2 MiB: 251.0 MiB are free; use max_batch_size 1 and context_window_size at most 5200",
         ),
         (
             EngineConfig(context_window_size=100_000, sliding_window_size=8192, attention_sink_size=4, kv_dtype="f32"),
-            200 * 2**20,
+            251 * 2**20,
             "the KV cache of context_window_size 100000 x max_batch_size 1 behind sliding_window_size 8192 needs "
-            "383.9 MiB, with weights and workspace 469.5 MiB: 200.0 MiB are free; use sliding_window_size at most 2052",
+            "383.9 MiB, in all 520.5 MiB: 251.0 MiB are free; use sliding_window_size at most 2052",
         ),
         (
             EngineConfig(sliding_window_size=64, attention_sink_size=4),
-            90 * 2**20,
+            141 * 2**20,
             "the KV cache of context_window_size 2048 x max_batch_size 1 behind sliding_window_size 64 needs 13.4 MiB, "
-            "with weights and workspace 98.9 MiB: 90.0 MiB are free; use context_window_size at most 288",
+            "in all 150.0 MiB: 141.0 MiB are free; use context_window_size at most 285",
         ),
         (
             EngineConfig(max_total_sequence_length=10_000),
-            200 * 2**20,
-            "the KV cache of max_total_sequence_length 10000 needs 219.7 MiB, with weights and workspace "
-            "305.3 MiB: 200.0 MiB are free; use max_total_sequence_length at most 5200",
+            251 * 2**20,
+            "the KV cache of max_total_sequence_length 10000 needs 219.7 MiB, in all "
+            "356.3 MiB: 251.0 MiB are free; use max_total_sequence_length at most 5200",
         ),
         (
             EngineConfig(),
-            80 * 2**20,
-            "the KV cache of context_window_size 2048 x max_batch_size 1 needs 45.0 MiB, with weights and workspace "
-            "130.6 MiB: 80.0 MiB are free; nothing is left for a KV cache: use a smaller model or quantization, "
+            131 * 2**20,
+            "the KV cache of context_window_size 2048 x max_batch_size 1 needs 45.0 MiB, in all "
+            "181.6 MiB: 131.0 MiB are free; nothing is left for a KV cache: use a smaller model or quantization, "
             "or free memory",
         ),
     ],

@@ -1,36 +1,32 @@
-"""A process of its own that fills an engine's KV cache, and prints by how much it has grown at most.
+"""A process of its own that fills an LLM's KV cache, and prints by how much it has grown at most.
 
-The baseline is the program with its imports and the compiled library's code; weights are mapped but not read yet. Heap
-that malloc keeps back is trimmed before the baseline and before each step. The tokenizer is left out: the engine does
-without it.
+The baseline is the program with its imports; nothing is loaded yet. Heap that malloc keeps back is trimmed before the
+baseline and before each step.
 """
 
 import ctypes
+import importlib
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import psutil
 
 from kvscape.analysis.memory import predict_memory
-from kvscape.artifact.tensor_file import map_tensors
 from kvscape.bench.peak_memory import peak_rss_bytes
-from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Request, SamplingParams
-from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.llm import LLM
 
 
-def main(library: str, weights: str, knobs: str, prompt_tokens: str) -> None:
-    weights_bytes = sum(array.nbytes for array in map_tensors(Path(weights)).values())
-    device = CpuDevice(Path(library), Path(weights), threads=2)
+def main(model: str, knobs: str, prompt_tokens: str) -> None:
+    importlib.import_module("kvscape.engine.devices.cpu")  # an LLM imports it when it is made
     trim()
     before = psutil.Process().memory_info().rss
-    engine = Engine(device, EngineConfig(**json.loads(knobs)))
-    fill(engine, int(prompt_tokens))
-    memory = predict_memory(engine.model, engine.config, weights_bytes, device.metadata.workspaces)
+    llm = LLM(model, threads=2, **json.loads(knobs))
+    fill(llm.engine, int(prompt_tokens))
     grown = peak_rss_bytes() - before
-    allocated = engine.pools.nbytes
+    memory = predict_memory(llm.metadata.model, llm.engine.config, llm.memory.weights_bytes, llm.metadata.workspaces)
+    allocated = llm.engine.pools.nbytes
     print(
         json.dumps({"grown": grown, "predicted": memory.total_bytes, "kv": memory.kv_cache_bytes, "pools": allocated})
     )

@@ -77,10 +77,7 @@ def _needs(config: EngineConfig, needed: Memory) -> str:
     else:
         window = f" behind sliding_window_size {config.sliding_window_size}" if config.sliding_window_size != -1 else ""
         cache = f"context_window_size {config.context_window_size} x max_batch_size {config.max_batch_size}{window}"
-    return (
-        f"the KV cache of {cache} needs {_size(needed.kv_cache_bytes)}, "
-        f"with weights and workspace {_size(needed.total_bytes)}"
-    )
+    return f"the KV cache of {cache} needs {_size(needed.kv_cache_bytes)}, in all {_size(needed.total_bytes)}"
 
 
 def _size(nbytes: int) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvscape.analysis.memory import Workspace, num_pages, page_bytes, tail_bytes
+from kvscape.analysis.memory import Workspace, num_pages, page_bytes, runtime_bytes, tail_bytes
 from kvscape.config import EngineConfig, ModelConfig
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of ``total_bytes``: ``of`` is weights, kv_cache or workspace; ``formula`` says where it is from."""
+    """A part of ``total_bytes``: ``of`` is weights, kv_cache, workspace or runtime; ``formula`` says where it is from."""
 
     of: str
     nbytes: int
@@ -21,7 +21,8 @@ def memory_terms(
 ) -> tuple[Term, ...]:
     """Split the bytes of an engine; the sum is ``predict_memory``'s ``total_bytes``."""
     weights = Term("weights", weights_bytes, "codes, scales and norms")
-    return (weights, *_kv_terms(model, config), *_workspace_terms(config, workspace))
+    runtime = Term("runtime", runtime_bytes(model), f"compiled code, and a tokenizer of {model.vocab_size:,} entries")
+    return (weights, *_kv_terms(model, config), *_workspace_terms(config, workspace), runtime)
 
 
 def _kv_terms(model: ModelConfig, config: EngineConfig) -> Iterator[Term]:

@@ -12,7 +12,7 @@ from kvscape.errors import ConfigError
 if TYPE_CHECKING:
     from kvscape.bench.plan import Plan
 
-_TITLES = {"weights": "Weights", "kv_cache": "KV cache", "workspace": "Workspace"}
+_TITLES = {"weights": "Weights", "kv_cache": "KV cache", "workspace": "Workspace", "runtime": "Runtime"}
 
 
 def print_plan(flags: Flags) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, overload
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.fit import check_fit
 from kvscape.analysis.free_memory import available_memory_bytes
-from kvscape.analysis.memory import Memory, kv_bytes_per_token
+from kvscape.analysis.memory import Memory, kv_bytes_per_token, runtime_bytes
 from kvscape.artifact import Artifact, LibraryMetadata
 from kvscape.config import BuildConfig, EngineConfig
 from kvscape.config.point import DEFAULT_MODEL
@@ -110,6 +110,7 @@ class LLM:
             kv_cache_bytes=self.engine.pools.nbytes,
             kv_bytes_per_token=kv_bytes_per_token(model, config.kv_dtype),
             workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.max_batch_size),
+            runtime_bytes=runtime_bytes(model),
         )
 
     @overload  # a str is a sequence of str too; the first that fits is taken

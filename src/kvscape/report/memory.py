@@ -22,7 +22,7 @@ from kvscape.report.quantity import MIB, QUANTITIES
 from kvscape.report.theme import INK
 
 _DESIGN = ("kv_dtype", "max_batch_size")
-_PARTS = ("weights_bytes", "kv_cache_bytes", "workspace_bytes")
+_PARTS = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "runtime_bytes")
 _HEIGHT = 260
 
 

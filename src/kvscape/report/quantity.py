@@ -34,6 +34,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("kv_cache_bytes", "KV cache", "MiB", MIB),
         Quantity("kv_bytes_per_token", "KV cache per token", "KiB", 1 / 2**10),
         Quantity("workspace_bytes", "Workspace", "MiB", MIB),
+        Quantity("runtime_bytes", "Runtime", "MiB", MIB),
         Quantity("peak_rss_bytes", "Peak process memory", "MiB", MIB),
         Quantity("bits_per_weight", "Bits per weight", digits=2),
         Quantity("decode_tokens_per_s", "Decode speed", "tokens/s"),

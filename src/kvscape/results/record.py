@@ -8,6 +8,7 @@ METRICS = (
     "kv_cache_bytes",
     "kv_bytes_per_token",
     "workspace_bytes",
+    "runtime_bytes",
     "total_bytes",
     "peak_rss_bytes",
     "bits_per_weight",

@@ -36,6 +36,7 @@ RESULTS = (
     "kv_bytes_per_token",
     "weights_bytes",
     "workspace_bytes",
+    "runtime_bytes",
     "total_bytes",
     "peak_rss_bytes",
     "bits_per_weight",

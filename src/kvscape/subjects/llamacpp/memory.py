@@ -10,6 +10,9 @@ from kvscape.subjects.llamacpp.names import kv_types
 
 # Elements and bytes of one block (ggml_type_size).
 _BLOCKS = {"f32": (1, 4), "f16": (1, 2), "q8_0": (32, 34), "q4_0": (32, 18)}
+# Measured as kvscape's own (analysis/memory): library and graph; an entry of the vocabulary.
+_CODE_BYTES = 9_600_000
+_VOCABULARY_ENTRY_BYTES = 430
 _CELLS = 256
 _MIB = 2**20
 
@@ -30,6 +33,11 @@ def kv_cache_bytes(model: ModelConfig, config: EngineConfig) -> int:
     return kv_cells(config) * kv_bytes_per_token(model, config.kv_dtype)
 
 
+def runtime_bytes(model: ModelConfig) -> int:
+    """Bytes that a process takes whatever the design."""
+    return _CODE_BYTES + _VOCABULARY_ENTRY_BYTES * model.vocab_size
+
+
 def predict(
     model: ModelConfig, config: EngineConfig, weights_bytes: int, workspaces: Mapping[str, Workspace] | None = None
 ) -> Memory:
@@ -43,7 +51,8 @@ def predict(
     mask = 6 * tokens * kv_cells(config) // batch
     logits = 2 * 4 * batch * model.vocab_size  # of the graph, and of the context
     per_token = kv_bytes_per_token(model, config.kv_dtype)
-    return Memory(weights_bytes, kv_cache_bytes(model, config), per_token, layer + mask + logits)
+    cache = kv_cache_bytes(model, config)
+    return Memory(weights_bytes, cache, per_token, layer + mask + logits, runtime_bytes(model))
 
 
 def measured_memory(log: str, model: ModelConfig, config: EngineConfig, weights_bytes: int) -> Memory:
@@ -56,7 +65,8 @@ def measured_memory(log: str, model: ModelConfig, config: EngineConfig, weights_
         what = f"llama.cpp allocated {logged / _MIB:.2f} MiB for the KV cache"
         raise DeviceError(what, f"{nbytes / _MIB:.2f} MiB were expected", "use the version that kvscape[peers] pins")
     workspace = _logged(log, "compute") + _logged(log, "output")
-    return Memory(weights_bytes, nbytes, kv_bytes_per_token(model, config.kv_dtype), workspace)
+    per_token = kv_bytes_per_token(model, config.kv_dtype)
+    return Memory(weights_bytes, nbytes, per_token, workspace, runtime_bytes(model))
 
 
 def _logged(log: str, kind: str) -> int:
