@@ -9,7 +9,7 @@ from kvscape.config import EngineConfig, ModelConfig
 
 @dataclass(frozen=True)
 class Term:
-    """A part of ``total_bytes``: ``of`` is weights, kv_cache, workspace or runtime; ``formula`` says where it is from."""
+    """A part of ``total_bytes``: ``formula`` says where ``of`` (weights, kv_cache, workspace, runtime) has it from."""
 
     of: str
     nbytes: int
