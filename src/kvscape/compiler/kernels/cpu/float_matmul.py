@@ -20,7 +20,7 @@ def _rows(R: int, K: int) -> Any:
         with T.sblock("rows"):
             T.reads()
             T.writes()
-            acc = T.sblock_alloc_buffer((count * R,), "float32", scope="local")
+            acc = T.sblock_alloc_buffer((count * R,), "float32")
             for m in T.unroll(count):
                 acc[T.ramp(m * R, 1, R)] = splat(T.float32(0), R)
             for k in T.serial(K):

@@ -35,7 +35,7 @@ def group_append(pages: Pages, q_heads: int) -> Any:
         with T.sblock("group"):
             T.reads()
             T.writes()
-            x = T.sblock_alloc_buffer((D,), "float32", scope="local")
+            x = T.sblock_alloc_buffer((D,), "float32")
             for d in T.serial(T.if_then_else(at < start, D * GROUP, 0)):
                 own[index, h, d] = T.cast(tails[layer, tail, h * D * GROUP + d], "float32")
             for t in T.serial(T.max(start - at, 0), T.min(stop - at, GROUP)):
@@ -111,10 +111,10 @@ def _write_codes(pages: Pages) -> Any:
         with T.sblock("codes"):
             T.reads()
             T.writes()
-            low = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            high = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            minimum = T.sblock_alloc_buffer((pages.dim,), "float16", scope="local")
-            step = T.sblock_alloc_buffer((pages.dim,), "float16", scope="local")
+            low = T.sblock_alloc_buffer((1,), "float32")
+            high = T.sblock_alloc_buffer((1,), "float32")
+            minimum = T.sblock_alloc_buffer((pages.dim,), "float16")
+            step = T.sblock_alloc_buffer((pages.dim,), "float16")
             first: T.let[T.int64] = T.cast(tables[row, at // page_size], "int64")
             other: T.let[T.int64] = T.cast(tables[row, (at + TOKENS) // page_size], "int64")
             scales: T.let[T.int64] = pages.key_scale(page_size, h, at % page_size)

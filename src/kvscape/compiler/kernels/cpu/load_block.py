@@ -37,7 +37,7 @@ def _load_keys(pages: Pages) -> Any:
         with T.sblock("keys"):
             T.reads()
             T.writes()
-            scale = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
+            scale = T.sblock_alloc_buffer((LANES,), "float32")
             codes: T.let[T.int64] = pages.keys(page_size, head, offset)
             if dtype == "int8":
                 scales: T.let[T.int64] = pages.key_scale(page_size, head, offset)
@@ -79,8 +79,8 @@ def _load_int4_keys(pages: Pages) -> Any:
         with T.sblock("keys"):
             T.reads()
             T.writes()
-            step = T.sblock_alloc_buffer((D,), "float32", scope="local")
-            minimum = T.sblock_alloc_buffer((D,), "float32", scope="local")
+            step = T.sblock_alloc_buffer((D,), "float32")
+            minimum = T.sblock_alloc_buffer((D,), "float32")
             for c in T.serial(D // LANES):
                 step[T.ramp(c * LANES, 1, LANES)] = read(
                     pool, layer, page, pages.key_scale(page_size, head, offset) + 2 * c * LANES, "f16", LANES
@@ -103,7 +103,7 @@ def _load_values(pages: Pages) -> Any:
         with T.sblock("value"):
             T.reads()
             T.writes()
-            step = T.sblock_alloc_buffer((1,), "float32", scope="local")
+            step = T.sblock_alloc_buffer((1,), "float32")
             codes: T.let[T.int64] = pages.value(page_size, head, offset)
             if dtype == "int8":
                 step[0] = read_half(pool, layer, page, pages.value_scale(page_size, head, offset))
@@ -128,8 +128,8 @@ def _load_int4_values(pages: Pages) -> Any:
         with T.sblock("value"):
             T.reads()
             T.writes()
-            step = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            minimum = T.sblock_alloc_buffer((1,), "float32", scope="local")
+            step = T.sblock_alloc_buffer((1,), "float32")
+            minimum = T.sblock_alloc_buffer((1,), "float32")
             codes: T.let[T.int64] = pages.value(page_size, head, offset)
             scales: T.let[T.int64] = pages.value_scale(page_size, head, offset)
             step[0] = read_half(pool, layer, page, scales)

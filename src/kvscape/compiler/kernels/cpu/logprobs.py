@@ -23,9 +23,9 @@ def logprobs(V: int) -> Any:
             with T.sblock("row"):
                 T.reads()
                 T.writes()
-                peak = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-                sums = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-                highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
+                peak = T.sblock_alloc_buffer((LANES,), "float32")
+                sums = T.sblock_alloc_buffer((LANES,), "float32")
+                highest = T.sblock_alloc_buffer((1,), "float32")
                 peak[T.ramp(0, 1, LANES)] = load(logits, i, 0, lanes=LANES)
                 sums[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
                 for c in T.serial(V // LANES):

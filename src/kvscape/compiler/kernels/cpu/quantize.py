@@ -20,9 +20,9 @@ def quantize(K: int) -> Any:
         with T.sblock("group"):
             T.reads()
             T.writes()
-            peak = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            sums = T.sblock_alloc_buffer((LANES,), "int32", scope="local")
-            inverse = T.sblock_alloc_buffer((1,), "float32", scope="local")
+            peak = T.sblock_alloc_buffer((LANES,), "float32")
+            sums = T.sblock_alloc_buffer((LANES,), "int32")
+            inverse = T.sblock_alloc_buffer((1,), "float32")
             peak[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
             sums[T.ramp(0, 1, LANES)] = splat(T.int32(0), LANES)
             for c in T.unroll(GROUP // LANES):

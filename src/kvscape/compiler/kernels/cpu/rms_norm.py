@@ -17,8 +17,8 @@ def _normalize(K: int, eps: float) -> Any:
         with T.sblock("row"):
             T.reads()
             T.writes()
-            squares = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            factor = T.sblock_alloc_buffer((1,), "float32", scope="local")
+            squares = T.sblock_alloc_buffer((LANES,), "float32")
+            factor = T.sblock_alloc_buffer((1,), "float32")
             squares[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
             for c in T.serial(K // LANES):
                 value = load(x, i, c * LANES, lanes=LANES)

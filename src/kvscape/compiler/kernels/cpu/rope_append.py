@@ -67,7 +67,7 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
         with T.sblock("token"):
             T.reads()
             T.writes()
-            x = T.sblock_alloc_buffer((D,), "float32", scope="local")
+            x = T.sblock_alloc_buffer((D,), "float32")
             for h in T.serial(q_heads):
                 rotate(qkv, table, x, i, h * D)
                 if spread:

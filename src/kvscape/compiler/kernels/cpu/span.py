@@ -64,7 +64,7 @@ def attend_span(pages: Pages, group: int) -> Any:
         with T.sblock("score"):
             T.reads()
             T.writes()
-            acc = T.sblock_alloc_buffer((chains * count * TOKENS,), "float32", scope="local")
+            acc = T.sblock_alloc_buffer((chains * count * TOKENS,), "float32")
             for i in T.unroll(chains * count * PARTS):
                 acc[T.ramp(i * LANES, 1, LANES)] = splat(T.float32(0), LANES)
             for d in T.serial(D // chains):
@@ -87,9 +87,9 @@ def attend_span(pages: Pages, group: int) -> Any:
         with T.sblock("soften"):
             T.reads()
             T.writes()
-            highest = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            best = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
-            mass = T.sblock_alloc_buffer((LANES,), "float32", scope="local")
+            highest = T.sblock_alloc_buffer((1,), "float32")
+            best = T.sblock_alloc_buffer((LANES,), "float32")
+            mass = T.sblock_alloc_buffer((LANES,), "float32")
             best[T.ramp(0, 1, LANES)] = splat(T.float32(LOWEST), LANES)
             mass[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
             for part in T.serial(blocks * PARTS):
@@ -118,7 +118,7 @@ def attend_span(pages: Pages, group: int) -> Any:
             with T.sblock("add_values"):
                 T.reads()
                 T.writes()
-                acc = T.sblock_alloc_buffer((count * wide * LANES,), "float32", scope="local")
+                acc = T.sblock_alloc_buffer((count * wide * LANES,), "float32")
                 for i in T.unroll(count * wide):
                     acc[T.ramp(i * LANES, 1, LANES)] = load(
                         out, (row + i // wide) * D + (c * wide + i % wide) * LANES, lanes=LANES
@@ -141,13 +141,13 @@ def attend_span(pages: Pages, group: int) -> Any:
         with T.sblock("attend"):
             T.reads()
             T.writes()
-            s = T.sblock_alloc_buffer((count * SPAN,), "float32", scope="local")
-            alpha = T.sblock_alloc_buffer((count,), "float32", scope="local")
+            s = T.sblock_alloc_buffer((count * SPAN,), "float32")
+            alpha = T.sblock_alloc_buffer((count,), "float32")
             for block in T.serial(blocks):
                 own_keys: T.let[T.bool] = grouped and first_key // TOKENS + block == T.cast(position, "int64") // TOKENS
                 score(q, keys, T.if_then_else(own_keys, SPAN * D, 0) + block * TOKENS * D, s, block, token, at)
                 if first_key + block * TOKENS < T.cast(window[0], "int64"):
-                    sink_s = T.sblock_alloc_buffer((count * SPAN,), "float32", scope="local")
+                    sink_s = T.sblock_alloc_buffer((count * SPAN,), "float32")
                     score(
                         sink_q,
                         keys,

@@ -41,8 +41,8 @@ def _store_int8(dim: int, stride: int) -> Any:
         with T.sblock("int8"):
             T.reads()
             T.writes()
-            peak = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            step = T.sblock_alloc_buffer((1,), "float16", scope="local")
+            peak = T.sblock_alloc_buffer((1,), "float32")
+            step = T.sblock_alloc_buffer((1,), "float16")
             peak[0] = T.float32(0)
             for d in T.serial(dim):
                 peak[0] = T.max(peak[0], T.fabs(x[d]))
@@ -62,10 +62,10 @@ def _store_int4(dim: int) -> Any:
         with T.sblock("int4"):
             T.reads()
             T.writes()
-            low = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            high = T.sblock_alloc_buffer((1,), "float32", scope="local")
-            minimum = T.sblock_alloc_buffer((1,), "float16", scope="local")
-            step = T.sblock_alloc_buffer((1,), "float16", scope="local")
+            low = T.sblock_alloc_buffer((1,), "float32")
+            high = T.sblock_alloc_buffer((1,), "float32")
+            minimum = T.sblock_alloc_buffer((1,), "float16")
+            step = T.sblock_alloc_buffer((1,), "float16")
             rotate(x, T.int64(0))
             low[0] = x[0]
             high[0] = x[0]
