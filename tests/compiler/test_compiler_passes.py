@@ -11,9 +11,11 @@ from kvscape.compiler.kernels.cpu.swiglu import swiglu
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
+from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import emit_operator, read_operator
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+from kvscape.compiler.passes.share_tensors import ShareTensors
 from kvscape.compiler.pipeline import Pass, pipeline, run_pipeline
 from kvscape.errors import UnsupportedModelError
 
@@ -76,6 +78,89 @@ class TestQuantizeActivations:
 
     def test_other_operators_stay(self) -> None:
         ir.assert_structural_equal(QuantizeActivations()(gated()), gated())
+
+
+def rounded(result_is_read: bool = False) -> Any:
+    """A residual addition with norm, rounded to 8 bit; SwiGLU of its sum, rounded too; the norm may be a result."""
+    x, delta, weight = tensor("x", (n, 64)), tensor("delta", (n, 64)), tensor("weight", (64,))
+    floats, half = relax.TensorType((n, 64), "float32"), relax.TensorType((n, 32), "float32")
+    builder = relax.BlockBuilder()
+
+    def quantized(value: Any, groups: int) -> Any:
+        types = [
+            relax.TensorType((n, groups * size), dtype) for size, dtype in ((32, "int8"), (1, "float32"), (1, "int32"))
+        ]
+        return builder.emit(relax.TupleGetItem(builder.emit(emit_operator("quantize", [value], types)), 0))
+
+    with builder.function("forward", [delta, x, weight]):
+        with builder.dataflow():
+            pair = builder.emit(emit_operator("add_rms_norm", [delta, x, weight, 1e-5], [floats, floats]))
+            normed, total = (builder.emit(relax.TupleGetItem(pair, index)) for index in range(2))
+            codes = quantized(normed, 2)
+            gate = quantized(builder.emit(emit_operator("swiglu", [total], [half])), 1)
+            results = [codes, total, gate, *([normed] if result_is_read else [])]
+            result = builder.emit_output(relax.Tuple(results))
+        builder.emit_func_output(result)
+    return builder.get()
+
+
+class TestFuseQuantize:
+    def test_what_is_only_rounded_is_written_in_codes(self) -> None:
+        before = rounded()
+        after = FuseQuantize()(before)
+        norm, gate = operators(after)
+        assert (norm.name, gate.name) == ("add_rms_norm_quantize", "swiglu_quantize")
+        assert [str(x) for x in norm.tensors] == ["delta", "x", "weight"] and norm.constants == (1e-5,)
+        assert [t.dtype for t in norm_types(after)] == ["int8", "float32", "int32", "float32"]
+        relax.analysis.well_formed(after)  # raises if it is not
+        assert len(operators(before)) == 4, "the input is left alone"
+
+    def test_the_function_has_the_results_that_it_had(self) -> None:
+        before, after = rounded(), FuseQuantize()(rounded())
+        ir.assert_structural_equal(after["forward"].ret_ty, before["forward"].ret_ty, map_free_vars=True)
+        values = {b.var: b.value for block in after["forward"].body.blocks for b in block.bindings}
+        codes, total, gate = values[after["forward"].body.body].fields
+        assert [values[var].index for var in (codes, total, gate)] == [0, 3, 0]
+
+    def test_floats_that_somebody_else_reads_are_written(self) -> None:
+        names = [op.name for op in operators(FuseQuantize()(rounded(result_is_read=True)))]
+        assert names == ["add_rms_norm", "quantize", "swiglu_quantize"]
+
+    def test_other_operators_stay(self) -> None:
+        ir.assert_structural_equal(FuseQuantize()(gated()), gated())
+
+
+def norm_types(mod: Any) -> list[Any]:
+    return list(calls(mod)[0].ty.fields)
+
+
+class TestShareTensors:
+    @staticmethod
+    def allocated(*tensors: tuple[int, list[Any], str]) -> Any:
+        """``forward`` with tensors (storage, shape, type) of two storages, all of them its results."""
+        builder = relax.BlockBuilder()
+        with builder.function("forward", [tensor("x", (n,))]):
+            storages = [
+                builder.emit(relax.op.memory.alloc_storage(relax.ShapeExpr([n * 256]), 0, "global", "uint8"))
+                for _ in range(2)
+            ]
+            made = [
+                builder.emit(relax.op.memory.alloc_tensor(storages[place], 0, relax.ShapeExpr(shape), dtype))
+                for place, shape, dtype in tensors
+            ]
+            builder.emit_func_output(relax.Tuple(made))
+        return ShareTensors()(builder.get())
+
+    def test_equal_allocations_of_a_storage_are_one(self) -> None:
+        after = self.allocated((0, [n, 64], "float32"), (1, [n, 64], "float32"), (0, [n, 64], "float32"))
+        first, second, third = after["forward"].body.body.fields
+        assert first.same_as(third) and not first.same_as(second)
+        assert len(calls(after)) == 4
+
+    @pytest.mark.parametrize("other", [(0, [n, 32], "float32"), (0, [n, 64], "int32"), (0, [64, n], "float32")])
+    def test_another_shape_or_type_is_another_tensor(self, other: tuple[int, list[Any], str]) -> None:
+        after = self.allocated((0, [n, 64], "float32"), other)
+        assert len(calls(after)) == 4
 
 
 class TestDispatchKernels:
@@ -182,7 +267,7 @@ class TestPipeline:
             activation: [name for name, _ in pipeline(gate_kernel, activation, MemoryUsage(), lambda mod: mod)]
             for activation in ("int8", "float32")
         }
-        assert names["int8"] == ["QuantizeActivations", *names["float32"]]
+        assert names["int8"] == ["QuantizeActivations", "FuseQuantize", *names["float32"]]
 
     def test_a_dump_has_the_module_after_each_pass(self, tmp_path: Path) -> None:
         passes = pipeline(gate_kernel, "int8", MemoryUsage(), AttachMetadata(lambda mod: "{}"))

@@ -9,11 +9,13 @@ from built_kernels import BEST_ISA, Array, Kernels, set_threads
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.logprobs import logprobs
-from kvscape.compiler.kernels.cpu.rms_norm import add_rms_norm, rms_norm
-from kvscape.compiler.kernels.cpu.swiglu import swiglu
+from kvscape.compiler.kernels.cpu.quantize import quantize
+from kvscape.compiler.kernels.cpu.rms_norm import add_rms_norm, add_rms_norm_quantize, rms_norm
+from kvscape.compiler.kernels.cpu.swiglu import swiglu, swiglu_quantize
 from kvscape.compiler.kernels.cpu.vector import exp, load
 
 K, VOCAB, EPS = 72, 320, 1e-5
+ROUNDED = 96  # whole groups of 32
 ISA = pytest.mark.parametrize("isa", sorted({"generic", BEST_ISA}))
 ROWS = pytest.mark.parametrize("n", [1, 3, 4, 9])
 
@@ -38,6 +40,11 @@ def kernels(isa: str) -> Kernels:
         "add_rms_norm": add_rms_norm(K, EPS),
         "swiglu": swiglu(K),
         "logprobs": logprobs(VOCAB),
+        "add_rms_norm_96": add_rms_norm(ROUNDED, EPS),
+        "swiglu_96": swiglu(ROUNDED),
+        "quantize": quantize(ROUNDED),
+        "add_rms_norm_quantize": add_rms_norm_quantize(ROUNDED, EPS),
+        "swiglu_quantize": swiglu_quantize(ROUNDED),
     }
     return Kernels(functions, isa)
 
@@ -109,6 +116,34 @@ def test_swiglu(isa: str, n: int, magnitude: float) -> None:
         expected = gate / (1 + np.exp(-gate)) * up
     (y,) = run(isa, "swiglu", gate_up, outputs=[(n, K)])
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-32)
+
+
+def codes(n: int) -> list[tuple[tuple[int, ...], str]]:
+    return [((n, ROUNDED), "int8"), ((n, ROUNDED // 32), "float32"), ((n, ROUNDED // 32), "int32")]
+
+
+@ISA
+@ROWS
+@pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e15])
+def test_a_norm_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, magnitude: float) -> None:
+    floats: list[tuple[tuple[int, ...], str]] = [((n, ROUNDED), "float32")]
+    inputs = normal(n, ROUNDED), normal(n, ROUNDED, seed=1) * np.float32(magnitude), normal(ROUNDED, seed=2)
+    normed, total = kernels(isa)("add_rms_norm_96", inputs, floats * 2)
+    expected = (*kernels(isa)("quantize", [normed], codes(n)), total)
+    found = kernels(isa)("add_rms_norm_quantize", inputs, codes(n) + floats)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@ISA
+@ROWS
+@pytest.mark.parametrize("magnitude", [1e-6, 1.0, 3e4])
+def test_a_swiglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, magnitude: float) -> None:
+    gate_up = normal(n, 2 * ROUNDED) * np.float32(magnitude)
+    (gated,) = kernels(isa)("swiglu_96", [gate_up], [((n, ROUNDED), "float32")])
+    expected = kernels(isa)("quantize", [gated], codes(n))
+    for one, other in zip(kernels(isa)("swiglu_quantize", [gate_up], codes(n)), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @ISA

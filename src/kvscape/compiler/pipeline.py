@@ -8,8 +8,10 @@ from tvm.ir.transform import PassContext
 from tvm.relax import transform
 
 from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
+from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+from kvscape.compiler.passes.share_tensors import ShareTensors
 
 # Hand-written kernels have no buffer that could be smaller, and looking for one takes longer than all else.
 _NEEDLESS = ["s_tir.CompactBufferAllocation"]
@@ -19,19 +21,24 @@ Pass = Callable[[Any], Any]
 
 def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass) -> list[tuple[str, Pass]]:
     """Return the named passes in order; a comment gives the reason where the order matters."""
-    quantize = [("QuantizeActivations", QuantizeActivations())] if activation == "int8" else []
+    rounded = [("QuantizeActivations", QuantizeActivations()), ("FuseQuantize", FuseQuantize())]
     return [
         # Rewrites of operators come first: after DispatchKernels there are only kernels.
-        *quantize,
+        *(rounded if activation == "int8" else []),
         ("DispatchKernels", DispatchKernels(dispatch)),
         ("DeadCodeElimination", transform.DeadCodeElimination()),
         ("ToNonDataflow", transform.ToNonDataflow()),
         ("RemovePurityChecking", transform.RemovePurityChecking()),
         # Results become explicit allocations, ...
         ("CallTIRRewrite", transform.CallTIRRewrite()),
+        # ... without the tuples that kernels with several results had, ...
+        ("CanonicalizeBindings", transform.CanonicalizeBindings()),
+        ("DeadCodeElimination", transform.DeadCodeElimination()),
         # ... which share storages, ...
         ("StaticPlanBlockMemory", transform.StaticPlanBlockMemory()),
         ("LowerAllocTensor", transform.LowerAllocTensor()),
+        # ... and tensors, which all layers have in common, ...
+        ("ShareTensors", ShareTensors()),
         # ... whose sizes are now known as formulas.
         ("MemoryUsage", usage),
         ("AttachMetadata", metadata),

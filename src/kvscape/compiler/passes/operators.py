@@ -1,5 +1,6 @@
 """Read a model's operator calls out of Relax."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import ir, relax, tirx
@@ -34,3 +35,12 @@ def out_types(call: Any) -> list[Any]:
 def emit_operator(name: str, arguments: list[Any], types: list[Any]) -> Any:
     """The call of operator ``name``, as models emit it."""
     return relax.call_dps_packed(PREFIX + name, relax.Tuple([argument(value) for value in arguments]), types)
+
+
+def map_functions(mod: Any, change: Callable[[Any], Any]) -> Any:
+    """A module with ``change`` applied to every Relax function; kernels stay as they are."""
+    functions = {
+        gvar: change(function) if isinstance(function, relax.Function) else function
+        for gvar, function in mod.functions_items()
+    }
+    return relax.transform.Normalize()(ir.IRModule(functions, attrs=mod.attrs))  # new expressions have no type yet

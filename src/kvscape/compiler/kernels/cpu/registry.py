@@ -65,9 +65,19 @@ def _add_rms_norm(isa: Isa, op: Operator) -> Kernel:
     return Kernel(f"add_rms_norm_{K}", lambda: rms_norm.add_rms_norm(K, eps), op.tensors)
 
 
+def _add_rms_norm_quantize(isa: Isa, op: Operator) -> Kernel:
+    K, (eps,) = op.shape(0)[-1], op.constants
+    return Kernel(f"add_rms_norm_quantize_{K}", lambda: rms_norm.add_rms_norm_quantize(K, eps), op.tensors)
+
+
 def _swiglu(isa: Isa, op: Operator) -> Kernel:
     K = op.shape(0)[-1] // 2
     return Kernel(f"swiglu_{K}", lambda: swiglu.swiglu(K), op.tensors)
+
+
+def _swiglu_quantize(isa: Isa, op: Operator) -> Kernel:
+    K = op.shape(0)[-1] // 2
+    return Kernel(f"swiglu_quantize_{K}", lambda: swiglu.swiglu_quantize(K), op.tensors)
 
 
 def _rope_table(isa: Isa, op: Operator) -> Kernel:
@@ -121,7 +131,9 @@ CPU_KERNELS: Mapping[str, Callable[[Isa, Operator], Kernel]] = MappingProxyType(
         "take_rows": _take_rows,
         "rms_norm": _rms_norm,
         "add_rms_norm": _add_rms_norm,
+        "add_rms_norm_quantize": _add_rms_norm_quantize,
         "swiglu": _swiglu,
+        "swiglu_quantize": _swiglu_quantize,
         "rope_table": _rope_table,
         "rope_append": _rope_append,
         "group_append": _group_append,

@@ -4,9 +4,18 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, exp, load, splat
+from kvscape.compiler.kernels.cpu.isa import GROUP
+from kvscape.compiler.kernels.cpu.quantize import quantize_group
+from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, Expr, exp, load, splat
 
 LANES = 8
+
+
+def _gated(gate_up: Any, K: int, i: Expr, k: Expr) -> Expr:
+    """``LANES`` results of row i from column k on."""
+    gate = load(gate_up, i, k, lanes=LANES)
+    denominator = splat(T.float32(1), LANES) + exp(splat(T.float32(0), LANES) - gate, LANES)
+    return gate / denominator * load(gate_up, i, K + k, lanes=LANES)
 
 
 def swiglu(K: int) -> Any:
@@ -15,10 +24,7 @@ def swiglu(K: int) -> Any:
     @T.inline
     def row(gate_up, y, i):
         for c in T.serial(K // LANES):
-            gate = load(gate_up, i, c * LANES, lanes=LANES)
-            up = load(gate_up, i, K + c * LANES, lanes=LANES)
-            sigmoid = splat(T.float32(1), LANES) + exp(splat(T.float32(0), LANES) - gate, LANES)
-            y[i, T.ramp(c * LANES, 1, LANES)] = gate / sigmoid * up
+            y[i, T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, c * LANES)
 
     @T.prim_func(s_tir=True)
     def kernel(p_gate_up: T.handle, p_y: T.handle) -> None:
@@ -32,5 +38,38 @@ def swiglu(K: int) -> Any:
         else:
             for i in T.parallel(n):
                 row(gate_up, y, i)
+
+    return kernel
+
+
+def swiglu_quantize(K: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
+    G = K // GROUP
+
+    @T.inline
+    def row(gate_up, codes, scale, total, i):
+        for g in T.serial(G):
+            with T.sblock("values"):
+                T.reads()
+                T.writes()
+                values = T.sblock_alloc_buffer((GROUP,), "float32")
+                for c in T.unroll(GROUP // LANES):
+                    values[T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, g * GROUP + c * LANES)
+                quantize_group(values, codes, scale, total, i, g)
+
+    @T.prim_func(s_tir=True)
+    def kernel(p_gate_up: T.handle, p_codes: T.handle, p_scale: T.handle, p_total: T.handle) -> None:
+        T.func_attr({"tirx.noalias": True})
+        n = T.int64()
+        gate_up = T.match_buffer(p_gate_up, (n, 2 * K), "float32")
+        codes = T.match_buffer(p_codes, (n, K), "int8")
+        scale = T.match_buffer(p_scale, (n, G), "float32")
+        total = T.match_buffer(p_total, (n, G), "int32")
+        if n < SERIAL_ROWS:
+            for i in T.serial(n):
+                row(gate_up, codes, scale, total, i)
+        else:
+            for i in T.parallel(n):
+                row(gate_up, codes, scale, total, i)
 
     return kernel
