@@ -9,37 +9,60 @@ from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.compiler.kernels.cpu.vector import fma, load, splat, to_float
 from kvscape.quantization.format import Format
 
-ROW_BLOCK = 8
+# Rows of x times blocks of weight rows whose sums stay in registers: as many products as the loads of both can feed.
+ROW_BLOCK = 6
+BLOCKS = 2
+# One row, or two: more sums at once than one multiplication takes cycles.
+FEW_BLOCKS = 4
 
 
-def _rows(R: int, K: int) -> Any:
-    """An inline: ``count`` rows of x times one block of R weight rows, weight [nb, K, R]."""
+def _columns(N: int, R: int) -> int:
+    """Blocks of weight rows that one task takes: as many as divide all of them evenly."""
+    return next(count for count in (FEW_BLOCKS, BLOCKS, 1) if N // R % count == 0)
+
+
+def _products(R: int, K: int, columns: int) -> Any:
+    """An inline: all rows of x times ``columns`` blocks of R weight rows, weight [blocks, K, R], from ``block`` on."""
+    pair = min(BLOCKS, columns)
 
     @T.inline
-    def rows(weight, x, y, nb, out, first, count):
-        with T.sblock("rows"):
+    def tile(weight, x, y, block, out, first, count, width):
+        with T.sblock("tile"):
             T.reads()
             T.writes()
-            acc = T.sblock_alloc_buffer((count * R,), "float32")
-            for m in T.unroll(count):
+            acc = T.sblock_alloc_buffer((count * width * R,), "float32")
+            for m in T.unroll(count * width):
                 acc[T.ramp(m * R, 1, R)] = splat(T.float32(0), R)
             for k in T.serial(K):
                 for m in T.unroll(count):
-                    acc[T.ramp(m * R, 1, R)] = fma(
-                        splat(x[first + m, k], R),
-                        to_float(load(weight, nb, k, 0, lanes=R), R),
-                        acc[T.ramp(m * R, 1, R)],
-                        R,
-                    )
+                    for c in T.unroll(width):
+                        acc[T.ramp((m * width + c) * R, 1, R)] = fma(
+                            splat(x[first + m, k], R),
+                            to_float(load(weight, block + c, k, 0, lanes=R), R),
+                            acc[T.ramp((m * width + c) * R, 1, R)],
+                            R,
+                        )
             for m in T.unroll(count):
-                y[first + m, T.ramp(out * R, 1, R)] = acc[T.ramp(m * R, 1, R)]
+                for c in T.unroll(width):
+                    y[first + m, T.ramp((out + c) * R, 1, R)] = acc[T.ramp((m * width + c) * R, 1, R)]
 
-    return rows
+    @T.inline
+    def products(weight, x, y, block, out, n):
+        for mb in T.serial(n // ROW_BLOCK):
+            for c in T.serial(columns // pair):
+                tile(weight, x, y, block + c * pair, out + c * pair, mb * ROW_BLOCK, ROW_BLOCK, pair)
+        for mb in T.serial(n % ROW_BLOCK // 2):
+            tile(weight, x, y, block, out, n // ROW_BLOCK * ROW_BLOCK + mb * 2, 2, columns)
+        for _ in T.serial(n % 2):
+            tile(weight, x, y, block, out, n - 1, 1, columns)
+
+    return products
 
 
 def float_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
     """Arguments: weight f32 or f16 [N/R, K, R], x f32 [n, K]; y f32 [n, N]."""
-    rows, dtype = _rows(R, K), f"float{fmt.bits}"
+    columns = _columns(N, R)
+    products, dtype = _products(R, K, columns), f"float{fmt.bits}"
 
     @T.prim_func(s_tir=True)
     def kernel(p_weight: T.handle, p_x: T.handle, p_y: T.handle) -> None:
@@ -48,18 +71,16 @@ def float_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
         weight = T.match_buffer(p_weight, (N // R, K, R), dtype)
         x = T.match_buffer(p_x, (n, K), "float32")
         y = T.match_buffer(p_y, (n, N), "float32")
-        for nb in T.parallel(N // R):
-            for mb in T.serial(n // ROW_BLOCK):
-                rows(weight, x, y, nb, nb, mb * ROW_BLOCK, ROW_BLOCK)
-            for m in T.serial(n % ROW_BLOCK):
-                rows(weight, x, y, nb, nb, n // ROW_BLOCK * ROW_BLOCK + m, 1)
+        for task in T.parallel(N // R // columns):
+            products(weight, x, y, task * columns, task * columns, n)
 
     return kernel
 
 
 def dequantized_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
     """Arguments: codes u8, scales f16, x f32 [n, K]; y f32 [n, N]. Each block of weights is decoded once."""
-    rows = _rows(R, K)
+    columns = _columns(N, R)
+    products = _products(R, K, columns)
     groups = N * K // GROUP
     parts = 1 if fmt.symmetric else 2
 
@@ -71,18 +92,15 @@ def dequantized_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
         scales = T.match_buffer(p_scales, (groups * parts,), "float16")
         x = T.match_buffer(p_x, (n, K), "float32")
         y = T.match_buffer(p_y, (n, N), "float32")
-        for nb in T.parallel(N // R):
+        for task in T.parallel(N // R // columns):
             with T.sblock("decode"):
                 T.reads()
                 T.writes()
-                weight = T.sblock_alloc_buffer((1, K, R), "float32")
-                for k, row in T.grid(K, R):
-                    weight[0, k, row] = element(
-                        fmt, R, K, codes, scales, T.cast(nb, "int64") * R + row, T.cast(k, "int64")
+                weight = T.sblock_alloc_buffer((columns, K, R), "float32")
+                for c, k, row in T.grid(columns, K, R):
+                    weight[c, k, row] = element(
+                        fmt, R, K, codes, scales, (T.cast(task, "int64") * columns + c) * R + row, T.cast(k, "int64")
                     )
-                for mb in T.serial(n // ROW_BLOCK):
-                    rows(weight, x, y, 0, nb, mb * ROW_BLOCK, ROW_BLOCK)
-                for m in T.serial(n % ROW_BLOCK):
-                    rows(weight, x, y, 0, nb, n // ROW_BLOCK * ROW_BLOCK + m, 1)
+                products(weight, x, y, 0, task * columns, n)
 
     return kernel
