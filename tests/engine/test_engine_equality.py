@@ -168,7 +168,8 @@ def test_samples_are_drawn_from_the_models_own_distribution() -> None:
     for position in range(len(sequence), len(sequence) + 30):
         logits = toy_logits(sequence).astype(np.float64)
         penalized = penalize(logits, SAMPLED, PROMPTS[3], sequence[len(PROMPTS[3]) :])
-        sequence.append(draw(distribution(penalized, SAMPLED), SAMPLED.seed, position))
+        token_ids, probabilities = distribution(penalized, SAMPLED)
+        sequence.append(int(token_ids[draw(probabilities, SAMPLED.seed, position)]))
     got = tokens(generate(engine(), PROMPTS[3], replace(SAMPLED, ignore_eos=True)))
     assert got == sequence[len(PROMPTS[3]) :]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvscape.engine import SamplingParams
-from kvscape.engine.sampler import Vector, distribution, draw, log_softmax, penalize, token_logprob
+from kvscape.engine.sampler import Vector, distribution, draw, largest, log_softmax, penalize, token_logprob
 
 # apart enough that no two tokens have the same probability
 LOGITS = st.lists(st.integers(-80, 80), min_size=2, max_size=30, unique=True).map(lambda values: np.array(values) / 8)
@@ -35,10 +35,19 @@ def reference_distribution(logits: Vector, params: SamplingParams) -> list[float
     return [kept[token] / total if token in final else 0.0 for token in range(len(logits))]
 
 
+def whole(logits: Vector, params: SamplingParams) -> Vector:
+    """The distribution with zeros for the tokens that were left out."""
+    token_ids, probabilities = distribution(logits, params)
+    assert (np.diff(token_ids) > 0).all()
+    result = np.zeros(len(logits))
+    result[token_ids] = probabilities
+    return result
+
+
 @settings(deadline=None)
 @given(LOGITS, PARAMS)
 def test_distribution_keeps_what_the_reference_keeps(logits: Vector, params: SamplingParams) -> None:
-    got = distribution(logits, params)
+    got = whole(logits, params)
     expected = np.array(reference_distribution(logits, params))
     # a token on the very edge may fall either way by rounding: then both must still agree on all the others
     edge = (got > 0) != (expected > 0)
@@ -62,7 +71,27 @@ def test_distribution_keeps_what_the_reference_keeps(logits: Vector, params: Sam
 )
 def test_distribution_by_hand(params: SamplingParams, expected: list[float]) -> None:
     logits = np.log(np.array([0.5, 0.25, 0.125, 0.125])) + 3
-    np.testing.assert_allclose(distribution(logits, params), expected, rtol=1e-12)
+    np.testing.assert_allclose(whole(logits, params), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("peak", [1.0, 4.0, 12.0])
+@pytest.mark.parametrize("top_p", [0.1, 0.9, 0.999, 0.9999999])
+def test_the_nucleus_of_a_large_vocabulary_is_that_of_the_sorted_one(peak: float, top_p: float) -> None:
+    logits = peak * np.random.default_rng(0).standard_normal(20_000)
+    probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    order = np.argsort(-probabilities)
+    number = int(np.searchsorted(np.cumsum(probabilities[order]), top_p)) + 1
+    token_ids, kept = distribution(logits, SamplingParams(temperature=1, top_p=top_p))
+    np.testing.assert_array_equal(token_ids, np.sort(order[:number]))
+    np.testing.assert_allclose(kept, probabilities[token_ids] / probabilities[token_ids].sum(), rtol=1e-9)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 400), st.integers(1, 420), st.integers(0, 2**32 - 1), st.integers(1, 300))
+def test_the_largest_are_those_of_the_sorted_values(size: int, number: int, seed: int, distinct: int) -> None:
+    values = np.random.default_rng(seed).integers(0, distinct, size).astype(np.float32)
+    edge = np.sort(values)[::-1][min(number, size) - 1]
+    np.testing.assert_array_equal(largest(values, number), np.flatnonzero(values >= edge))
 
 
 def test_penalties_by_hand() -> None:

@@ -11,16 +11,19 @@ from kvscape.engine.request import SamplingParams, TokenLogprob
 from kvscape.engine.sequence import Sequence
 
 Vector: TypeAlias = npt.NDArray[np.float64]
+TokenIds: TypeAlias = npt.NDArray[np.intp]
+
+_BLOCK = 64
 
 
 def choose(logits: FloatArray, sequence: Sequence) -> int:
     """Choose the token that follows ``sequence``; logits: [vocab_size]."""
     params = sequence.request.params
-    exact = logits.astype(np.float64)
-    penalized = penalize(exact, params, sequence.request.prompt_token_ids, sequence.output_token_ids)
+    penalized = penalize(logits, params, sequence.request.prompt_token_ids, sequence.output_token_ids)
     if params.temperature == 0:
         return int(np.argmax(penalized))
-    return draw(distribution(penalized, params), params.seed, len(sequence.token_ids))
+    token_ids, probabilities = distribution(penalized, params)
+    return int(token_ids[draw(probabilities, params.seed, len(sequence.token_ids))])
 
 
 def token_logprob(logits: FloatArray, token_id: int, number: int) -> TokenLogprob:
@@ -30,7 +33,9 @@ def token_logprob(logits: FloatArray, token_id: int, number: int) -> TokenLogpro
     return TokenLogprob(token_id, float(logprobs[token_id]), top)
 
 
-def penalize(logits: Vector, params: SamplingParams, prompt: Ordered[int], output: Ordered[int]) -> Vector:
+def penalize(
+    logits: FloatArray | Vector, params: SamplingParams, prompt: Ordered[int], output: Ordered[int]
+) -> FloatArray | Vector:
     """Make tokens that were there less likely.
 
     The repetition penalty divides positive logits and multiplies negative ones, for tokens of prompt and output; the
@@ -38,7 +43,7 @@ def penalize(logits: Vector, params: SamplingParams, prompt: Ordered[int], outpu
     """
     if not params.penalized:
         return logits
-    result = logits.copy()
+    result = logits.astype(np.float64)
     seen = np.unique(np.asarray([*prompt, *output], np.int64))
     factor = params.repetition_penalty
     result[seen] = np.where(result[seen] > 0, result[seen] / factor, result[seen] * factor)
@@ -47,22 +52,36 @@ def penalize(logits: Vector, params: SamplingParams, prompt: Ordered[int], outpu
     return result
 
 
-def distribution(logits: Vector, params: SamplingParams) -> Vector:
-    """Probabilities after temperature, top-k, top-p and min-p, in this order; tokens equal to the last kept stay too.
+def distribution(logits: FloatArray | Vector, params: SamplingParams) -> tuple[TokenIds, Vector]:
+    """Tokens, ascending, and their probabilities after temperature, top-k, top-p and min-p, in this order.
 
     top-p keeps the fewest likeliest tokens that hold ``top_p`` together, min-p those with at least ``min_p`` of the
-    likeliest one's probability.
+    likeliest one's probability; tokens equal to the last kept stay too. The vocabulary is never sorted.
     """
-    scaled = (logits - logits.max()) / params.temperature
-    if 0 < params.top_k < len(scaled):
-        scaled[scaled < np.partition(scaled, -params.top_k)[-params.top_k]] = -np.inf
-    probabilities = np.exp(scaled)
+    token_ids = largest(logits, params.top_k or len(logits))
+    probabilities = np.exp((logits[token_ids].astype(np.float64) - float(logits.max())) / params.temperature)
     probabilities /= probabilities.sum()
+    least = params.min_p * probabilities.max()
     if params.top_p < 1:
-        probabilities[probabilities < _nucleus_edge(probabilities, params.top_p)] = 0
-    probabilities[probabilities < params.min_p * probabilities.max()] = 0
-    kept: Vector = probabilities / probabilities.sum()
-    return kept
+        least = max(least, _nucleus_edge(probabilities, params.top_p))
+    kept = probabilities >= least
+    return token_ids[kept], probabilities[kept] / probabilities[kept].sum()
+
+
+def largest(values: FloatArray | Vector, number: int) -> TokenIds:
+    """Where the ``number`` largest values are, and those equal to the last of them, ascending.
+
+    At least ``number`` values reach the number-th largest maximum of a block: no others are compared.
+    """
+    if number >= len(values):
+        return np.arange(len(values))
+    blocks = values[: len(values) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).max(axis=1)
+    candidates = np.arange(len(values))
+    if number <= len(blocks):
+        candidates = np.flatnonzero(values >= np.partition(blocks, -number)[-number])
+    among = values[candidates]
+    found: TokenIds = candidates[among >= np.partition(among, -number)[-number]]
+    return found
 
 
 def draw(probabilities: Vector, seed: int, position: int) -> int:
@@ -84,13 +103,18 @@ def _likeliest(logprobs: Vector, number: int) -> list[int]:
     """The ``number`` likeliest tokens, best first, the lowest id among equals."""
     if number == 0:
         return []
-    candidates = np.flatnonzero(logprobs >= np.partition(logprobs, -number)[-number])
+    candidates = largest(logprobs, number)
     best = np.argsort(-logprobs[candidates], kind="stable")[:number]
     return [int(token) for token in candidates[best]]
 
 
 def _nucleus_edge(probabilities: Vector, top_p: float) -> float:
     """Probability of the least likely token that top-p keeps."""
-    ordered = np.sort(probabilities)[::-1]
-    last = int(np.searchsorted(np.cumsum(ordered), top_p))
-    return float(ordered[min(last, len(ordered) - 1)])
+    number = _BLOCK
+    while True:
+        ordered = np.sort(probabilities[largest(probabilities, number)])[::-1]
+        reached = np.cumsum(ordered)
+        if reached[-1] >= top_p or len(ordered) == len(probabilities):
+            last = int(np.searchsorted(reached, top_p))
+            return float(ordered[min(last, len(ordered) - 1)])
+        number *= 8
