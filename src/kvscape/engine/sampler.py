@@ -59,11 +59,14 @@ def distribution(logits: FloatArray | Vector, params: SamplingParams) -> tuple[T
     likeliest one's probability; tokens equal to the last kept stay too. The vocabulary is never sorted.
     """
     token_ids = largest(logits, params.top_k or len(logits))
-    probabilities = np.exp((logits[token_ids].astype(np.float64) - float(logits.max())) / params.temperature)
+    chosen = logits if len(token_ids) == len(logits) else logits[token_ids]
+    probabilities = np.exp((chosen.astype(np.float64) - float(logits.max())) / params.temperature)
     probabilities /= probabilities.sum()
     least = params.min_p * probabilities.max()
     if params.top_p < 1:
         least = max(least, _nucleus_edge(probabilities, params.top_p))
+    if least == 0:
+        return token_ids, probabilities
     kept = probabilities >= least
     return token_ids[kept], probabilities[kept] / probabilities[kept].sum()
 
