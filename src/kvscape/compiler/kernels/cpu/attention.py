@@ -145,7 +145,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
                 old[0] = exp_scalar(highest[row] - T.max(highest[row], peak[row]))
                 new[0] = exp_scalar(peak[row] - T.max(highest[row], peak[row]))
                 highest[row] = T.max(highest[row], peak[row])
-                mass[row] = mass[row] * old[0] + total[row] * new[0]
+                mass[row] = fma(mass[row], old[0], total[row] * new[0], 1)
                 for c in T.serial(D // LANES):
                     joined[T.ramp(row * D + c * LANES, 1, LANES)] = fma(
                         load(joined, row * D + c * LANES, lanes=LANES),

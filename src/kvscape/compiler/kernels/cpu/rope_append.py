@@ -7,7 +7,7 @@ from tvm.script import tirx as T
 from kvscape.compiler.kernels.cpu.hadamard import hadamard
 from kvscape.compiler.kernels.cpu.pages import TOKENS, Pages
 from kvscape.compiler.kernels.cpu.store import store_token
-from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS
+from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, fma
 
 
 def rope_table(D: int) -> Any:
@@ -40,8 +40,11 @@ def rotate_halves(D: int) -> Any:
     @T.inline
     def rotate(qkv, table, out, i, source):
         for d in T.serial(half):
-            out[d] = qkv[i, source + d] * table[i, d] - qkv[i, source + half + d] * table[i, half + d]
-            out[half + d] = qkv[i, source + d] * table[i, half + d] + qkv[i, source + half + d] * table[i, d]
+            # Left to LLVM, either product might be the one that is not rounded, in each copy of the loop another.
+            out[d] = fma(
+                qkv[i, source + d], table[i, d], qkv[i, source + half + d] * T.float32(-1) * table[i, half + d], 1
+            )
+            out[half + d] = fma(qkv[i, source + d], table[i, half + d], qkv[i, source + half + d] * table[i, d], 1)
 
     return rotate
 

@@ -110,7 +110,7 @@ def attend_span(pages: Pages, group: int) -> Any:
                         first_key + part * LANES, position, window, load(s, here, lanes=LANES), 0.0
                     )
                 mass[T.ramp(0, 1, LANES)] = load(mass, 0, lanes=LANES) + load(s, here, lanes=LANES)
-            total[row] = total[row] * alpha[m] + reduce_add(load(mass, 0, lanes=LANES), LANES)
+            total[row] = fma(total[row], alpha[m], reduce_add(load(mass, 0, lanes=LANES), LANES), 1)
 
     @T.inline
     def add_values(s, values, out, alpha, row, tokens):
