@@ -1,4 +1,5 @@
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,21 @@ def test_features_are_those_that_the_system_names(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cpu, "_cpuinfo", lambda: {"flags": "sse avx2 f16c avx512_vnni", "model name": "Some CPU"})
     assert cpu_features() == ("avx2", "f16c", "avx512_vnni")
     assert cpu_name() == "Some CPU"
+
+
+def test_features_as_arm_systems_name_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_cpuinfo", lambda: {"Features": "fp asimd aes asimddp fphp"})
+    assert cpu_features() == ("asimddp",)
+    monkeypatch.setattr(cpu, "_cpuinfo", lambda: {"Features": "fp asimd aes"})
+    assert cpu_features() == ()
+
+
+def test_a_mac_has_no_list_but_the_dot_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "_cpuinfo", dict)
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    for machine, features in (("arm64", ("asimddp",)), ("x86_64", ())):
+        monkeypatch.setattr(platform, "machine", lambda machine=machine: machine)
+        assert cpu_features() == features
 
 
 def test_a_system_that_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from built_kernels import BEST_ISA, GARBAGE, Array, Kernels, set_threads
+from built_kernels import DIFFERENT_ISAS, GARBAGE, Array, Kernels, only_where_it_runs, set_threads
 from paged import THETA, Heads, PagedCase, attention, frequencies, rope, rotated
 
 from kvscape.compiler.kernels.cpu.attention import MAX_TILE_ROWS, tile_tokens
@@ -23,7 +23,11 @@ SHAPES = [
     Heads("k=int8,v=int4", 2, 2, 32),
     Heads("k=int4,v=f16", 1, 4, 128),
 ]
+NEON = [Heads(kv_dtype, 2, 3, 32, isa="neon") for kv_dtype in ("f16", "int8", "int4")]
 SHAPE = pytest.mark.parametrize("heads", SHAPES, ids=str)
+SHAPE_OR_NEON = pytest.mark.parametrize(
+    "heads", [*SHAPES, *(pytest.param(heads, marks=only_where_it_runs("neon")) for heads in NEON)], ids=str
+)
 
 
 def filled(heads: Heads, page_size: int, scale: float = 1) -> tuple[PagedCase, list[Array]]:
@@ -41,7 +45,7 @@ def reference(case: PagedCase, q: Array, sequence: int) -> Array:
 SPANS = [(sequence, 0, length) for sequence, length in enumerate(LENGTHS)]
 
 
-@pytest.mark.parametrize("isa", sorted({"generic", BEST_ISA}))
+@pytest.mark.parametrize("isa", DIFFERENT_ISAS)
 @pytest.mark.parametrize("dim", [16, 64])
 def test_the_rope_table_holds_cosines_and_sines(isa: str, dim: int) -> None:
     positions = np.array([0, 1, 7, 2047, 8191, 50_000, 1_000_000], np.int32)
@@ -51,7 +55,7 @@ def test_the_rope_table_holds_cosines_and_sines(isa: str, dim: int) -> None:
     np.testing.assert_allclose(table[2, [1, dim // 2 + 1]], [np.cos(angle), np.sin(angle)], atol=1e-5)
 
 
-@SHAPE
+@SHAPE_OR_NEON
 @pytest.mark.parametrize("page_size", [8, 16, 64])
 def test_append_writes_each_token_to_its_slot_and_nothing_else(heads: Heads, page_size: int) -> None:
     """Queries are copies of the keys here, so that the kernel itself tells the rotated keys before they are rounded."""
@@ -112,7 +116,7 @@ def test_bits_depend_on_neither_page_size_tiles_nor_threads(heads: Heads) -> Non
             np.testing.assert_array_equal(case.attend(q, SPANS, tokens, deal), expected)
 
 
-@SHAPE
+@SHAPE_OR_NEON
 @pytest.mark.parametrize("chunk", [1, 3, 16])
 def test_bits_do_not_depend_on_chunks_or_on_what_a_page_held_before(heads: Heads, chunk: int) -> None:
     """Each chunk attends before later tokens exist: the slots behind it hold garbage."""
@@ -125,7 +129,7 @@ def test_bits_do_not_depend_on_chunks_or_on_what_a_page_held_before(heads: Heads
         np.testing.assert_array_equal(y, expected[start : start + len(q)])
 
 
-@SHAPE
+@SHAPE_OR_NEON
 def test_a_mixed_batch_attends_each_sequence_at_its_own_place(heads: Heads) -> None:
     """Three decodes and the later half of a prompt in one step."""
     case, qs = filled(heads, 16)
@@ -150,7 +154,7 @@ def test_ranges_by_themselves_change_no_bit(heads: Heads, window: Window) -> Non
         np.testing.assert_array_equal(split, whole)
 
 
-@SHAPE
+@SHAPE_OR_NEON
 def test_many_ranges_are_the_dense_softmax(heads: Heads) -> None:
     case = PagedCase(heads, [600], 16)
     q = case.append(heads.qkv(600, 1), 0, 0)

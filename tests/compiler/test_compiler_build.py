@@ -1,6 +1,7 @@
 """What a compiled library says of itself, and the command that compiles one."""
 
 import sys
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from built_tiny import BuildTiny, matrix_formats
 from kvscape.compiler import __main__ as command
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.kernels.cpu.attention import tile_tokens
-from kvscape.compiler.target import find_target
+from kvscape.compiler.target import Architecture, find_target
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.errors import UnsupportedModelError
 from kvscape.version import __version__
@@ -50,6 +51,18 @@ def test_a_dump_has_a_file_for_each_pass(built_tiny: BuildTiny) -> None:
     names = [path.name for path in sorted(built_tiny("auto").dump.iterdir())]
     assert names[:3] == ["00-Input.py", "01-QuantizeActivations.py", "02-DispatchKernels.py"]
     assert names[-1] == "15-AttachGlobalSymbol.py" and len(names) == 16
+
+
+def test_a_whole_library_for_another_architecture(built_tiny: BuildTiny, tmp_path: Path) -> None:
+    artifact = built_tiny("auto").artifact
+    target = replace(find_target("neon"), architecture=Architecture(("another",), "aarch64-linux-gnu"))
+    spec = LibrarySpec(artifact.manifest.model, matrix_formats(artifact), target, kv_dtypes=("f16",))
+    compile_library(spec, tmp_path / "neon.tar")
+    with tarfile.open(tmp_path / "neon.tar") as tar:
+        headers = [tar.extractfile(member).read(20) for member in tar]  # type: ignore[union-attr]
+    assert headers and all(header[:4] == b"\x7fELF" and header[18:] == b"\xb7\0" for header in headers), (
+        "AArch64's number"
+    )
 
 
 @pytest.mark.parametrize(("name", "size", "multiple"), [("head_dim", 72, 16), ("intermediate_size", 132, 8)])

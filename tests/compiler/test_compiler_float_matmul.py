@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from built_kernels import BEST_ISA, Array, Kernels, set_threads
+from built_kernels import BEST_ISA, Array, Kernels, only_where_it_runs, set_threads
 
 from kvscape.compiler.kernels.cpu.embedding import float_embedding, quantized_embedding, take_rows
 from kvscape.compiler.kernels.cpu.float_matmul import dequantized_matmul, float_matmul
@@ -16,7 +16,11 @@ from kvscape.quantization.layouts import LAYOUTS
 
 N, K = 48, 96
 ROWS = ISAS[BEST_ISA].rows
-CASES = [(isa, name, rows) for isa, rows in ((BEST_ISA, ROWS), ("generic", 24 - ROWS)) for name in FORMATS]
+CASES = [
+    pytest.param(isa, name, rows, marks=only_where_it_runs(isa))
+    for isa, rows in ((BEST_ISA, ROWS), ("generic", 24 - ROWS), ("neon", 8))
+    for name in FORMATS
+]
 CASE = pytest.mark.parametrize(("isa", "name", "rows"), CASES)
 
 

@@ -1,7 +1,7 @@
 """Integer products against exact sums, on every instruction set, at the values where 16-bit sums would overflow."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from built_kernels import RUNNABLE_ISAS, Array, Kernels, compiled, set_threads
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
-from kvscape.compiler.kernels.cpu.isa import ISAS, Avx512Vnni, Generic, Isa
+from kvscape.compiler.kernels.cpu.isa import ISAS, Generic, Isa, Neon, Vnni
 from kvscape.compiler.kernels.cpu.vector import Expr
 from kvscape.quantization.codes import pack_codes, unpack_codes
 from kvscape.quantization.format import FORMATS, Format
@@ -23,22 +23,36 @@ FORMAT_NAMES = ["q4f16_1", "q4af16_1", "q8f16_1"]
 TOP_CODE = {"q4f16_1": 14, "q4af16_1": 15, "q8f16_1": 254}
 
 
-@dataclass(frozen=True)
-class EmulatedVnni(Avx512Vnni):
-    """Avx512Vnni with its one instruction spelt out, so that layout and offsets are tested on any processor."""
+def add_products(total: Expr, weight: Expr, x: Expr, rows: int) -> Expr:
+    """What vpdpbusd and sdot do, spelt out, so that layout and offsets around them are tested on any processor."""
+    products = T.cast(weight, f"int32x{4 * rows}") * T.cast(x, f"int32x{4 * rows}")
+    parts = [T.Shuffle([products], [T.int32(4 * row + i) for row in range(rows)]) for i in range(4)]
+    return total + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
 
+
+class PlainVnni(Vnni):
+    def _accumulate(self, total: Expr, unsigned: Expr, signed: Expr) -> Expr:
+        return add_products(total, unsigned, signed, self.rows)
+
+
+class PlainNeon(Neon):
     @staticmethod
-    def _accumulate(total: Expr, unsigned: Expr, signed: Expr) -> Expr:
-        products = T.cast(unsigned, "int32x64") * T.cast(signed, "int32x64")
-        parts = [T.Shuffle([products], [T.int32(4 * row + i) for row in range(16)]) for i in range(4)]
-        return total + ((parts[0] + parts[1]) + (parts[2] + parts[3]))
+    def _accumulate(total: Expr, weight: Expr, x: Expr) -> Expr:
+        return add_products(total, weight, x, 4)
+
+
+PLAIN: dict[str, Isa] = {
+    "plain avx512vnni": PlainVnni("avx512vnni", 16),
+    "plain avxvnni": PlainVnni("avxvnni", 8),
+    "plain neon": PlainNeon(),
+}
 
 
 @cache
 def kernels(isa: str) -> tuple[Isa, Kernels]:
-    chosen = EmulatedVnni() if isa == "emulated" else ISAS[isa]
+    chosen = PLAIN[isa] if isa in PLAIN else ISAS[isa]
     functions = {name: int8_matmul(chosen, FORMATS[name], N, K) for name in FORMAT_NAMES}
-    return chosen, Kernels(functions, "generic" if isa == "emulated" else isa)
+    return chosen, Kernels(functions, "generic" if isa in PLAIN else isa)
 
 
 def codes(name: str, seed: int = 0) -> Array:
@@ -82,7 +96,7 @@ def ones(n: int) -> tuple[Array, Array, Array]:
     return np.ones((N, G)), np.zeros((N, G)), np.ones((n, G))
 
 
-ISA_PARAMS = [*RUNNABLE_ISAS, "emulated"]
+ISA_PARAMS = [*RUNNABLE_ISAS, *PLAIN]
 EXTREMES: dict[str, Any] = {
     "all 127": lambda x: np.full_like(x, 127),
     "all -127": lambda x: np.full_like(x, -127),
@@ -145,10 +159,25 @@ def test_a_row_does_not_depend_on_its_neighbours_or_on_threads(isa: str, name: s
             np.testing.assert_array_equal(product(isa, name, arrays, x[-n:], x_scale[-n:]), alone[-n:])
 
 
-@pytest.mark.parametrize(("isa", "instruction"), [("avx512vnni", "vpdpbusd"), ("avx2", "vpmaddubsw")])
-def test_every_instruction_set_compiles_to_its_own_instruction(isa: str, instruction: str) -> None:
+@pytest.mark.parametrize("name", FORMAT_NAMES)
+@pytest.mark.parametrize(
+    ("isa", "instruction"),
+    [
+        ("avx512vnni", r"vpdpbusd\s.*%zmm\d+"),
+        ("avxvnni", r"\{vex\}\s+vpdpbusd\s.*%ymm\d+"),
+        ("avx2", r"vpmaddubsw\s.*%ymm\d+"),
+        ("neon", r"sdot\s+v\d+\.4s, v\d+\.16b, v\d+\.4b\[3\]"),
+    ],
+)
+def test_every_instruction_set_compiles_to_its_own_instruction(isa: str, instruction: str, name: str) -> None:
+    asm = compiled({name: int8_matmul(ISAS[isa], FORMATS[name], N, K)}, isa).mod.inspect_source("asm")
+    assert re.search(instruction, asm)
+
+
+@pytest.mark.parametrize("isa", ["avxvnni", "avx2"])
+def test_kernels_for_256_bits_use_no_wider_registers(isa: str) -> None:
     products = {name: int8_matmul(ISAS[isa], FORMATS[name], N, K) for name in FORMAT_NAMES}
-    assert instruction in compiled(products, isa).mod.inspect_source("asm")
+    assert "zmm" not in compiled(products, isa).mod.inspect_source("asm")
 
 
 def test_the_generic_instruction_set_needs_no_intrinsic_of_a_processor() -> None:

@@ -5,8 +5,19 @@ import platform
 from functools import cache
 from pathlib import Path
 
-# The instruction sets a kernel may ask for, as Linux names them.
-KNOWN_FEATURES = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "amx_int8")
+# The instruction sets a kernel may ask for, as Linux names them; asimddp is NEON's dot product.
+KNOWN_FEATURES = (
+    "avx2",
+    "fma",
+    "f16c",
+    "avx_vnni",
+    "avx512f",
+    "avx512bw",
+    "avx512vl",
+    "avx512_vnni",
+    "amx_int8",
+    "asimddp",
+)
 
 
 @cache
@@ -27,6 +38,8 @@ def cpu_name() -> str:
 def cpu_features() -> tuple[str, ...]:
     """The instruction sets among ``KNOWN_FEATURES`` that this processor has."""
     flags = set((_cpuinfo().get("flags") or _cpuinfo().get("Features", "")).split())
+    if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
+        flags.add("asimddp")  # macOS has no such list, and all of Apple's own processors have it
     return tuple(name for name in KNOWN_FEATURES if name in flags)
 
 

@@ -13,46 +13,86 @@ from kvscape.analysis.cpu import cpu_features
 from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
-_NEEDED = {
-    "avx512vnni": ("avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx2", "fma", "f16c"),
-    "avx2": ("avx2", "fma", "f16c"),
-}
-_MCPU = {"avx512vnni": "x86-64-v4", "avx2": "x86-64-v3"}
-_MATTR = {"avx512vnni": ["+avx512vnni"]}
-_LAYOUT = {"avx512vnni": "rows16", "avx2": "rows8", "generic": "rows8"}
+
+@dataclass(frozen=True)
+class Architecture:
+    """The names that systems give a family of processors, and LLVM's for one that is not this machine's."""
+
+    machines: tuple[str, ...] = ()
+    triple: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine is one of the family; no name at all stands for any machine."""
+        return not self.machines or platform.machine() in self.machines
+
+
+_ANY = Architecture()
+_X86 = Architecture(("x86_64", "AMD64"), "x86_64-linux-gnu")
+_ARM = Architecture(("aarch64", "arm64"), "aarch64-linux-gnu")
 
 
 @dataclass(frozen=True)
 class CpuTarget:
-    """A named CPU target; ``name`` goes into file names, ``llvm`` into TVM and into cache keys."""
+    """A named CPU target; ``name`` goes into file names, ``llvm`` into TVM and into cache keys.
+
+    ``features`` are what a processor of the architecture must have, as ``cpu_features`` names them.
+    """
 
     name: str
-    llvm: Mapping[str, Any]
+    layout_name: str
+    architecture: Architecture = _ANY
+    features: tuple[str, ...] = ()
+    mcpu: str = ""
+    mattr: tuple[str, ...] = ()
 
     @property
     def layout(self) -> Layout:
         """The layout of packed weights that the target's kernels read."""
-        return LAYOUTS[_LAYOUT[self.name]]
+        return LAYOUTS[self.layout_name]
+
+    @property
+    def llvm(self) -> Mapping[str, Any]:
+        """TVM's target: code for this system, or for Linux where the architecture is another."""
+        triple = "" if self.architecture.is_here else self.architecture.triple
+        options = {"mtriple": triple, "mcpu": self.mcpu, "mattr": list(self.mattr)}
+        return MappingProxyType({"kind": "llvm", **{key: value for key, value in options.items() if value}})
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What this processor lacks to run the target's code: the architecture, or features of it."""
+        if not self.architecture.is_here:
+            return self.architecture.machines[:1]
+        return tuple(sorted(set(self.features) - set(cpu_features())))
+
+
+_AVX2 = ("avx2", "fma", "f16c")
+_AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl", "avx512_vnni")
+# The best first.
+_TARGETS = {
+    target.name: target
+    for target in (
+        CpuTarget("avx512vnni", "rows16", _X86, _AVX512, "x86-64-v4", ("+avx512vnni",)),
+        CpuTarget("avxvnni", "rows8", _X86, (*_AVX2, "avx_vnni"), "x86-64-v3", ("+avxvnni",)),
+        CpuTarget("avx2", "rows8", _X86, _AVX2, "x86-64-v3"),
+        CpuTarget("neon", "rows8", _ARM, ("asimddp",), mattr=("+v8.2a", "+dotprod")),
+        CpuTarget("generic", "rows8"),
+    )
+}
 
 
 def find_target(name: str) -> CpuTarget:
     """Return a target by name; raise ConfigError naming the near match."""
-    if name not in _LAYOUT:
-        raise ConfigError(f"unknown target {name!r}", "", near_match(name, _LAYOUT))
-    llvm: dict[str, Any] = {"kind": "llvm"}
-    if name in _MCPU:
-        llvm["mcpu"] = _MCPU[name]
-    if name in _MATTR:
-        llvm["mattr"] = _MATTR[name]
-    return CpuTarget(name, MappingProxyType(llvm))
+    if name not in _TARGETS:
+        raise ConfigError(f"unknown target {name!r}", "", near_match(name, _TARGETS))
+    return _TARGETS[name]
 
 
 def runs_here(name: str) -> bool:
     """Whether this processor has the instructions of a target."""
-    needed = _NEEDED.get(name, ())
-    return not needed or (platform.machine() in ("x86_64", "AMD64") and set(cpu_features()).issuperset(needed))
+    return not find_target(name).lacking
 
 
 def detect_target() -> CpuTarget:
     """Return the best target that this processor runs."""
-    return find_target(next(name for name in (*_NEEDED, "generic") if runs_here(name)))
+    return next(target for target in _TARGETS.values() if not target.lacking)

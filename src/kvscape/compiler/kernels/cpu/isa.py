@@ -30,9 +30,7 @@ def _low_high(codes: Any, at: Expr, step: int, nbytes: int) -> tuple[Expr, Expr]
     """Low and high nibbles: elements 4 step … and 16 + 4 step … of the group."""
     packed = load(codes, at + step * nbytes, lanes=nbytes)
     mask = splat(T.uint8(15), nbytes)
-    words = T.reinterpret(f"uint16x{nbytes // 2}", packed)
-    shifted = T.reinterpret(f"uint8x{nbytes}", T.shift_right(words, splat(T.uint16(4), nbytes // 2)))
-    return T.bitwise_and(packed, mask), T.bitwise_and(shifted, mask)
+    return T.bitwise_and(packed, mask), T.shift_right(packed, splat(T.uint8(4), nbytes))
 
 
 def _nibble_steps(codes: Any, at: Expr, nbytes: int) -> list[tuple[int, Expr]]:
@@ -49,6 +47,10 @@ def _four(x: Any, row: Expr, k: Expr, lanes: int) -> Expr:
     return T.reinterpret(f"int8x{4 * lanes}", splat(word, lanes))
 
 
+def _part(vector: Expr, lanes: int, index: int) -> Expr:
+    return T.Shuffle([vector], [T.int32(lanes * index + i) for i in range(lanes)])
+
+
 def _signed(codes: Any, at: Expr, step: int, nbytes: int) -> Expr:
     return T.reinterpret(f"int8x{nbytes}", load(codes, at + step * nbytes, lanes=nbytes))
 
@@ -57,7 +59,7 @@ def _signed(codes: Any, at: Expr, step: int, nbytes: int) -> Expr:
 class Avx2:
     """pmaddubsw multiplies unsigned by signed bytes and adds pairs with saturation to 16 bits.
 
-    4-bit codes: 16 sums of 2 x 15 x 127 stay below 32,767, so a whole group is added in 16 bits. 8-bit codes: |w| times
+    4-bit codes: 8 sums of 2 x 15 x 127 stay below 32,767, so a whole group is added in 16 bits. 8-bit codes: |w| times
     x with w's sign stays below 2 x 127 x 127 = 32,258, and is widened at once.
     """
 
@@ -91,31 +93,67 @@ class Avx2:
 
 
 @dataclass(frozen=True)
-class Avx512Vnni:
-    """vpdpbusd adds four products of unsigned and signed bytes to a 32-bit lane, exactly.
+class Vnni:
+    """vpdpbusd adds four products of unsigned and signed bytes to a 32-bit lane, exactly; a vector has ``rows`` lanes.
 
     8-bit codes are signed: flipping the top bit adds 128 to them, and 128 x (sum of activations) is taken off first.
     """
 
-    name: str = "avx512vnni"
-    rows: int = 16
+    name: str
+    rows: int
 
     def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
-        total = splat(T.int32(0), 16)
-        for offset, nibbles in _nibble_steps(codes, at, 64):
-            total = self._accumulate(total, nibbles, _four(x, row, k + offset, 16))
+        total = splat(T.int32(0), self.rows)
+        for offset, nibbles in _nibble_steps(codes, at, 4 * self.rows):
+            total = self._accumulate(total, nibbles, _four(x, row, k + offset, self.rows))
         return total
 
     def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
-        total = splat(T.int32(-128) * x_sum, 16)
+        nbytes = 4 * self.rows
+        total = splat(T.int32(-128) * x_sum, self.rows)
         for step in range(STEPS):
-            flipped = T.bitwise_xor(load(codes, at + step * 64, lanes=64), splat(T.uint8(128), 64))
-            total = self._accumulate(total, flipped, _four(x, row, k + 4 * step, 16))
+            flipped = T.bitwise_xor(load(codes, at + step * nbytes, lanes=nbytes), splat(T.uint8(128), nbytes))
+            total = self._accumulate(total, flipped, _four(x, row, k + 4 * step, self.rows))
         return total
 
+    def _accumulate(self, total: Expr, unsigned: Expr, signed: Expr) -> Expr:
+        intrinsic = f"llvm.x86.avx512.vpdpbusd.{32 * self.rows}"
+        return T.call_llvm_pure_intrin(f"int32x{self.rows}", intrinsic, total, unsigned, signed)
+
+
+@dataclass(frozen=True)
+class Neon:
+    """sdot adds four products of signed bytes to each of four 32-bit lanes, exactly: two of them make eight rows.
+
+    4-bit codes, 0 … 15, are signed bytes as they are.
+    """
+
+    name: str = "neon"
+    rows: int = 8
+
+    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        steps = [(offset, T.reinterpret("int8x32", nibbles)) for offset, nibbles in _nibble_steps(codes, at, 32)]
+        return self._sum(steps, x, row, k)
+
+    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        return self._sum([(4 * step, _signed(codes, at, step, 32)) for step in range(STEPS)], x, row, k)
+
+    def _sum(self, steps: list[tuple[int, Expr]], x: Any, row: Expr, k: Expr) -> Expr:
+        halves = [splat(T.int32(0), 4), splat(T.int32(0), 4)]
+        for offset, weight in steps:
+            four = self._four(x, row, k, offset)
+            halves = [self._accumulate(total, _part(weight, 16, i), four) for i, total in enumerate(halves)]
+        return T.Shuffle(halves, [T.int32(i) for i in range(8)])
+
     @staticmethod
-    def _accumulate(total: Expr, unsigned: Expr, signed: Expr) -> Expr:
-        return T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.vpdpbusd.512", total, unsigned, signed)
+    def _four(x: Any, row: Expr, k: Expr, offset: int) -> Expr:
+        """Four activations in every lane, out of a register of sixteen: sdot names the lane, and no load repeats."""
+        words = T.reinterpret("int32x4", load(x, row, k + offset // 16 * 16, lanes=16))
+        return T.reinterpret("int8x16", T.Shuffle([words], [T.int32(offset % 16 // 4)] * 4))
+
+    @staticmethod
+    def _accumulate(total: Expr, weight: Expr, x: Expr) -> Expr:
+        return T.call_llvm_pure_intrin("int32x4", "llvm.aarch64.neon.sdot.v4i32.v16i8", total, weight, x)
 
 
 @dataclass(frozen=True)
@@ -146,4 +184,6 @@ class Generic:
         return (quarter[0] + quarter[1]) + (quarter[2] + quarter[3])
 
 
-ISAS: dict[str, Isa] = {isa.name: isa for isa in (Avx512Vnni(), Avx2(), Generic())}
+ISAS: dict[str, Isa] = {
+    isa.name: isa for isa in (Vnni("avx512vnni", 16), Vnni("avxvnni", 8), Avx2(), Neon(), Generic())
+}
