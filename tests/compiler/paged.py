@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -155,16 +156,16 @@ class PagedCase:
         """
         seen = window or Window()
         limits = np.array([seen.sinks, seen.recent], np.int32)
-        starts = np.cumsum([0, *(stop - start for _, start, stop in spans)]).astype(np.int32)
-        tiles = query_tiles(starts, tokens or tile_tokens(self.heads.group), deal)
+        starts = [0, *accumulate(stop - start for _, start, stop in spans)]
         positions = np.concatenate([np.arange(start, stop) for _, start, stop in spans]).astype(np.int32)
         tables = self.tables[[sequence for sequence, _, _ in spans]]
         own, zeros = self._own(spans)
-        tiles, pieces = np.pad(tiles, ((0, 0), (0, 2))), np.empty(0, np.int32)
         if split:
-            tiles, pieces = token_ranges(np.array([-(-stop // RANGE) for _, _, stop in spans], np.int32))
-        tiles[:, 3] = zeros[tiles[:, 0]]
-        inputs = [q, q if sink_q is None else sink_q, self.pool, tables, tiles, pieces, positions, limits, *own, LAYER]
+            cut, pieces = token_ranges([-(-stop // RANGE) for _, _, stop in spans], zeros.tolist())
+        else:
+            cut, pieces = query_tiles(starts, tokens or tile_tokens(self.heads.group), deal, zeros.tolist()), []
+        tiles = [np.array(cut, np.int32), np.array(pieces, np.int32)]
+        inputs = [q, q if sink_q is None else sink_q, self.pool, tables, *tiles, positions, limits, *own, LAYER]
         (y,) = kernels(self.heads)("paged_attention", inputs, [(q.shape, "float32")])
         return y
 

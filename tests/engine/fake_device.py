@@ -198,41 +198,40 @@ class FakeDevice:
         assert isinstance(pools, FakePools)
         check_shapes(step)
         self.steps.append(step)
-        wanted = set(step.logit_rows.tolist())
+        wanted = set(step.logit_rows)
         rows: list[FloatArray] = []
-        for sequence, (start, stop) in enumerate(pairwise(step.query_starts.tolist())):
-            tables = [tables[sequence] for tables in step.page_tables]
-            views = views_of(pools, tables, int(step.tails[sequence]))
+        for sequence, (start, stop) in enumerate(pairwise(step.query_starts)):
+            tables = [np.array(tables[sequence]) for tables in step.page_tables]
+            views = views_of(pools, tables, step.tails[sequence])
             for row in range(start, stop):
                 for view, slots in zip(views, step.slots, strict=True):
-                    self._append(step, row, view, int(slots[row]))
+                    self._append(step, row, view, slots[row])
                 if row in wanted:
-                    rows.append(self._logits(step, row, views, int(step.kv_lengths[sequence])))
+                    rows.append(self._logits(step, row, views, step.kv_lengths[sequence]))
         return FakeLogits(np.stack(rows) if rows else np.zeros((0, self.model.vocab_size), np.float32))
 
     def _append(self, step: StepInput, row: int, view: View, slot: int) -> None:
-        position = int(step.positions[row])
+        position = step.positions[row]
         past = int(view.entries(np.arange(position) == position - 1)[0, 2]) if position > 0 else FIRST[2]
-        view.append(slot, position, entry(int(step.token_ids[row]), position, past))
+        view.append(slot, position, entry(step.token_ids[row], position, past))
 
     def _logits(self, step: StepInput, row: int, views: Sequence[View], length: int) -> FloatArray:
-        position = int(step.positions[row])
+        position = step.positions[row]
         keys = np.arange(min(position + 1, length))
         seen = [
-            view.entries((keys < sinks) | (keys > position - recent))
-            for view, (sinks, recent) in zip(views, step.windows, strict=True)
+            view.entries((keys < window.sinks) | (keys > position - window.recent))
+            for view, window in zip(views, step.windows, strict=True)
         ]
         return _hashed_logits(seen, self.model.vocab_size)
 
-    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+    def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         values = self._values(logits).astype(np.float64)
         chosen = values[np.arange(len(token_ids)), token_ids]
         logprobs: FloatArray = (chosen - np.log(np.exp(values).sum(axis=1))).astype(np.float32)
         return logprobs
 
-    def greedy(self, logits: Logits) -> IntArray:
-        token_ids: IntArray = self._values(logits).argmax(axis=1).astype(np.int32)
-        return token_ids
+    def greedy(self, logits: Logits) -> list[int]:
+        return [int(token_id) for token_id in self._values(logits).argmax(axis=1)]
 
     def fetch(self, logits: Logits) -> FloatArray:
         self.fetched_rows += logits.shape[0]
@@ -252,15 +251,17 @@ def views_of(pools: FakePools, tables: Sequence[IntArray], tail: int) -> list[Vi
 
 
 def check_shapes(step: StepInput) -> None:
-    """Assert the shapes and types that ``StepInput`` documents."""
+    """Assert the lengths and types that ``StepInput`` documents."""
     tokens, sequences = len(step.token_ids), len(step.kv_lengths)
-    assert tokens > 0 and step.positions.shape == (tokens,) and step.query_starts.shape == (sequences + 1,)
+    assert tokens > 0 and len(step.positions) == tokens and len(step.query_starts) == sequences + 1
     assert step.query_starts[0] == 0 and step.query_starts[-1] == tokens
     lengths = np.diff(step.query_starts)
     assert (lengths > 0).all() and (np.diff(lengths > 1) >= 0).all(), "single tokens come first"
     for slots, tables in zip(step.slots, step.page_tables, strict=True):
-        assert slots.shape == (tokens,) and len(np.unique(slots)) == tokens
-        assert tables.shape[0] == sequences
-    assert step.tails.shape == (sequences,) and len(np.unique(step.tails)) == sequences and step.tails.min() >= 0
-    arrays = [step.tails, step.token_ids, step.positions, step.query_starts, step.kv_lengths, step.logit_rows]
-    assert all(array.dtype == np.int32 for array in [*arrays, *step.slots, *step.page_tables])
+        assert len(slots) == len(set(slots)) == tokens
+        assert len(tables) == sequences and len(set(map(len, tables))) == 1
+    assert len(step.tails) == len(set(step.tails)) == sequences and min(step.tails) >= 0
+    rows = [row for tables in step.page_tables for row in tables]
+    for values in [step.tails, step.token_ids, step.positions, step.query_starts, step.kv_lengths, step.logit_rows]:
+        assert all(type(value) is int for value in values)
+    assert all(type(value) is int and value >= 0 for values in [*step.slots, *rows] for value in values)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.kernels.cpu.pages import Pages
-from kvscape.config import KVPrecision, ModelConfig
+from kvscape.config import KVPrecision, ModelConfig, Window
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice, CpuLogits, CpuPools
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits
@@ -53,17 +53,18 @@ def nothing(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
 
 def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """Each sequence's first and last page are read in each other's place."""
-    (table,) = (table.copy() for table in step.page_tables)
-    for row, length in zip(table, step.kv_lengths.tolist(), strict=True):
+    (table,) = ([list(row) for row in rows] for rows in step.page_tables)
+    for row, length in zip(table, step.kv_lengths, strict=True):
         last = (length - 1) // pool.page_size
-        row[[0, last]] = row[[last, 0]]
-    return forward(replace(step, page_tables=(table,)))
+        row[0], row[last] = row[last], row[0]
+    return forward(replace(step, page_tables=[table]))
 
 
 def page_of_a_neighbour(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """Every table is one page off: it begins with a page that is not its own."""
     (table,) = step.page_tables
-    return forward(replace(step, page_tables=((table + 1) % pool.bytes.shape[1],)))
+    pages = pool.bytes.shape[1]
+    return forward(replace(step, page_tables=[[[(page + 1) % pages for page in row] for row in table]]))
 
 
 def head_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
@@ -86,7 +87,7 @@ def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
     before = scales.copy()
     logits = forward(step)
     written = scales.copy()
-    pages, tokens = step.slots[0] // pool.page_size, step.slots[0] % pool.page_size
+    pages, tokens = np.divmod(step.slots[0], pool.page_size)
     scales[...] = before
     scales[:, pages, :, (tokens + 1) % pool.page_size] = written[:, pages, :, tokens]
     return logits
@@ -101,15 +102,16 @@ def group_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
 
 def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """The last query of the shortest sequence does not see the first token; those of longer ones miss some more."""
-    recent = max(1, int(step.kv_lengths.min()) - 1)
-    return forward(replace(step, windows=(np.array([0, recent], np.int32),)))
+    recent = max(1, min(step.kv_lengths) - 1)
+    return forward(replace(step, windows=[Window(0, recent)]))
 
 
 def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """Every query sees the token behind it, too; all are turned by one position more, which changes nothing else."""
     (table,) = step.page_tables
-    wider = np.pad(table, ((0, 0), (0, 1)))
-    return forward(replace(step, positions=step.positions + 1, page_tables=(wider,)))
+    wider = [[*row, 0] for row in table]
+    positions = [position + 1 for position in step.positions]
+    return forward(replace(step, positions=positions, page_tables=[wider]))
 
 
 class MutatedDevice:
@@ -141,10 +143,10 @@ class MutatedDevice:
         view = PoolView(pools, pages, self._page_size)
         return self._mutation(lambda mutated: self._device.forward(mutated, pools), step, view)
 
-    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+    def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         return self._device.logprobs(logits, token_ids)
 
-    def greedy(self, logits: Logits) -> IntArray:
+    def greedy(self, logits: Logits) -> list[int]:
         return self._device.greedy(logits)
 
     def fetch(self, logits: Logits) -> FloatArray:

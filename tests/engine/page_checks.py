@@ -27,7 +27,7 @@ class WatchedDevice(FakeDevice):
         if self.watched is not None:
             for group, pool in enumerate(self.watched.allocators):
                 written = written_pages(step, group, self.watched)
-                assert set((step.slots[group] // self.watched.page_size).tolist()) <= set(written)
+                assert {slot // self.watched.page_size for slot in step.slots[group]} <= set(written)
                 assert len(set(written)) == len(written)
                 for page in written:
                     assert pool.references(page) == 1 and page not in pool.named.values()
@@ -37,8 +37,8 @@ class WatchedDevice(FakeDevice):
 def written_pages(step: StepInput, group: int, cache: PagedKVCache) -> list[int]:
     """Pages of the groups of keys that the step's tokens belong to."""
     pages: list[int] = []
-    for sequence, table in enumerate(step.page_tables[group].tolist()):
-        start, stop = int(step.positions[step.query_starts[sequence]]), int(step.kv_lengths[sequence])
+    for sequence, table in enumerate(step.page_tables[group]):
+        start, stop = step.positions[step.query_starts[sequence]], step.kv_lengths[sequence]
         first = start // cache.key_group * cache.key_group
         pages += table[first // cache.page_size : -(-stop // cache.page_size)]
     return pages

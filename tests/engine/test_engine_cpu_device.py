@@ -11,7 +11,7 @@ import pytest
 from built_tiny import BuildTiny, BuiltTiny
 from kvscape.analysis.memory import kv_cache_bytes, page_bytes, tail_bytes
 from kvscape.artifact.tensor_file import map_tensors
-from kvscape.config import KV_DTYPES, EngineConfig
+from kvscape.config import KV_DTYPES, EngineConfig, Window
 from kvscape.engine import Engine, Output, Request, SamplingParams
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
@@ -151,25 +151,24 @@ def test_scores_and_greedy_tokens_agree_with_the_logits(built: BuiltTiny) -> Non
     held = target.forward(_one_token(), target.allocate("f32", [1], 16, 1))
     fetched = target.fetch(held)
     assert held.shape == fetched.shape == (1, 320) and fetched.dtype == np.float32
-    assert target.greedy(held).tolist() == [int(fetched.argmax())]
+    assert target.greedy(held) == [int(fetched.argmax())]
     wide = fetched[0].astype(np.float64)
     expected = wide - np.log(np.exp(wide).sum())
-    got = [float(target.logprobs(held, np.array([token], np.int32))[0]) for token in (0, 5, 319)]
+    got = [float(target.logprobs(held, [token])[0]) for token in (0, 5, 319)]
     np.testing.assert_allclose(got, expected[[0, 5, 319]], atol=1e-6)
 
 
 def _one_token() -> StepInput:
-    zero = np.zeros(1, np.int32)
     return StepInput(
-        zero + 5,
-        zero,
-        np.array([0, 1], np.int32),
-        zero + 1,
-        (zero,),
-        (zero[None],),
-        (np.array([0, 2**30], np.int32),),
-        zero,
-        zero,
+        token_ids=[5],
+        positions=[0],
+        query_starts=[0, 1],
+        kv_lengths=[1],
+        slots=[[0]],
+        page_tables=[[[0]]],
+        windows=[Window()],
+        logit_rows=[0],
+        tails=[0],
     )
 
 

@@ -1,5 +1,7 @@
 """Who is computed when: answers first, then prompts in order of arrival; the youngest gives way."""
 
+from itertools import pairwise
+
 import pytest
 from fake_device import FakeDevice
 from generation import engine, prompt
@@ -15,7 +17,7 @@ def endless(name: str, length: int) -> Request:
 
 def lengths(device: FakeDevice) -> list[list[int]]:
     """Tokens of each sequence in each step."""
-    return [(step.query_starts[1:] - step.query_starts[:-1]).tolist() for step in device.steps]
+    return [[stop - start for start, stop in pairwise(step.query_starts)] for step in device.steps]
 
 
 def steps(target: Engine, number: int) -> None:
@@ -109,12 +111,12 @@ def test_a_prompt_without_room_waits_for_a_younger_answer_to_give_way() -> None:
     steps(target, 2)
     target.add(endless("young", 5))
     steps(target, 18)
-    assert sorted(device.steps[-1].kv_lengths.tolist()) == [18, 20]
+    assert sorted(device.steps[-1].kv_lengths) == [18, 20]
     steps(target, 2)
-    assert [step.kv_lengths.tolist() for step in device.steps[-2:]] == [[19], [20]]
+    assert [step.kv_lengths for step in device.steps[-2:]] == [[19], [20]]
     steps(target, 1)
     assert (running(target), waiting(target)) == (["old"], ["young"])
-    assert device.steps[-1].kv_lengths.tolist() == [21]
+    assert device.steps[-1].kv_lengths == [21]
 
 
 def test_everybody_is_served_in_a_crowded_cache() -> None:

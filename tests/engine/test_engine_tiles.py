@@ -1,3 +1,5 @@
+from itertools import accumulate
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,8 +8,8 @@ from hypothesis import strategies as st
 from kvscape.engine.devices.tiles import query_tiles, token_ranges
 
 
-def starts(lengths: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
-    return np.cumsum([0, *lengths]).astype(np.int32)
+def starts(lengths: list[int]) -> list[int]:
+    return [0, *accumulate(lengths)]
 
 
 @given(
@@ -18,31 +20,36 @@ def starts(lengths: list[int]) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 def test_tiles_cover_every_token_once_and_stay_in_their_sequence(
     lengths: list[int], tile_tokens: int, threads: int
 ) -> None:
-    tiles = query_tiles(starts(lengths), tile_tokens, threads)
-    assert tiles.dtype == np.int32 and tiles.flags.c_contiguous
-    covered = [(sequence, token) for sequence, first, count in tiles.tolist() for token in range(first, first + count)]
+    groups = [7 * index for index in range(len(lengths))]
+    tiles = query_tiles(starts(lengths), tile_tokens, threads, groups)
+    covered = [
+        (tile.sequence, token) for tile in tiles for token in range(tile.first_token, tile.first_token + tile.tokens)
+    ]
     owners = np.repeat(np.arange(len(lengths)), lengths).tolist()
     assert sorted(covered) == list(zip(owners, range(sum(lengths)), strict=True))
-    assert (tiles[:, 2] >= 1).all() and (tiles[:, 2] <= tile_tokens).all()
+    assert all(1 <= tile.tokens <= tile_tokens and tile.range == 0 for tile in tiles)
+    assert all(tile.first_group == 7 * tile.sequence for tile in tiles)
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), tile_tokens=st.integers(1, 48))
 def test_there_are_no_more_tiles_than_needed(lengths: list[int], tile_tokens: int) -> None:
-    assert len(query_tiles(starts(lengths), tile_tokens, 3)) == sum(-(-length // tile_tokens) for length in lengths)
+    assert len(query_tiles(starts(lengths), tile_tokens, 3, lengths)) == sum(
+        -(-length // tile_tokens) for length in lengths
+    )
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
 def test_early_and_late_tiles_of_a_prompt_are_dealt_to_all_threads(threads: int) -> None:
     """A tile's cost grows with its position: no thread may get only the late ones."""
-    tiles = query_tiles(starts([12 * threads]), 1, threads)
-    costs = [int(part[:, 1].sum()) for part in np.split(tiles, threads)]
+    tiles = query_tiles(starts([12 * threads]), 1, threads, [0])
+    costs = [sum(tile.first_token for tile in tiles[part * 12 : part * 12 + 12]) for part in range(threads)]
     assert max(costs) - min(costs) <= 12 * threads
 
 
 @given(ranges=st.lists(st.integers(1, 9), min_size=1, max_size=9))
 def test_a_token_has_a_tile_for_each_of_its_ranges_in_order(ranges: list[int]) -> None:
-    tiles, first = token_ranges(np.array(ranges, np.int32))
-    assert tiles.dtype == first.dtype == np.int32 and tiles.flags.c_contiguous
+    tiles, first = token_ranges(ranges, [7 * token for token in range(len(ranges))])
+    assert first[-1] == len(tiles)
     for token, count in enumerate(ranges):
-        own = tiles[first[token] : first[token + 1]].tolist()
-        assert [(row[0], row[1], row[2], row[4]) for row in own] == [(token, token, 1, index) for index in range(count)]
+        own = tiles[first[token] : first[token + 1]]
+        assert own == [(token, token, 1, 7 * token, index) for index in range(count)]

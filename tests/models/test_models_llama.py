@@ -1,6 +1,5 @@
 """The whole compiled model against numpy: prompt and answer through pages, at each precision."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from numpy_llama import Array, NumpyLlama
 
 from built_tiny import BuildTiny, BuiltTiny, build_tiny
-from kvscape.config.window import UNLIMITED
+from kvscape.config import Window
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.errors import UnsupportedModelError
@@ -20,34 +19,30 @@ PAGE_SIZE = 16
 TOKENS = np.random.default_rng(0).integers(3, 320, 41).astype(np.int32)
 
 
-def int32(values: Sequence[int] | Array) -> Array:
-    return np.asarray(values, np.int32)
-
-
 class OneSequence:
     """Feeds one sequence to a device, chunk by chunk, through pages in a random order."""
 
     def __init__(self, built: BuiltTiny, kv_dtype: str) -> None:
         self.device = CpuDevice(built.library, built.packed_weights, threads=2)
         self.pools = self.device.allocate(kv_dtype, [5], PAGE_SIZE, 1)
-        self.table = int32([4, 1, 3])
+        self.table = np.array([4, 1, 3])
         self.position = 0
 
     def step(self, token_ids: Array) -> Array:
         """Logits after each of the tokens."""
-        positions = np.arange(self.position, self.position + len(token_ids), dtype=np.int32)
+        positions = np.arange(self.position, self.position + len(token_ids))
         self.position += len(token_ids)
         slots = self.table[positions // PAGE_SIZE] * PAGE_SIZE + positions % PAGE_SIZE
         step = StepInput(
-            token_ids,
-            positions,
-            int32([0, len(token_ids)]),
-            int32([self.position]),
-            (int32(slots),),
-            (self.table[None],),
-            (int32([0, UNLIMITED]),),
-            np.arange(len(token_ids), dtype=np.int32),
-            int32([0]),
+            token_ids=token_ids.tolist(),
+            positions=positions.tolist(),
+            query_starts=[0, len(token_ids)],
+            kv_lengths=[self.position],
+            slots=[slots.tolist()],
+            page_tables=[[self.table.tolist()]],
+            windows=[Window()],
+            logit_rows=list(range(len(token_ids))),
+            tails=[0],
         )
         return self.device.fetch(self.device.forward(step, self.pools)).copy()
 
@@ -107,19 +102,19 @@ def test_bits_do_not_depend_on_where_the_prompt_is_cut(built_tiny: BuildTiny, qu
 def test_no_wanted_rows_give_no_logits(built_tiny: BuildTiny) -> None:
     sequence = OneSequence(built_tiny("auto"), "f16")
     first = StepInput(
-        token_ids=TOKENS[:3],
-        positions=int32([0, 1, 2]),
-        query_starts=int32([0, 3]),
-        kv_lengths=int32([3]),
-        slots=(int32([64, 65, 66]),),
-        page_tables=(sequence.table[None],),
-        windows=(int32([0, UNLIMITED]),),
-        logit_rows=int32([]),
-        tails=int32([0]),
+        token_ids=TOKENS[:3].tolist(),
+        positions=[0, 1, 2],
+        query_starts=[0, 3],
+        kv_lengths=[3],
+        slots=[[64, 65, 66]],
+        page_tables=[[sequence.table.tolist()]],
+        windows=[Window()],
+        logit_rows=[],
+        tails=[0],
     )
     device = sequence.device
     assert device.forward(first, sequence.pools).shape == (0, 320)
-    logits = device.fetch(device.forward(replace(first, logit_rows=int32([2])), sequence.pools))
+    logits = device.fetch(device.forward(replace(first, logit_rows=[2]), sequence.pools))
     np.testing.assert_array_equal(logits, OneSequence(built_tiny("auto"), "f16").step(TOKENS[:3])[2:])
 
 

@@ -22,4 +22,4 @@ class FinishRule:
         if self.ends(sequence) or sequence.text.stopped:
             return "stop"
         full = len(sequence.token_ids) >= self._longest
-        return "length" if full or len(sequence.output_token_ids) >= sequence.request.params.max_tokens else None
+        return "length" if full or sequence.num_output_tokens >= sequence.request.params.max_tokens else None

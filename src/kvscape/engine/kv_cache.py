@@ -1,12 +1,10 @@
 """Which page holds which token: one pool per layer group, one page table per sequence and layer group."""
 
 from collections.abc import Sequence as Ordered
-
-import numpy as np
+from itertools import repeat
 
 from kvscape.config import Window
 from kvscape.engine.copies import Copies
-from kvscape.engine.devices.device import IntArray
 from kvscape.engine.page_allocator import PageAllocator
 from kvscape.engine.prefix_cache import PrefixCache
 from kvscape.engine.sequence import HOLE, Sequence
@@ -40,11 +38,11 @@ class PagedKVCache:
     def room(self, sequence: Sequence) -> int:
         """Tokens that fit behind those that ``sequence`` has in the cache."""
         tables = sequence.page_tables or ([],) * len(self.allocators)
-        pages = min(
-            len(table) + pool.num_free - len(self._shared(sequence, table, pool))
-            for table, pool in zip(tables, self.allocators, strict=True)
-        )
+        pages = min(map(self._most_pages, repeat(sequence), tables, self.allocators))
         return pages * self.page_size - sequence.num_computed
+
+    def _most_pages(self, sequence: Sequence, table: Ordered[int], pool: PageAllocator) -> int:
+        return len(table) + pool.num_free - len(self._shared(sequence, table, pool))
 
     def admit(self, sequence: Sequence, chunk: int) -> bool:
         """Begin a waiting ``sequence`` with cached pages; False, changing nothing, if not all of it fits.
@@ -88,19 +86,23 @@ class PagedKVCache:
 
     def grow(self, sequence: Sequence, num_tokens: int) -> None:
         """Give ``sequence`` pages for ``num_tokens`` in all; raise CapacityError, changing nothing, if they lack."""
-        if num_tokens > sequence.num_computed + self.room(sequence):
-            raise CapacityError(
-                f"no pages for {num_tokens} tokens of request {sequence.request_id!r}",
-                "the KV cache is full",
-                "raise max_total_sequence_length or lower max_batch_size",
-            )
-        sequence.page_tables = sequence.page_tables or tuple([] for _ in self.allocators)
-        for table, pool, copies in zip(sequence.page_tables, self.allocators, self.copies.pages, strict=True):
-            for index in self._shared(sequence, table, pool):
+        tables, pages = sequence.page_tables or tuple([] for _ in self.allocators), self._pages(num_tokens)
+        shared = list(map(self._shared, repeat(sequence), tables, self.allocators))
+        for table, pool, copied in zip(tables, self.allocators, shared, strict=True):
+            if pages > len(table) + pool.num_free - len(copied):
+                raise CapacityError(
+                    f"no pages for {num_tokens} tokens of request {sequence.request_id!r}",
+                    "the KV cache is full",
+                    "raise max_total_sequence_length or lower max_batch_size",
+                )
+        sequence.page_tables = tables
+        for table, pool, copied, copies in zip(tables, self.allocators, shared, self.copies.pages, strict=True):
+            for index in copied:
                 copies.append((table[index], pool.allocate()))
                 pool.release(table[index])
                 table[index] = copies[-1][1]
-            table.extend(pool.allocate() for _ in range(self._pages(num_tokens) - len(table)))
+            while len(table) < pages:
+                table.append(pool.allocate())
 
     def _shared(self, sequence: Sequence, table: Ordered[int], pool: PageAllocator) -> list[int]:
         """Where ``table`` has pages that are about to be written and that others hold too."""
@@ -127,11 +129,10 @@ class PagedKVCache:
                 pool.release(table[index])
                 table[index] = HOLE
 
-    def slots(self, table: Ordered[int], start: int, stop: int) -> IntArray:
+    def slots(self, table: Ordered[int], start: int, stop: int) -> list[int]:
         """Where the tokens ``start`` to ``stop`` go: page x page_size + offset."""
-        positions = np.arange(start, stop)
-        pages = np.asarray(table, np.int32)[positions // self.page_size]
-        return (pages * self.page_size + positions % self.page_size).astype(np.int32)
+        size = self.page_size
+        return [table[position // size] * size + position % size for position in range(start, stop)]
 
     def _pages(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from kvscape.engine.batch import int32, step_input
+from kvscape.engine.batch import step_input
 from kvscape.engine.copies import pairs
 from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
@@ -21,17 +22,11 @@ class StepResult:
     logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class LogitRow:
-    """One row of logits: it scores ``target``, or chooses the token after ``position`` when that is None."""
+class LogitRow(NamedTuple):
+    """One row of logits: it scores ``target``, or chooses the next token when that is None."""
 
     sequence: Sequence
-    position: int
-
-    @property
-    def target(self) -> int | None:
-        tokens = self.sequence.token_ids
-        return tokens[self.position + 1] if self.position + 1 < len(tokens) else None
+    target: int | None
 
     @property
     def choosing(self) -> list[Sequence]:
@@ -50,7 +45,11 @@ class ModelRunner:
         result = StepResult()
         if not chunks:
             return result
-        rows = [LogitRow(chunk.sequence, position) for chunk in chunks for position in chunk.logit_positions]
+        rows = [
+            LogitRow(chunk.sequence, chunk.sequence.token_after(position))
+            for chunk in chunks
+            for position in chunk.logit_positions
+        ]
         self._copy()
         logits = self._device.forward(step_input(chunks, self._cache), self._pools)
         self._score(rows, logits, result)
@@ -65,10 +64,9 @@ class ModelRunner:
             copies.clear()
 
     def _score(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        targets = [row.target for row in rows]
-        if all(target is None for target in targets):
+        if all(row.target is None for row in rows):
             return
-        logprobs = self._device.logprobs(logits, int32(target or 0 for target in targets))
+        logprobs = self._device.logprobs(logits, [row.target or 0 for row in rows])
         for row, logprob in zip(rows, logprobs.tolist(), strict=True):
             if row.target is not None:
                 result.scores.setdefault(row.sequence, []).append(logprob)
@@ -78,7 +76,7 @@ class ModelRunner:
         host = [(index, sequence) for index, sequence in choosing if sequence.request.params.needs_logits]
         if len(host) < len(choosing):
             greedy = self._device.greedy(logits)
-            result.tokens |= {sequence: int(greedy[index]) for index, sequence in choosing}
+            result.tokens |= {sequence: greedy[index] for index, sequence in choosing}
         if host:
             fetched = self._device.fetch(logits)
             for index, sequence in host:

@@ -2,10 +2,26 @@
 
 from bisect import insort
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from kvscape.config import EngineConfig
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.sequence import Chunk, Sequence, Status
+
+
+@dataclass
+class Plan:
+    """The chunks of one step so far, and how many tokens more it may have."""
+
+    budget: int
+    chunks: list[Chunk] = field(default_factory=list)
+
+    def add(self, chunk: Chunk) -> None:
+        self.chunks.append(chunk)
+        self.budget -= chunk.stop - chunk.start
+
+    def has(self, sequence: Sequence) -> bool:
+        return any(chunk.sequence is sequence for chunk in self.chunks)
 
 
 class Scheduler:
@@ -61,51 +77,48 @@ class Scheduler:
 
     def schedule(self) -> list[Chunk]:
         """Choose the chunks of one step, single tokens first, and give them pages."""
-        chunks = self._continue_running()
-        self._admit_waiting(chunks)
-        return sorted(chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
+        plan = Plan(self._budget)
+        self._continue_running(plan)
+        self._admit_waiting(plan)
+        return sorted(plan.chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
 
-    def _continue_running(self) -> list[Chunk]:
-        chunks: list[Chunk] = []
+    def _continue_running(self, plan: Plan) -> None:
         for sequence in sorted(self.running, key=lambda one: one.num_pending > 1):
             preempted = sequence.status is not Status.RUNNING
-            if not preempted and self._budget_left(chunks) > 0 and self._make_room(sequence, chunks):
-                self._take(sequence, chunks)
-        return chunks
+            if not preempted and plan.budget > 0 and (room := self._make_room(sequence, plan)) > 0:
+                self._take(sequence, room, plan)
 
-    def _admit_waiting(self, chunks: list[Chunk]) -> None:
-        while self.waiting and len(self.running) < self._max_batch_size and self._budget_left(chunks) > 0:
+    def _admit_waiting(self, plan: Plan) -> None:
+        while self.waiting and len(self.running) < self._max_batch_size and plan.budget > 0:
             if not self._cache.admit(self.waiting[0], self._chunk_size):
                 return
             sequence = self.waiting.pop(0)
             self._start(sequence)
-            self._take(sequence, chunks)
+            self._take(sequence, self._cache.room(sequence), plan)
 
     def _start(self, sequence: Sequence) -> None:
         sequence.status = Status.RUNNING
         insort(self.running, sequence, key=lambda one: one.order)
 
-    def _take(self, sequence: Sequence, chunks: list[Chunk]) -> None:
-        """Plan as many tokens of ``sequence`` as budget and pages allow."""
-        fitting = self._cache.room(sequence)
-        stop = sequence.num_computed + min(sequence.num_pending, self._chunk_size, self._budget_left(chunks), fitting)
-        self._cache.grow(sequence, stop)
-        chunks.append(Chunk(sequence, sequence.num_computed, stop))
+    def _take(self, sequence: Sequence, room: int, plan: Plan) -> None:
+        """Plan as many tokens of ``sequence`` as budget and ``room`` allow."""
+        tokens = min(sequence.num_pending, self._chunk_size, plan.budget, room)
+        self._cache.grow(sequence, sequence.num_computed + tokens)
+        plan.add(Chunk(sequence, sequence.num_computed, sequence.num_computed + tokens))
 
-    def _budget_left(self, chunks: list[Chunk]) -> int:
-        return self._budget - sum(chunk.stop - chunk.start for chunk in chunks)
+    def _make_room(self, sequence: Sequence, plan: Plan) -> int:
+        """Tokens of ``sequence`` that fit; younger sequences are preempted until one does.
 
-    def _make_room(self, sequence: Sequence, chunks: list[Chunk]) -> bool:
-        """Preempt younger sequences until a token of ``sequence`` fits; False if it has to wait or was preempted."""
-        planned = [chunk.sequence for chunk in chunks]
-        while self._cache.room(sequence) <= 0:
+        Not positive if it has to wait, or was preempted itself.
+        """
+        while (room := self._cache.room(sequence)) <= 0:
             victim = self.running[-1]
-            if victim in planned:
-                return False
+            if plan.has(victim):
+                break
             self._preempt(victim)
             if victim is sequence:
-                return False
-        return True
+                break
+        return room
 
     def _preempt(self, sequence: Sequence) -> None:
         self.running.remove(sequence)

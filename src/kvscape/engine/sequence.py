@@ -60,6 +60,10 @@ class Sequence:
         return self.token_ids[self.num_prompt_tokens :]
 
     @property
+    def num_output_tokens(self) -> int:
+        return len(self.token_ids) - len(self.request.prompt_token_ids)
+
+    @property
     def num_to_compute(self) -> int:
         """Tokens the cache must hold before the next answer; a score needs no key of the prompt's last token."""
         return len(self.token_ids) if self.request.generates else len(self.token_ids) - 1
@@ -69,12 +73,9 @@ class Sequence:
         """Tokens that wait to be computed: 1 while decoding."""
         return self.num_to_compute - self.num_computed
 
-    def wants_logits(self, position: int) -> bool:
-        """Whether the logits at ``position`` choose the next token, or score a prompt token not scored yet."""
-        if position == len(self.token_ids) - 1:
-            return True
-        scoring = self.request.prompt_logprobs and position < self.num_prompt_tokens - 1
-        return scoring and position >= len(self.prompt_logprobs)
+    def token_after(self, position: int) -> int | None:
+        """The token behind ``position``; None if it is not chosen yet."""
+        return self.token_ids[position + 1] if position + 1 < len(self.token_ids) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,4 +92,12 @@ class Chunk:
 
     @property
     def logit_positions(self) -> list[int]:
-        return [position for position in range(self.start, self.stop) if self.sequence.wants_logits(position)]
+        """Where logits choose the next token, or score a prompt token that is not scored yet."""
+        sequence = self.sequence
+        positions: list[int] = []
+        if sequence.request.prompt_logprobs:
+            first, end = len(sequence.prompt_logprobs), sequence.num_prompt_tokens - 1
+            positions += range(max(self.start, first), min(self.stop, end))
+        if self.stop == len(sequence.token_ids):
+            positions.append(self.stop - 1)
+        return positions

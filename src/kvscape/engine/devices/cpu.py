@@ -12,12 +12,12 @@ from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import KVPrecision, ModelConfig
+from kvscape.engine.devices.arguments import common_arguments, group_arguments
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.key_groups import sequence_rows
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.tensors import numbers, step_tensors, zeros
-from kvscape.engine.devices.tiles import Tiling, attention_tiles
+from kvscape.engine.devices.tensors import Block, IntTensors, numbers, tensor_list, zeros
+from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import ArtifactError, ConfigError
 
 
@@ -26,12 +26,12 @@ class CpuPools:
     """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group]."""
 
     function: str
-    pages: tuple[Any, ...]
-    tails: tuple[Any, ...]
+    pages: Sequence[Any]
+    tails: Sequence[Any]
 
     @property
     def tensors(self) -> tuple[Any, ...]:
-        return self.pages + self.tails
+        return (*self.pages, *self.tails)
 
     @property
     def nbytes(self) -> int:
@@ -64,8 +64,9 @@ class CpuDevice:
         self.metadata = read_metadata(self._vm, library)
         self._tiling = _tiling(self.metadata, threads)
         self._arrays = map_tensors(weights)
-        self._parameters = [tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names]
-        self._logprobs = self._vm["logprobs"]
+        self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
+        self._functions = {name: self._vm[name] for name in (*map(_forward, self.metadata.kv_dtypes), "logprobs")}
+        self._step, self._scored = IntTensors(), IntTensors()
 
     @property
     def model(self) -> ModelConfig:
@@ -81,9 +82,9 @@ class CpuDevice:
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
         return CpuPools(
-            f"forward_{KVPrecision.parse(kv_dtype).identifier}",
-            tuple(zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
-            tuple(zeros((count, num_tails, tail), np.float16) for count in layers),
+            _forward(kv_dtype),
+            tensor_list(zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
+            tensor_list(zeros((count, num_tails, tail), np.float16) for count in layers),
         )
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
@@ -95,27 +96,25 @@ class CpuDevice:
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
-        sequences = sequence_rows(step)
-        tiles, pieces = attention_tiles(self._tiling, step, sequences)
-        sink_positions = [np.minimum(step.positions, window.sum() - 1) for window in step.windows]
-        common = (step.token_ids, step.positions, sequences, tiles, pieces, step.logit_rows)
-        of_groups = (*step.slots, *step.page_tables, *step.windows, *sink_positions)
-        tensors, groups = step_tensors((*common, *of_groups)), len(pools.pages)
-        logits, *_ = self._vm[pools.function](
+        common, of_groups, groups = common_arguments(step, self._tiling), group_arguments(step), len(pools.pages)
+        tensors = self._step.fill(common + of_groups)
+        result = self._functions[pools.function](
             *tensors[: len(common)],
             *(tensors[first : first + groups] for first in range(len(common), len(tensors), groups)),
-            list(pools.pages),
-            list(pools.tails),
+            pools.pages,
+            pools.tails,
             self._parameters,
         )
-        return CpuLogits(logits)
+        return CpuLogits(result[0])
 
-    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+    def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, CpuLogits)
-        return numbers(self._logprobs(logits.tensor, *step_tensors((token_ids,))))
+        (tensor,) = self._scored.fill([Block((len(token_ids),), token_ids)])
+        return numbers(self._functions["logprobs"](logits.tensor, tensor))
 
-    def greedy(self, logits: Logits) -> IntArray:
-        return np.asarray(self.fetch(logits).argmax(axis=1), np.int32)
+    def greedy(self, logits: Logits) -> list[int]:
+        token_ids: list[int] = self.fetch(logits).argmax(axis=1).tolist()
+        return token_ids
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, CpuLogits)
@@ -140,6 +139,10 @@ class CpuDevice:
                 "convert and compile the model again",
             )
         return self._arrays[name]
+
+
+def _forward(kv_dtype: str) -> str:
+    return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
 
 
 def _tiling(metadata: LibraryMetadata, threads: int) -> Tiling:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
-from kvscape.config import ModelConfig
+from kvscape.config import ModelConfig, Window
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -16,33 +16,35 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class StepInput:
-    """The tokens of one step: n tokens of s sequences, r rows of logits wanted; all arrays are int32.
+    """The tokens of one step: n tokens of s sequences, r rows of logits wanted; all numbers are Python's.
+
+    There are few of them while decoding, and an array for each quantity would cost more than its contents.
 
     The tokens of sequence i are ``query_starts[i]`` to ``query_starts[i + 1]``, in order of position; sequences with
     one token come first. A token sees the keys of its own sequence up to its own position, those of this step included.
     """
 
-    token_ids: IntArray
+    token_ids: Sequence[int]
     """[n]"""
-    positions: IntArray
+    positions: Sequence[int]
     """[n] places in the sequence, from 0."""
-    query_starts: IntArray
+    query_starts: Sequence[int]
     """[s + 1]"""
-    kv_lengths: IntArray
+    kv_lengths: Sequence[int]
     """[s] keys present after this step."""
-    slots: tuple[IntArray, ...]
+    slots: Sequence[Sequence[int]]
     """[n] per layer group: page x page_size + offset, where the token's key and value go."""
-    page_tables: tuple[IntArray, ...]
+    page_tables: Sequence[Sequence[Sequence[int]]]
     """[s, w] per layer group: the pages of each sequence in order; what lies past its last page is 0, never read.
 
     Those from the beginning of an unfinished group of keys on are the sequence's own: its keys are written there, for
     all of its tokens, when it is complete.
     """
-    windows: tuple[IntArray, ...]
-    """[2] per layer group: the sinks and the recent tokens that a query sees; pages it does not see may be gone."""
-    logit_rows: IntArray
+    windows: Sequence[Window]
+    """Per layer group: what a query sees; pages that it does not see may be gone."""
+    logit_rows: Sequence[int]
     """[r] tokens whose logits are wanted, ascending; r may be 0."""
-    tails: IntArray
+    tails: Sequence[int]
     """[s] where each sequence keeps the keys of its unfinished group; no two sequences have the same place."""
 
 
@@ -83,10 +85,10 @@ class Device(Protocol):
     def forward(self, step: StepInput, pools: KVPools) -> Logits:
         """Append the step's keys and values to ``pools`` and return the wanted rows of logits."""
 
-    def logprobs(self, logits: Logits, token_ids: IntArray) -> FloatArray:
+    def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         """Log softmax of each row at its token: [r] -> [r]."""
 
-    def greedy(self, logits: Logits) -> IntArray:
+    def greedy(self, logits: Logits) -> list[int]:
         """The likeliest token of each row, the lowest id among equals: [r]."""
 
     def fetch(self, logits: Logits) -> FloatArray:

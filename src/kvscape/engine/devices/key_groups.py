@@ -1,22 +1,32 @@
 """Where the sequences of a step lie, and where their keys go that are rounded in groups."""
 
-import numpy as np
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
 from kvscape.config import KEY_GROUP
-from kvscape.engine.devices.device import IntArray, StepInput
+from kvscape.engine.devices.device import StepInput
 
 
-def sequence_rows(step: StepInput) -> IntArray:
-    """Return int32 [s, 4]: first token, tokens, tail, and how many groups the sequences before it add to."""
-    rows = np.empty((len(step.kv_lengths), 4), np.int32)
-    rows[:, 0], rows[:, 2] = step.query_starts[:-1], step.tails
-    rows[:, 1] = step.query_starts[1:] - rows[:, 0]
-    groups = (step.kv_lengths - 1) // KEY_GROUP - (step.kv_lengths - rows[:, 1]) // KEY_GROUP + 1
-    rows[:, 3] = groups.cumsum() - groups
+class SequenceRow(NamedTuple):
+    """What kernels know of a sequence; ``groups`` is how many groups the sequences before it add to."""
+
+    first_token: int
+    tokens: int
+    tail: int
+    groups: int
+
+
+def sequence_rows(step: StepInput) -> list[SequenceRow]:
+    """Return a row for each sequence of the step."""
+    rows, groups = [], 0
+    for (start, stop), length, tail in zip(pairwise(step.query_starts), step.kv_lengths, step.tails, strict=True):
+        tokens = stop - start
+        rows.append(SequenceRow(start, tokens, tail, groups))
+        groups += (length - 1) // KEY_GROUP - (length - tokens) // KEY_GROUP + 1
     return rows
 
 
-def first_groups(step: StepInput, rows: IntArray) -> IntArray:
-    """Where the group of each sequence's position 0 would be, [s]."""
-    result: IntArray = rows[:, 3] - (step.kv_lengths - rows[:, 1]) // KEY_GROUP
-    return result
+def first_groups(step: StepInput, rows: Sequence[SequenceRow]) -> list[int]:
+    """Where the group of each sequence's position 0 would be."""
+    return [row.groups - (length - row.tokens) // KEY_GROUP for row, length in zip(rows, step.kv_lengths, strict=True)]

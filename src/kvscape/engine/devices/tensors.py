@@ -1,34 +1,69 @@
 """Host memory as TVM's kernels expect it: aligned, compact."""
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
+from struct import Struct
+from typing import Any, NamedTuple
 
 import numpy as np
+import tvm_ffi
 
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES
-from kvscape.engine.devices.device import FloatArray, IntArray
+from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.devices.runtime import tvm
 
 _ALIGNED_INTS = ALIGNMENT_BYTES // 4
 
 
-def step_tensors(arrays: Sequence[IntArray]) -> list[Any]:
-    """Copies of int32 arrays in one new piece of memory: a step has many small ones, and each allocation costs."""
-    lengths = [-(-array.size // _ALIGNED_INTS) * _ALIGNED_INTS for array in arrays]
-    buffer, start, tensors = _aligned(sum(lengths) * 4).view(np.int32), 0, []
-    for array, length in zip(arrays, lengths, strict=True):
-        view = buffer[start : start + array.size].reshape(array.shape)
-        view[...] = array
-        tensors.append(tvm.runtime.from_dlpack(view))
-        start += length
-    return tensors
+class Block(NamedTuple):
+    """Numbers for one tensor, row by row."""
+
+    shape: tuple[int, ...]
+    values: Sequence[int]
+
+
+class IntTensors:
+    """int32 tensors in one piece of memory: a step has many small ones, and each allocation costs.
+
+    They are the same ones as long as their shapes are; those of consecutive decode steps mostly are.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: list[tuple[int, ...]] = []
+
+    def fill(self, blocks: Sequence[Block]) -> list[Any]:
+        """Return a tensor for each block; what was returned before may change."""
+        shapes = [block.shape for block in blocks]
+        if shapes != self._shapes:
+            self._allocate(shapes)
+        self._layout.pack_into(self._memory, 0, *chain.from_iterable(block.values for block in blocks))
+        return self._tensors
+
+    def _allocate(self, shapes: list[tuple[int, ...]]) -> None:
+        sizes = [math.prod(shape) for shape in shapes]
+        gaps = [-size % _ALIGNED_INTS for size in sizes]
+        starts = accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)
+        self._shapes = shapes
+        self._layout = Struct("=" + "".join(f"{size}i{4 * gap}x" for size, gap in zip(sizes, gaps, strict=True)))
+        self._memory = _aligned(self._layout.size)
+        ints = self._memory.view(np.int32)
+        self._tensors = [
+            tvm.runtime.from_dlpack(ints[start : start + size].reshape(shape))
+            for start, size, shape in zip(starts, sizes, shapes, strict=False)
+        ]
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """Zeroed memory: keys not yet written must be finite, for they are multiplied by 0."""
     kind = np.dtype(dtype)
     return tvm.runtime.from_dlpack(_aligned(math.prod(shape) * kind.itemsize).view(kind).reshape(shape))
+
+
+def tensor_list(tensors: Iterable[Any]) -> Sequence[Any]:
+    """Tensors as compiled functions take several: a list of Python's is turned into this at each call."""
+    result: Sequence[Any] = tvm_ffi.Array(list(tensors))
+    return result
 
 
 def numbers(tensor: Any) -> FloatArray:

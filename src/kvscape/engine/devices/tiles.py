@@ -1,13 +1,21 @@
 """Cut a step's tokens into tiles of one sequence, the units of work of paged attention."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
-
-from kvscape.engine.devices.device import IntArray, StepInput
-from kvscape.engine.devices.key_groups import first_groups
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 _TASKS_PER_THREAD = 8
+
+
+class Tile(NamedTuple):
+    """Tokens of one sequence: a range of their keys, or all; ``first_group`` is where its group 0 would be."""
+
+    sequence: int
+    first_token: int
+    tokens: int
+    first_group: int
+    range: int
 
 
 @dataclass(frozen=True)
@@ -20,47 +28,40 @@ class Tiling:
     threads: int
 
 
-def attention_tiles(tiling: Tiling, step: StepInput, sequences: IntArray) -> tuple[IntArray, IntArray]:
-    """Return tiles int32 [t, 5] (sequence, first token, tokens, first group, range) and the pieces of each token.
+def attention_tiles(
+    tiling: Tiling, query_starts: Sequence[int], kv_lengths: Sequence[int], first_groups: Sequence[int]
+) -> tuple[list[Tile], list[int]]:
+    """Return the tiles and the pieces of each token.
 
     Where single tokens are too few to keep the threads busy, each tile is one range of a token's keys, and those of
-    token i are pieces[i] to pieces[i + 1], int32 [n + 1]; otherwise a tile has all its ranges and there are no pieces.
+    token i are pieces[i] to pieces[i + 1]; otherwise a tile has all its ranges and there are no pieces.
     """
-    ranges = -(-step.kv_lengths // tiling.range_tokens)
-    single = len(step.token_ids) == len(ranges)
-    few = len(ranges) * tiling.heads < _TASKS_PER_THREAD * tiling.threads
-    if single and few and ranges.max() > 1:
-        tiles, pieces = token_ranges(ranges)
-    else:
-        whole = query_tiles(step.query_starts, tiling.tokens, tiling.threads)
-        tiles, pieces = np.zeros((len(whole), 5), np.int32), np.empty(0, np.int32)
-        tiles[:, :3] = whole
-    tiles[:, 3] = first_groups(step, sequences)[tiles[:, 0]]
-    return tiles, pieces
+    single = query_starts[-1] == len(kv_lengths)
+    few = len(kv_lengths) * tiling.heads < _TASKS_PER_THREAD * tiling.threads
+    if single and few and max(kv_lengths) > tiling.range_tokens:
+        return token_ranges([-(-length // tiling.range_tokens) for length in kv_lengths], first_groups)
+    return query_tiles(query_starts, tiling.tokens, tiling.threads, first_groups), []
 
 
-def token_ranges(ranges: IntArray) -> tuple[IntArray, IntArray]:
-    """A tile for each of the ``ranges`` [n] of n single tokens, and the first tile of each token, int32 [n + 1]."""
-    starts = np.zeros(len(ranges) + 1, np.int32)
-    ranges.cumsum(out=starts[1:])
-    tiles = np.ones((starts[-1], 5), np.int32)
-    tiles[:, 0] = tiles[:, 1] = np.arange(len(ranges)).repeat(ranges)
-    tiles[:, 4] = np.arange(len(tiles)) - starts[tiles[:, 0]]
-    return tiles, starts
+def token_ranges(ranges: Sequence[int], first_groups: Sequence[int]) -> tuple[list[Tile], list[int]]:
+    """A tile for each of the ``ranges`` of single tokens, and the first tile of each token; at last their number."""
+    tiles = [
+        Tile(token, token, 1, first_groups[token], index)
+        for token, count in enumerate(ranges)
+        for index in range(count)
+    ]
+    return tiles, [0, *accumulate(ranges)]
 
 
-def query_tiles(query_starts: IntArray, tile_tokens: int, threads: int) -> IntArray:
-    """Return int32 [t, 3]: sequence, first token, tokens.
+def query_tiles(query_starts: Sequence[int], tile_tokens: int, threads: int, first_groups: Sequence[int]) -> list[Tile]:
+    """Return tiles of up to ``tile_tokens`` with all their keys.
 
     Later tiles of a prompt see more keys and take longer. Threads get consecutive tiles, so tiles are dealt out in
     turn: those of one thread lie together, early and late ones mixed.
     """
     tiles = [
-        (sequence, first, min(tile_tokens, stop - first))
-        for sequence, (start, stop) in enumerate(
-            zip(query_starts[:-1].tolist(), query_starts[1:].tolist(), strict=True)
-        )
+        Tile(sequence, first, min(tile_tokens, stop - first), first_groups[sequence], 0)
+        for sequence, (start, stop) in enumerate(pairwise(query_starts))
         for first in range(start, stop, tile_tokens)
     ]
-    dealt = [tile for thread in range(threads) for tile in tiles[thread::threads]]
-    return np.array(dealt, np.int32).reshape(-1, 3)
+    return [tile for thread in range(threads) for tile in tiles[thread::threads]]

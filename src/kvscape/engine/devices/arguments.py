@@ -1,0 +1,37 @@
+"""The numbers of a step as the compiled function takes them: the order and the shapes of ``models.step``."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+from kvscape.engine.devices.device import StepInput
+from kvscape.engine.devices.key_groups import first_groups, sequence_rows
+from kvscape.engine.devices.tensors import Block
+from kvscape.engine.devices.tiles import Tiling, attention_tiles
+
+
+def common_arguments(step: StepInput, tiling: Tiling) -> list[Block]:
+    """Token ids, positions, sequences [s, 4], tiles [t, 5], pieces, and rows of logits."""
+    sequences = sequence_rows(step)
+    tiles, pieces = attention_tiles(tiling, step.query_starts, step.kv_lengths, first_groups(step, sequences))
+    vectors = (step.token_ids, step.positions, pieces, step.logit_rows)
+    token_ids, positions, piece_starts, logit_rows = map(_vector, vectors)
+    return [token_ids, positions, _matrix(sequences), _matrix(tiles), piece_starts, logit_rows]
+
+
+def group_arguments(step: StepInput) -> list[Block]:
+    """For each layer group its slots; then the page tables, the windows, and the positions among the sinks."""
+    last_seen = [window.size - 1 for window in step.windows]
+    return [
+        *map(_vector, step.slots),
+        *map(_matrix, step.page_tables),
+        *(_vector((window.sinks, window.recent)) for window in step.windows),
+        *(_vector([min(position, last) for position in step.positions]) for last in last_seen),
+    ]
+
+
+def _vector(values: Sequence[int]) -> Block:
+    return Block((len(values),), values)
+
+
+def _matrix(rows: Sequence[Sequence[int]]) -> Block:
+    return Block((len(rows), len(rows[0])), list(chain.from_iterable(rows)))
