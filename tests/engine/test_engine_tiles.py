@@ -22,13 +22,11 @@ def test_tiles_cover_every_token_once_and_stay_in_their_sequence(
 ) -> None:
     groups = [7 * index for index in range(len(lengths))]
     tiles = query_tiles(starts(lengths), tile_tokens, threads, groups)
-    covered = [
-        (tile.sequence, token) for tile in tiles for token in range(tile.first_token, tile.first_token + tile.tokens)
-    ]
+    covered = [(sequence, token) for sequence, first, count, _, _ in tiles for token in range(first, first + count)]
     owners = np.repeat(np.arange(len(lengths)), lengths).tolist()
     assert sorted(covered) == list(zip(owners, range(sum(lengths)), strict=True))
-    assert all(1 <= tile.tokens <= tile_tokens and tile.range == 0 for tile in tiles)
-    assert all(tile.first_group == 7 * tile.sequence for tile in tiles)
+    assert all(1 <= count <= tile_tokens for _, _, count, _, _ in tiles)
+    assert all((group, keys) == (7 * sequence, 0) for sequence, _, _, group, keys in tiles)
 
 
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=9), tile_tokens=st.integers(1, 48))
@@ -42,7 +40,7 @@ def test_there_are_no_more_tiles_than_needed(lengths: list[int], tile_tokens: in
 def test_early_and_late_tiles_of_a_prompt_are_dealt_to_all_threads(threads: int) -> None:
     """A tile's cost grows with its position: no thread may get only the late ones."""
     tiles = query_tiles(starts([12 * threads]), 1, threads, [0])
-    costs = [sum(tile.first_token for tile in tiles[part * 12 : part * 12 + 12]) for part in range(threads)]
+    costs = [sum(first for _, first, _, _, _ in tiles[part * 12 : part * 12 + 12]) for part in range(threads)]
     assert max(costs) - min(costs) <= 12 * threads
 
 

@@ -19,7 +19,7 @@ class FinishRule:
 
     def reason(self, sequence: Sequence) -> FinishReason | None:
         """Why the answer ends with its newest token; None if it goes on."""
-        if self.ends(sequence) or sequence.text.stopped:
+        if sequence.text.stopped or self.ends(sequence):
             return "stop"
         full = len(sequence.token_ids) >= self._longest
         return "length" if full or sequence.num_output_tokens >= sequence.request.params.max_tokens else None

@@ -107,7 +107,7 @@ class PagedKVCache:
     def _shared(self, sequence: Sequence, table: Ordered[int], pool: PageAllocator) -> list[int]:
         """Where ``table`` has pages that are about to be written and that others hold too."""
         first = sequence.num_computed // self.key_group * self.key_group // self.page_size
-        return [index for index in range(first, len(table)) if pool.references(table[index]) > 1]
+        return pool.shared(table, first)
 
     def free(self, sequence: Sequence) -> None:
         """Take all pages back, the last ones first: of cached pages, they are then lost before those they follow."""

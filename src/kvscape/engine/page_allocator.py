@@ -1,7 +1,7 @@
 """Hands out the pages of one KV pool, and remembers what the free ones still hold."""
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from kvscape.errors import CapacityError
@@ -37,6 +37,10 @@ class PageAllocator:
     def references(self, page: int) -> int:
         """How many page tables hold ``page``."""
         return self._references[page]
+
+    def shared(self, table: Sequence[int], first: int) -> list[int]:
+        """Where ``table``, from ``first`` on, has pages that other page tables hold, too."""
+        return [index for index in range(first, len(table)) if self._references[table[index]] > 1]
 
     def allocate(self) -> int:
         """Return a page that nobody holds; raise CapacityError when there is none."""

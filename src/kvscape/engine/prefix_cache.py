@@ -61,9 +61,9 @@ class PrefixCache:
 
     def add(self, sequence: Sequence, start: int) -> None:
         """Name the pages of ``sequence`` that the tokens from ``start`` on, now computed, have filled."""
-        filled = range(self._pages(start), self._pages(sequence.num_computed))
-        if not filled or not self._enabled:
+        if not self._enabled or start // self._unit == sequence.num_computed // self._unit:
             return
+        filled = range(self._pages(start), self._pages(sequence.num_computed))
         self._extend_names(sequence, filled.stop)
         for table, pool in zip(sequence.page_tables, self._allocators, strict=True):
             for index in filled:

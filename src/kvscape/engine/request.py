@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from kvscape.engine.devices.device import FloatArray
@@ -65,7 +66,7 @@ class SamplingParams:
         """Whether any penalty changes the logits."""
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
-    @property
+    @cached_property
     def needs_logits(self) -> bool:
         """Whether the device's own greedy choice is not enough."""
         return self.temperature > 0 or self.penalized or self.logprobs is not None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.request import Request
@@ -41,6 +42,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
+        self._never_computed = 0 if self.request.generates else 1
 
     @property
     def request_id(self) -> str:
@@ -66,20 +68,19 @@ class Sequence:
     @property
     def num_to_compute(self) -> int:
         """Tokens the cache must hold before the next answer; a score needs no key of the prompt's last token."""
-        return len(self.token_ids) if self.request.generates else len(self.token_ids) - 1
+        return len(self.token_ids) - self._never_computed
 
     @property
     def num_pending(self) -> int:
         """Tokens that wait to be computed: 1 while decoding."""
-        return self.num_to_compute - self.num_computed
+        return len(self.token_ids) - self._never_computed - self.num_computed
 
     def token_after(self, position: int) -> int | None:
         """The token behind ``position``; None if it is not chosen yet."""
         return self.token_ids[position + 1] if position + 1 < len(self.token_ids) else None
 
 
-@dataclass(frozen=True, eq=False)
-class Chunk:
+class Chunk(NamedTuple):
     """The tokens ``start`` to ``stop`` of one sequence, to be computed in one step."""
 
     sequence: Sequence

@@ -15,6 +15,8 @@ class StopMatcher:
 
     def add(self, text: str) -> str:
         """Return the text that can be shown now; nothing more comes after a match."""
+        if not self._stop:
+            return text
         if self.matched:
             return ""
         self._held += text

@@ -25,13 +25,13 @@ def group_arguments(step: StepInput) -> list[Block]:
         *map(_vector, step.slots),
         *map(_matrix, step.page_tables),
         *(_vector((window.sinks, window.recent)) for window in step.windows),
-        *(_vector([min(position, last) for position in step.positions]) for last in last_seen),
+        *(_vector([position if position < last else last for position in step.positions]) for last in last_seen),
     ]
 
 
 def _vector(values: Sequence[int]) -> Block:
-    return Block((len(values),), values)
+    return (len(values),), values
 
 
 def _matrix(rows: Sequence[Sequence[int]]) -> Block:
-    return Block((len(rows), len(rows[0])), list(chain.from_iterable(rows)))
+    return (len(rows), len(rows[0])), list(chain.from_iterable(rows))

@@ -16,7 +16,7 @@ from kvscape.engine.devices.arguments import common_arguments, group_arguments
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.tensors import Block, IntTensors, numbers, tensor_list, zeros
+from kvscape.engine.devices.tensors import IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import ArtifactError, ConfigError
 
@@ -66,6 +66,7 @@ class CpuDevice:
         self._arrays = map_tensors(weights)
         self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
         self._functions = {name: self._vm[name] for name in (*map(_forward, self.metadata.kv_dtypes), "logprobs")}
+        self._item = tvm.get_global_func("ffi.ArrayGetItem")  # result[0] asks for the length first
         self._step, self._scored = IntTensors(), IntTensors()
 
     @property
@@ -105,11 +106,11 @@ class CpuDevice:
             pools.tails,
             self._parameters,
         )
-        return CpuLogits(result[0])
+        return CpuLogits(self._item(result, 0))
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, CpuLogits)
-        (tensor,) = self._scored.fill([Block((len(token_ids),), token_ids)])
+        (tensor,) = self._scored.fill([((len(token_ids),), token_ids)])
         return numbers(self._functions["logprobs"](logits.tensor, tensor))
 
     def greedy(self, logits: Logits) -> list[int]:

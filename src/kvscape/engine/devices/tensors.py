@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 import tvm_ffi
@@ -16,11 +16,8 @@ from kvscape.engine.devices.runtime import tvm
 _ALIGNED_INTS = ALIGNMENT_BYTES // 4
 
 
-class Block(NamedTuple):
-    """Numbers for one tensor, row by row."""
-
-    shape: tuple[int, ...]
-    values: Sequence[int]
+Block: TypeAlias = tuple[tuple[int, ...], Sequence[int]]
+"""The shape of one tensor, and its numbers row by row."""
 
 
 class IntTensors:
@@ -34,10 +31,10 @@ class IntTensors:
 
     def fill(self, blocks: Sequence[Block]) -> list[Any]:
         """Return a tensor for each block; what was returned before may change."""
-        shapes = [block.shape for block in blocks]
+        shapes = [shape for shape, _ in blocks]
         if shapes != self._shapes:
             self._allocate(shapes)
-        self._layout.pack_into(self._memory, 0, *chain.from_iterable(block.values for block in blocks))
+        self._layout.pack_into(self._memory, 0, *chain.from_iterable(values for _, values in blocks))
         return self._tensors
 
     def _allocate(self, shapes: list[tuple[int, ...]]) -> None:

@@ -3,19 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import TypeAlias
 
 _TASKS_PER_THREAD = 8
 
 
-class Tile(NamedTuple):
-    """Tokens of one sequence: a range of their keys, or all; ``first_group`` is where its group 0 would be."""
-
-    sequence: int
-    first_token: int
-    tokens: int
-    first_group: int
-    range: int
+Tile: TypeAlias = tuple[int, int, int, int, int]
+"""Sequence, first token, tokens, where the sequence's group 0 would be, and which range of the keys."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +40,7 @@ def attention_tiles(
 def token_ranges(ranges: Sequence[int], first_groups: Sequence[int]) -> tuple[list[Tile], list[int]]:
     """A tile for each of the ``ranges`` of single tokens, and the first tile of each token; at last their number."""
     tiles = [
-        Tile(token, token, 1, first_groups[token], index)
-        for token, count in enumerate(ranges)
-        for index in range(count)
+        (token, token, 1, first_groups[token], index) for token, count in enumerate(ranges) for index in range(count)
     ]
     return tiles, [0, *accumulate(ranges)]
 
@@ -60,7 +52,7 @@ def query_tiles(query_starts: Sequence[int], tile_tokens: int, threads: int, fir
     turn: those of one thread lie together, early and late ones mixed.
     """
     tiles = [
-        Tile(sequence, first, min(tile_tokens, stop - first), first_groups[sequence], 0)
+        (sequence, first, min(tile_tokens, stop - first), first_groups[sequence], 0)
         for sequence, (start, stop) in enumerate(pairwise(query_starts))
         for first in range(start, stop, tile_tokens)
     ]
