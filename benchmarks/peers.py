@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kvscape.analysis.cpu import default_threads
+from kvscape.bench import WAITING, turn
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.config.point import DEFAULT_MODEL
 from kvscape.results import current_environment
@@ -164,9 +165,10 @@ def main() -> None:
     lines = heading(arguments)
     for line in lines:
         print(line)
-    for line in rows(sides, arguments):
-        print(line, flush=True)
-        lines.append(line)
+    with turn(lambda: print(WAITING, file=sys.stderr)):
+        for line in rows(sides, arguments):
+            print(line, flush=True)
+            lines.append(line)
     built = f"llama.cpp was compiled with {', '.join(sides[1].kernels[1:])}; kvscape ran {kernel_family(sides[0])}."
     print(f"\n{built}")
     for side in sides:

@@ -5,6 +5,7 @@ import pytest
 from fake_subject import FakeClock, FakeSubject
 
 from kvscape.bench.measure import measure, summarize
+from kvscape.bench.thread_facts import bound_cores
 from kvscape.config import DesignPoint, EngineConfig, Workload
 from kvscape.errors import CapacityError
 from kvscape.results import METRICS, Record
@@ -85,6 +86,7 @@ def test_the_record_says_what_ran_where(measured: tuple[Record, FakeSubject]) ->
     assert record.parameters == POINT.flat()
     assert record.kernels == ("q4af16_1_gemv",)
     assert record.environment["threads"] == 1
+    assert record.environment["bound_cores"] == bound_cores()
     assert record.environment["memory_bytes_per_s"] > 1e8
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from commands import Run
+from kvscape.analysis.cpu import default_threads
 from kvscape.compiler.target import detect_target
 from kvscape.results import METRICS
 from kvscape.study.model_facts import ModelFacts
@@ -79,6 +80,8 @@ def test_bench_measures_a_point_and_adds_its_row(kvscape: Run, long_gguf: Path, 
         assert set(METRICS) - {"perplexity"} <= set(record["metrics"])
         assert record["metrics"]["kv_cache_bytes"] == record["predicted"]["kv_cache_bytes"]
         assert record["status"] == "ok" and len(record["samples"]["decode_tokens_per_s"]) == 2
+        environment = record["environment"]
+        assert environment["threads"] == default_threads() > len(environment["bound_cores"])
     for kind in ("results", "metrics"):
         with (tmp_path / f"kv_cache_dse_{kind}_tiny-auto.csv").open() as file:
             assert [row["kv_dtype"] for row in csv.DictReader(file)] == ["int8", "f16"]

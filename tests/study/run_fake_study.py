@@ -10,11 +10,14 @@ FAKE = Path(__file__).with_name("fake_kvscape.py")
 
 
 class Silent:
-    """No progress to see."""
+    """No progress to see, but for the waiting."""
 
     def start(self, total: int) -> None: ...
 
     def begin(self, label: str) -> None: ...
+
+    def wait(self) -> None:
+        print("waits", flush=True)
 
     def end(self, status: str, reason: str) -> None: ...
 

@@ -22,6 +22,7 @@ QUALITY = Quality(Settings("windows", 64), Text("text", "words"), Path("poem.txt
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     monkeypatch.setenv("FAKE_PIPE", str(tmp_path / "no pipe"))
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path / "home"))
     return tmp_path / "log"
 
 

@@ -34,10 +34,16 @@ seed = {seed}
 """
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path / "home"))
+
+
 class Runs:
     """A study in a folder; its point number ``blocked`` waits for as long as the pipe is there."""
 
     def __init__(self, folder: Path, blocked: int) -> None:
+        folder.mkdir(exist_ok=True)
         self.study, self.store = folder / "study.toml", folder / "study.db"
         self.log, self.pipe = folder / "log", folder / "pipe"
         points = (POINT.format(context=size, seed=BLOCKED * (n == blocked)) for n, size in enumerate(CONTEXTS))
@@ -46,7 +52,8 @@ class Runs:
 
     def start(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "FAKE_LOG": str(self.log), "FAKE_PIPE": str(self.pipe)}
-        return subprocess.Popen([sys.executable, str(RUNNER), str(self.study), str(self.store)], env=environment)
+        command = [sys.executable, str(RUNNER), str(self.study), str(self.store)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
 
     def kill_while_blocked(self) -> int:
         """Kill the runner while a child works; return a handle that becomes readable when that child ends."""
@@ -61,8 +68,10 @@ class Runs:
             assert runner.wait() == 0
 
     def measured(self) -> list[int]:
-        entries = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [int(entry["context_window_size"]) for entry in entries if entry["verb"] == "bench"]
+        return [int(entry["context_window_size"]) for entry in self.entries() if entry["verb"] == "bench"]
+
+    def entries(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
 @pytest.mark.parametrize("blocked", [0, 2, 3])
@@ -101,3 +110,16 @@ def test_an_interrupted_study_ends_its_child_at_once(tmp_path: Path) -> None:
         runner.send_signal(signal.SIGINT)
         assert runner.wait() != 0
     assert select.select([child], [], [], 30)[0] == [child]
+
+
+def test_a_second_study_builds_and_measures_only_when_the_first_does_not(tmp_path: Path) -> None:
+    first, second = Runs(tmp_path / "first", 1), Runs(tmp_path / "second", -1)
+    with first.start() as holder:
+        first.pipe.read_text()  # its second point is being measured
+        with second.start() as waiter:
+            assert waiter.stdout is not None
+            assert waiter.stdout.readline() == b"waits\n"
+            assert [entry["verb"] for entry in second.entries()] == ["compile"]
+            holder.kill()
+            assert (waiter.stdout.read(), waiter.wait()) == (b"", 0)
+    assert sorted(second.measured()) == CONTEXTS

@@ -9,6 +9,7 @@ import numpy as np
 from kvscape.bench.peak_memory import peak_rss_bytes
 from kvscape.bench.predict import predict
 from kvscape.bench.probe import measure_rates
+from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.timeline import Timeline
 from kvscape.bench.workload import make_prompts
 from kvscape.config import DesignPoint
@@ -94,7 +95,7 @@ def _collect(samples: Samples, run: Run) -> None:
 
 
 def _record(subject: Subject, point: DesignPoint, samples: Samples) -> Record:
-    memory = subject.memory
+    memory, threads = subject.memory, thread_facts(point.threads)
     metrics = {
         **asdict(memory),
         "total_bytes": memory.total_bytes,
@@ -108,7 +109,7 @@ def _record(subject: Subject, point: DesignPoint, samples: Samples) -> Record:
         metrics=metrics,
         predicted=predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates),
         samples=samples,
-        environment={**current_environment().to_json(), "threads": point.threads, **asdict(rates)},
+        environment={**current_environment().to_json(), **threads, **asdict(rates)},
         kernels=subject.kernels,
     )
 

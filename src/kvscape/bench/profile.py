@@ -12,6 +12,7 @@ from kvscape.analysis.kernel_cost import StepFacts, kernel_cost
 from kvscape.analysis.roofline import DeviceRates, attention_operations
 from kvscape.bench.probe import measure_rates
 from kvscape.bench.replay import Call, Recorder, replay
+from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.workload import make_prompts
 from kvscape.config import DesignPoint
 from kvscape.engine import Request, SamplingParams
@@ -43,7 +44,7 @@ def profile(llm: "LLM", point: DesignPoint) -> Profile:
     rates = measure_rates(llm.memory.weights_bytes, threads)
     profiler = Profiler(llm, point, rates)
     steps = (profiler.prefill(), profiler.decode())
-    environment = {**current_environment().to_json(), "threads": threads, **asdict(rates)}
+    environment = {**current_environment().to_json(), **thread_facts(threads), **asdict(rates)}
     return Profile(point.flat(), environment, steps)
 
 

@@ -7,10 +7,11 @@ import typer
 
 from kvscape.cli import options
 from kvscape.cli.chosen import Flags
-from kvscape.cli.loading import design_point
+from kvscape.cli.loading import design_point, done_jit
 from kvscape.cli.output import console, print_json
 from kvscape.cli.plan import print_plan
 from kvscape.cli.progress import bar
+from kvscape.cli.turn import own_turn
 
 if TYPE_CHECKING:
     from kvscape.results import Record
@@ -62,7 +63,8 @@ def _measure(flags: Flags) -> None:
     from kvscape.subjects import loaded_subject
 
     with (
-        loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded,
+        own_turn(),
+        loaded_subject(point, done_jit(flags), flags["model_lib"]) as loaded,
         bar("bench", point.workload.num_runs + 1) as (_, advance),
     ):
         record = measure(loaded, point, advance=advance)

@@ -87,6 +87,11 @@ def prepare(point: DesignPoint, flags: Flags) -> None:
             build_artifact(point.build, flags["jit"], library, kv_dtype=kv_dtype, progress=progress)
 
 
+def done_jit(flags: Flags) -> str:
+    """The policy that is left once a point is built: what ``redo`` asks for is done."""
+    return "on" if flags["jit"] == "redo" else str(flags["jit"])
+
+
 def library_metadata(path: Path) -> "LibraryMetadata":
     """What a compiled library says of itself; raise ArtifactError when it cannot be loaded."""
     from kvscape.engine.devices import library

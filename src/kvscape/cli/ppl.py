@@ -7,9 +7,10 @@ import typer
 
 from kvscape.cli import options
 from kvscape.cli.chosen import build_config, engine_fields, subject_name
-from kvscape.cli.loading import prepare
+from kvscape.cli.loading import done_jit, prepare
 from kvscape.cli.output import print_facts, print_json
 from kvscape.cli.progress import bar
+from kvscape.cli.turn import own_turn
 from kvscape.config import DesignPoint, EngineConfig
 
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
     asked = DesignPoint(build, EngineConfig(**engine), subject=subject_name(flags), threads=flags["threads"])
     point = quality_point(asked, settings)
     prepare(point, flags)
-    with loaded_subject(point, flags["jit"], flags["model_lib"]) as loaded, bar("ppl") as (set_total, advance):
+    with (
+        own_turn(),
+        loaded_subject(point, done_jit(flags), flags["model_lib"]) as loaded,
+        bar("ppl") as (set_total, advance),
+    ):
 
         def started(windows: int) -> Any:
             set_total(windows)

@@ -8,8 +8,9 @@ import typer
 
 from kvscape.cli import options
 from kvscape.cli.chosen import build_config, engine_fields, workload
-from kvscape.cli.loading import open_llm
+from kvscape.cli.loading import built_point, done_jit, open_llm
 from kvscape.cli.output import console, print_json
+from kvscape.cli.turn import own_turn
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError, near_match
 
@@ -66,7 +67,8 @@ def _profile(flags: dict[str, Any]) -> "Profile":
 
     asked = DesignPoint(build, replace(DesignPoint().engine, **engine), work)
     check_profile(asked)
-    with open_llm({**flags, "prefix_cache": False}) as llm:
+    built_point(flags)
+    with own_turn(), open_llm({**flags, "prefix_cache": False, "jit": done_jit(flags)}) as llm:
         point = replace(asked, engine=llm.engine.config, threads=flags["threads"])
         return profile(llm, point)
 

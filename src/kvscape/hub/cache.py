@@ -2,9 +2,10 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from kvscape.errors import HubError
 
@@ -28,15 +29,29 @@ def make_folder(folder: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for one process: a second download of the same model waits, then finds it there."""
+def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold ``folder`` for one process: a second download of the same model waits, then finds it there.
+
+    ``waits`` is called once before waiting. The lock ends with its process, however that ends.
+    """
     try:
         lock = (make_folder(folder) / ".lock").open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         raise cannot_write(folder, error) from None
     with lock:
+        try:
+            _take(lock, waits)
+        except OSError as error:
+            raise cannot_write(folder, error) from None
         yield
+
+
+def _take(lock: IO[str], waits: Callable[[], None]) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        waits()
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
 
 def cannot_write(path: Path, error: OSError) -> HubError:

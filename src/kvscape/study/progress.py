@@ -6,6 +6,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from kvscape.bench import WAITING
+
 
 class StudyProgress(Protocol):
     """Told what begins and what ends."""
@@ -15,6 +17,10 @@ class StudyProgress(Protocol):
         ...
 
     def begin(self, label: str) -> None: ...
+
+    def wait(self) -> None:
+        """What began waits for its turn."""
+        ...
 
     def end(self, status: str, reason: str) -> None: ...
 
@@ -35,6 +41,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task("", total=None)
         self._label = ""
+        self._has_waited = False
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -51,6 +58,12 @@ class ProgressBar:
     def begin(self, label: str) -> None:
         self._label = label
         self._bar.update(self._task, description=label)
+
+    def wait(self) -> None:
+        """Say it once: two studies on one machine take turns from point to point."""
+        if not self._has_waited:
+            self._console.print(WAITING, markup=False, highlight=False, soft_wrap=True)
+        self._has_waited = True
 
     def end(self, status: str, reason: str) -> None:
         if status != "ok":

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kvscape.analysis.free_memory import available_memory_bytes
+from kvscape.bench import turn
 from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
 from kvscape.results import PerplexityRecord, Record, current_environment
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
@@ -45,7 +46,8 @@ class Study:
     def run(self) -> list[Record]:
         """Finish every point; return the study's records, each with the perplexity of its quality.
 
-        Builds come first, so that no point's time limit pays for a download or a compilation.
+        Builds come first, so that no point's time limit pays for a download or a compilation. The rest is done turn by
+        turn with other processes that measure on this machine.
         """
         firsts: dict[Library, DesignPoint] = {}
         for point in self.space.points:
@@ -122,7 +124,8 @@ class Study:
 
     def _finish(self, task: Task) -> None:
         self.progress.begin(task.label)
-        record = task.make()
+        with turn(self.progress.wait):
+            record = task.make()
         self.store.put(task.key, record)
         self.progress.end(record.status, record.reason)
 
