@@ -12,8 +12,8 @@ help: ## List the targets
 study: $(VENV)/.installed ## Map the default model on this machine: tables, plots and results/report.html
 	$(BIN)/kvscape study examples/kv_study.toml --out results
 
-test: $(VENV)/.developing ## Run the tests (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
-	$(BIN)/python -m pytest
+test: $(VENV)/.developing ## Run the tests, side by side (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 bench: peer ## Time kvscape beside llama.cpp and append the table to docs/performance.md (ARGS="--pairs q4 --rounds 3")
 	$(BIN)/python benchmarks/peers.py $(ARGS)

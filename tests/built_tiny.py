@@ -39,13 +39,16 @@ def build_tiny(
     embedding_quantization: str | None = None,
     activation: str = "int8",
     kv_dtypes: tuple[str, ...] = KV_DTYPES,
+    dumps: bool = False,
 ) -> BuiltTiny:
-    """Compile takes some seconds: share the result."""
-    target = detect_target()
-    artifact = convert(GgufSource(gguf), folder / quantization, quantization, embedding_quantization)
-    pack_weights(artifact, target.layout)
+    """Build what ``folder`` does not hold already. Compile takes some seconds: share the result."""
+    target, artifact = detect_target(), Artifact(folder / quantization)
+    if not artifact.folder.exists():
+        convert(GgufSource(gguf), artifact.folder, quantization, embedding_quantization)
+        pack_weights(artifact, target.layout)
     formats = matrix_formats(artifact)
     spec = LibrarySpec(artifact.manifest.model, formats, target, activation, {"page_size": 32}, kv_dtypes)
     library, dump = artifact.library(spec.key), folder / f"{quantization}-dump"
-    compile_library(spec, library, dump)
+    if not library.exists():
+        compile_library(spec, library, dump if dumps else None)
     return BuiltTiny(artifact, target, library, dump)

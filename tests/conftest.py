@@ -7,28 +7,61 @@ from pathlib import Path
 
 import pytest
 
+from commands import SHARED_CORES, Run, run_kvscape
+
 # Before anything of kvscape: the engine's devices load TVM's runtime alone unless the whole of TVM is there already,
 # and tests of the compiler run in the same process. TVM's thread pool is made once; later it can only be narrowed.
-os.environ["TVM_NUM_THREADS"] = "2"
+os.environ.update(SHARED_CORES, TVM_NUM_THREADS="2")
 import tvm  # noqa: F401
 
-from built_tiny import BuildTiny, build_tiny
-from commands import Run, run_kvscape
+from built_tiny import BuildTiny, BuiltTiny, build_tiny
 from kvscape import LLM
+from kvscape.files import written_file
 from kvscape.hub import resolve
+from kvscape.hub.cache import locked, make_folder
 from tiny import TinyShape, write_tiny_gguf
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests come first, so that no process of a run waits for another one that has just begun with them."""
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
+
+
 @pytest.fixture(scope="session")
-def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all processes of this run: pytest-xdist gives each of its workers a folder inside it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(shared_folder: Path) -> Path:
     """A llama model of a few kilobytes in Q4_1: see ``tiny.write_tiny_gguf``."""
-    return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+    return _once(shared_folder / "tiny" / "tiny.gguf", write_tiny_gguf)
+
+
+def _once(path: Path, write: Callable[[Path], object]) -> Path:
+    """Write a file that other processes of this run may be asking for too."""
+    with locked(path.parent):
+        if not path.exists():
+            with written_file(path) as temporary:
+                write(temporary)
+    return path
 
 
 @pytest.fixture(scope="session")
-def built_tiny(tiny_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> BuildTiny:
-    """``built_tiny(quantization)``: the tiny model's artefact, compiled once for each quantization asked for."""
-    return cache(partial(build_tiny, tiny_gguf, tmp_path_factory.mktemp("built")))
+def built_tiny(tiny_gguf: Path, shared_folder: Path) -> BuildTiny:
+    """``built_tiny(quantization)``: the tiny model's artefact, compiled once for each quantization asked for.
+
+    Printing the module after each pass takes as long as half of a compilation: only that of "auto" is dumped.
+    """
+
+    def built(quantization: str) -> BuiltTiny:
+        folder = shared_folder / "built" / quantization
+        with locked(folder):
+            return build_tiny(tiny_gguf, folder, quantization, dumps=quantization == "auto")
+
+    return cache(built)
 
 
 @pytest.fixture(scope="session")
@@ -38,16 +71,16 @@ def default_gguf() -> Path:
 
 
 @pytest.fixture(scope="session")
-def long_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def long_gguf(shared_folder: Path) -> Path:
     """The tiny model, made for as long a context as the README's commands use."""
     shape = TinyShape(context_length=4096)
-    return write_tiny_gguf(tmp_path_factory.mktemp("long") / "tiny.gguf", shape=shape)
+    return _once(shared_folder / "long" / "tiny.gguf", partial(write_tiny_gguf, shape=shape))
 
 
 @pytest.fixture(scope="session")
-def kvscape_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kvscape_home(shared_folder: Path) -> Path:
     """A cache for commands: what one test compiles, the next one uses."""
-    return tmp_path_factory.mktemp("home")
+    return make_folder(shared_folder / "home")
 
 
 @pytest.fixture(scope="session")

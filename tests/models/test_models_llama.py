@@ -85,7 +85,7 @@ def test_float_activations_an_own_output_layer_and_mixed_formats(tmp_path: Path)
     """One layer, six query heads on two key heads, codes times floats, two embeddings."""
     shape = TinyShape(num_hidden_layers=1, num_attention_heads=6, tied=False)
     gguf = write_tiny_gguf(tmp_path / "untied.gguf", quant="F32", shape=shape)
-    built = build_tiny(gguf, tmp_path, "q4f16_1", "q8f16_1", activation="float32")
+    built = build_tiny(gguf, tmp_path, "q4f16_1", "q8f16_1", activation="float32", kv_dtypes=("f32",))
     formats = {name: info.format for name, info in built.artifact.manifest.tensors.items()}
     assert (formats["model.embed_tokens"], formats["model.layers.0.mlp.down_proj"]) == ("q8f16_1", "q4f16_1")
     expected = NumpyLlama(built.artifact).logits(TOKENS.tolist())

@@ -1,15 +1,18 @@
-"""Stands for ``python -m kvscape``: answers at once, or goes wrong in the way that ``--seed`` names."""
+"""Stands for ``python -m kvscape``: answers at once, or goes wrong in the way that ``--seed`` names.
+
+It imports little, since a test may start it a dozen times.
+"""
 
 import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from kvscape.analysis.memory import Workspace
 from kvscape.config import DesignPoint, ModelConfig
 from kvscape.results import PerplexityRecord, Record
-from kvscape.study import ModelFacts
 
 MODEL = ModelConfig(
     model_type="llama",
@@ -26,7 +29,14 @@ MODEL = ModelConfig(
     tie_word_embeddings=True,
 )
 WORKSPACES = {name: Workspace(100, 1, 1, 1) for name in ("f16", "int8")}
-FACTS = {**ModelFacts(MODEL, 100_000, "weights", "library", WORKSPACES).to_json(), "artifact": "/somewhere"}
+FACTS = {
+    "model": asdict(MODEL),
+    "weights_bytes": 100_000,
+    "weights_key": "weights",
+    "library_key": "library",
+    "workspaces": {name: asdict(workspace) for name, workspace in WORKSPACES.items()},
+    "artifact": "/somewhere",
+}
 CRASH, HANG, GARBAGE, KILLED, NO_MEMORY, REFUSED, BLOCKED = range(1, 8)
 
 
