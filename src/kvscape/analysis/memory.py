@@ -23,7 +23,7 @@ KEY_SCALE_BYTES: Mapping[str, Callable[[int], int]] = MappingProxyType(
 VALUE_SCALE_BYTES = MappingProxyType({"f32": 0, "f16": 0, "int8": _SCALE_BYTES, "int4": 2 * _SCALE_BYTES})
 
 
-# Measured, the same within 2 MB at three design points (tests/bench/memory_growth.py): compiled code, its loader and
+# Measured, within 2.2 MB at three design points (tests/bench/memory_growth.py): compiled code, its loader and
 # the virtual machine; and what each entry of the vocabulary costs in the tokenizer.
 _CODE_BYTES = 13_200_000
 _VOCABULARY_ENTRY_BYTES = 820
