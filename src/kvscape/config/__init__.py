@@ -1,21 +1,27 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
 from kvscape.config.engine import EngineConfig
-from kvscape.config.model import LayerGroup, ModelConfig
+from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
 from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
+from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
 from kvscape.config.window import Window
 
 __all__ = [
+    "FULL",
     "KEY_GROUP",
     "KV_DTYPES",
+    "ROPE_TYPES",
+    "SLIDING",
+    "UNSCALED",
     "BuildConfig",
     "DesignPoint",
     "EngineConfig",
     "KVPrecision",
     "LayerGroup",
     "ModelConfig",
+    "RopeScaling",
     "Window",
     "Workload",
     "library_kv_dtypes",

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from kvscape.config.fields import from_mapping
+from kvscape.config.rope import UNSCALED, RopeScaling
+
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,12 @@ class LayerGroup:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes and constants of one decoder-only transformer, in Hugging Face's words."""
+    """Sizes and constants of one decoder-only transformer, in Hugging Face's words.
+
+    ``layer_types`` says FULL or SLIDING for each layer, () that all are alike: SLIDING where there is a
+    ``sliding_window``. ``query_pre_attn_scalar`` None stands for ``head_dim``, ``rope_local_base_freq`` None for
+    ``rope_theta``. ``attention_bias`` is that of queries, keys and values.
+    """
 
     model_type: str
     hidden_size: int
@@ -33,11 +41,26 @@ class ModelConfig:
     tie_word_embeddings: bool
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = ()
+    rope_scaling: RopeScaling = UNSCALED
+    rope_local_base_freq: float | None = None
+    partial_rotary_factor: float = 1.0
+    hidden_act: str = "silu"
+    attention_bias: bool = False
+    query_pre_attn_scalar: float | None = None
+    attn_logit_softcapping: float | None = None
+    final_logit_softcapping: float | None = None
+    sliding_window: int | None = None
+    layer_types: tuple[str, ...] = ()
 
     @property
     def layer_groups(self) -> tuple[LayerGroup, ...]:
-        """One group holds all layers unless a model alternates windows."""
-        return (LayerGroup(tuple(range(self.num_hidden_layers))),)
+        """Layers with the same window are one group; the group of the first layer comes first."""
+        kinds = self.layer_types or (SLIDING,) * self.num_hidden_layers
+        windows = [self.sliding_window or -1 if kind == SLIDING else -1 for kind in kinds]
+        return tuple(
+            LayerGroup(tuple(layer for layer, size in enumerate(windows) if size == window), window)
+            for window in dict.fromkeys(windows)
+        )
 
     @property
     def group_size(self) -> int:
@@ -49,4 +72,6 @@ class ModelConfig:
 
     @classmethod
     def from_json(cls, mapping: Mapping[str, Any]) -> "ModelConfig":
-        return from_mapping(cls, {**mapping, "eos_token_ids": tuple(mapping.get("eos_token_ids", ()))}, "model")
+        lists = {name: tuple(mapping.get(name, ())) for name in ("eos_token_ids", "layer_types")}
+        scaling = RopeScaling.from_json(mapping.get("rope_scaling", {}))
+        return from_mapping(cls, {**mapping, **lists, "rope_scaling": scaling}, "model")
