@@ -28,7 +28,7 @@ def _place(model_type: str) -> tuple[str, str]:
 
 
 def check_model(config: ModelConfig) -> None:
-    """Raise UnsupportedModelError for a model that would not run as it is meant: to be asked before weights are read."""
+    """Raise UnsupportedModelError for a model that would not run as it is meant; ask before weights are read."""
     _place(config.model_type)
     own = {
         "rope_scaling": UNSCALED,
