@@ -7,6 +7,8 @@ import gguf
 import numpy as np
 from gguf.quants import quantize
 
+from ggml_blocks import random_blocks
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
@@ -103,8 +105,10 @@ def _write_matrix(writer: gguf.GGUFWriter, name: str, weight: np.ndarray, quant:
     kind = gguf.GGMLQuantizationType[quant]
     if quant in ("F32", "F16"):
         writer.add_tensor(name, weight.astype(np.float32 if quant == "F32" else np.float16))
-    else:
+    elif quant in ("BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"):
         writer.add_tensor(name, quantize(weight, kind), raw_dtype=kind)
+    else:  # the gguf package only reads them
+        writer.add_tensor(name, random_blocks(quant, len(weight), weight.shape[1], seed=weight.size), raw_dtype=kind)
 
 
 def _write_metadata(writer: gguf.GGUFWriter, shape: TinyShape) -> None:

@@ -1,6 +1,7 @@
 """A whole tiny GGUF file as a source, against the ``gguf`` package's own values."""
 
 import hashlib
+import struct
 from pathlib import Path
 
 import gguf
@@ -89,8 +90,10 @@ def test_an_unknown_architecture_names_the_known_ones(tmp_path: Path, tiny_gguf:
 
 
 def test_an_unsupported_tensor_type_names_tensor_and_types(tmp_path: Path) -> None:
-    path = write_tiny_gguf(tmp_path / "tiny.gguf", quant="Q5_0")
-    with pytest.raises(UnsupportedModelError, match=r"tensor token_embd.*Q5_0 is not supported.*F32, F16, Q4_0"):
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", quant="F16")
+    entry = b"token_embd.weight" + struct.pack("<IQQI", 2, 64, 320, 1)
+    path = changed(path, entry, entry[:-4] + struct.pack("<I", int(gguf.GGMLQuantizationType.I16)), tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"tensor token_embd.*I16 is not supported.*F32, F16, BF16, Q4_0"):
         GgufSource(path)
 
 

@@ -10,6 +10,7 @@ F16 = NDArray[np.float16]
 F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
 U32 = NDArray[np.uint32]
 Mask = NDArray[np.bool_]
 

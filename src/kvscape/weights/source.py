@@ -29,6 +29,9 @@ class SourceTensor(Protocol):
     def values(self) -> F32:
         """What the file's tensor stands for."""
 
+    def part(self, rows: slice) -> "SourceTensor":
+        """Those rows, read now and in memory: a whole tensor need never be. Their format is that of the whole."""
+
 
 class Source(Protocol):
     """A model's weights, shape and tokenizer, under MLC-LLM's tensor names."""

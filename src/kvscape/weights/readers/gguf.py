@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from kvscape.config import ModelConfig
 from kvscape.errors import UnsupportedModelError, WeightsError
-from kvscape.quantization.arrays import U8
 from kvscape.quantization.ggml import GgmlType, find_ggml_type
 from kvscape.tokenizer import gguf_tokenizer
+from kvscape.weights.file_rows import FileRows
 from kvscape.weights.ggml_tensor import GgmlTensor, Rows
 from kvscape.weights.mapping import Part, check_parts, gguf_parts
 from kvscape.weights.readers.gguf_config import model_config
@@ -58,11 +56,10 @@ class GgufSource:
         return template if isinstance(template, str) else None
 
     def stream(self) -> Iterator[tuple[str, SourceTensor]]:
-        data = np.memmap(self.path, np.uint8, mode="r")
         for name, parts in self._parts.items():
             first, *rest = (part.shape for part in parts)
             shape = (first[0] + sum(other[0] for other in rest), *first[1:])
-            yield name, GgmlTensor(shape, tuple(self._rows(data, part) for part in parts))
+            yield name, GgmlTensor(shape, tuple(self._rows(part) for part in parts))
 
     def _check_depth(self) -> None:
         """A damaged number of layers must not make a list of billions of names."""
@@ -78,11 +75,11 @@ class GgufSource:
         for tensor in tensors.values():
             _kind(tensor)
 
-    def _rows(self, data: U8, part: Part) -> Rows:
+    def _rows(self, part: Part) -> Rows:
         tensor = self.header.tensors[part.name]
-        raw = data[tensor.offset : tensor.offset + tensor.nbytes]
-        rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
-        return Rows(raw.reshape(rows, -1), _kind(tensor), part.rotary_heads)
+        kind = _kind(tensor)
+        rows = tensor.shape[0] if len(tensor.shape) > 1 else tensor.shape[0] // kind.block_size
+        return Rows(FileRows(self.path, tensor.offset, (rows, tensor.nbytes // rows)), kind, part.rotary_heads)
 
 
 def _kind(tensor: GgufTensor) -> GgmlType:
