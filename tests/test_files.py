@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kvscape.errors import KvscapeError
-from kvscape.files import remove_leftovers, write_text, written_file, written_folder
+from kvscape.files import remove_leftovers, resumed_folder, write_text, written_file, written_folder
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
@@ -46,6 +46,18 @@ def test_an_interrupted_folder_leaves_the_old_one(tmp_path: Path, error: type[Ba
         raise error
     assert (tmp_path / "folder" / "file").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_an_interrupted_folder_that_is_resumed_keeps_what_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    with pytest.raises(KeyboardInterrupt), resumed_folder(path) as partial:
+        (partial / "first").write_text("1")
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with resumed_folder(path) as partial:
+        (partial / "second").write_text("2")
+    assert sorted(file.name for file in path.iterdir()) == ["first", "second"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_text_is_utf8(tmp_path: Path) -> None:

@@ -61,6 +61,26 @@ def written_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def resumed_folder(path: Path) -> Iterator[Path]:
+    """Yield ``partial_folder(path)``, with what an interrupted block left in it; rename it when the block succeeds."""
+    partial = partial_folder(path)
+    _parent(path)
+    try:
+        partial.mkdir(exist_ok=True)
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def partial_folder(path: Path) -> Path:
+    """Where ``resumed_folder`` collects what becomes ``path``."""
+    return path.parent / f".{path.name}.partial"
+
+
 def remove_leftovers(path: Path) -> None:
     """Remove what a killed process left of ``path``; call it only where no other process can be writing it."""
     for left in path.parent.glob(f".{escape(path.name)}.*"):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, TensorSpec, map_tensors, write_stream, write_tensors
+from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, find_tensors, map_tensors
+from kvscape.artifact.tensor_writer import write_tensors
 from kvscape.errors import ArtifactError, KvscapeError
 
 TENSORS: dict[str, NDArray[Any]] = {
@@ -61,18 +62,11 @@ def test_writing_to_a_mapped_tensor_leaves_the_file_alone(tmp_path: Path) -> Non
     assert path.read_bytes() == before
 
 
-def test_a_stream_must_keep_its_word(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    with pytest.raises(ValueError, match="expected a"):
-        write_stream(path, {"a": TensorSpec("float32", (3,))}, [("a", np.zeros(4, np.float32))])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_stream_is_written_one_tensor_at_a_time(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    specs = {name: TensorSpec(str(array.dtype), array.shape) for name, array in TENSORS.items()}
-    write_stream(path, specs, ((name, array) for name, array in TENSORS.items()))
-    assert same(map_tensors(path), TENSORS)
+def test_rows_are_read_alone(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+    found = find_tensors(tmp_path / "w.safetensors")
+    assert (found["codes"].read(slice(1, 3)) == TENSORS["codes"][1:3]).all()
+    assert (found["scales"].read(slice(None)) == TENSORS["scales"]).all()
 
 
 def test_a_file_cut_anywhere_is_an_error_in_one_line(tmp_path: Path) -> None:

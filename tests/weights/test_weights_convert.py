@@ -1,5 +1,8 @@
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from kvscape.errors import ConfigError, KvscapeError, WeightsError
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.decode import decode
 from kvscape.quantization.format import FORMATS
+from kvscape.quantization.layouts import LAYOUTS
 from kvscape.quantization.scheme import QUANTIZATIONS
 from kvscape.weights.convert import convert, weights_key
+from kvscape.weights.pack import pack_weights
 from kvscape.weights.readers.gguf import GgufSource
 from tiny import CHAT_TEMPLATE, TinyShape, write_tiny_gguf
 
@@ -110,14 +115,97 @@ def test_the_key_changes_with_all_that_changes_the_weights() -> None:
     assert weights_key("a", "q0f16", "q0f16") == weights_key("a", "q0f16")
 
 
-def test_an_interrupted_conversion_leaves_nothing(source: GgufSource, tmp_path: Path) -> None:
+@dataclass
+class Watched:
+    """A source that notes which tensors are read."""
+
+    source: GgufSource
+    read: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        for name, tensor in self.source.stream():
+            yield name, WatchedTensor(tensor, name, self.read)
+
+
+@dataclass
+class WatchedTensor:
+    tensor: Any
+    name: str
+    read: list[str]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tensor, name)
+
+    def part(self, rows: slice) -> Any:
+        self.read.append(self.name)
+        return self.tensor.part(rows)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def interrupt(source: GgufSource, folder: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done > total // 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        convert(source, tmp_path / "out", progress=stop)
-    assert list(tmp_path.iterdir()) == []
+        convert(source, folder, progress=stop)
+    assert not folder.exists()
+
+
+def test_an_interrupted_conversion_goes_on_where_it_was(source: GgufSource, tmp_path: Path) -> None:
+    interrupt(source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == [".out.partial"]
+    rows: list[str] = []
+    resumed = convert(Watched(source, rows), tmp_path / "out")
+    assert rows and MATRIX not in rows  # the first tensors were done
+    whole = convert(source, tmp_path / "whole")
+    assert files(resumed.folder) == files(whole.folder)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+def test_what_was_written_is_believed_only_if_it_is_there(source: GgufSource, tmp_path: Path) -> None:
+    interrupt(source, tmp_path / "out")
+    unfinished = tmp_path / ".out.partial" / "weights" / "canonical.safetensors.partial"
+    content = bytearray(unfinished.read_bytes())
+    content[-unfinished.stat().st_size // 2 - 9000 :] = bytes(len(content[-unfinished.stat().st_size // 2 - 9000 :]))
+    unfinished.write_bytes(content)
+    resumed = convert(source, tmp_path / "out")
+    assert files(resumed.folder) == files(convert(source, tmp_path / "whole").folder)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 100])
+def test_a_journal_that_is_cut_short_is_no_harm(source: GgufSource, tmp_path: Path, cut: int) -> None:
+    interrupt(source, tmp_path / "out")
+    journal = tmp_path / ".out.partial" / "weights" / "journal.jsonl"
+    journal.write_bytes(journal.read_bytes()[:-cut] if cut else b"")
+    resumed = convert(source, tmp_path / "out")
+    assert files(resumed.folder) == files(convert(source, tmp_path / "whole").folder)
+
+
+def test_another_quantization_begins_anew(source: GgufSource, tmp_path: Path) -> None:
+    interrupt(source, tmp_path / "out")
+    rows: list[str] = []
+    convert(Watched(source, rows), tmp_path / "out", "q4f16_1")
+    assert MATRIX in rows
+    assert (tmp_path / "out" / "kvscape.json").exists()
+
+
+def test_blocks_change_nothing(source: GgufSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = convert(source, tmp_path / "whole", "q4f16_1")
+    pack_weights(whole, LAYOUTS["rows8"])
+    monkeypatch.setattr("kvscape.weights.blocks._BLOCK_WEIGHTS", 64 * 9)
+    parts = convert(source, tmp_path / "parts", "q4f16_1")
+    pack_weights(parts, LAYOUTS["rows8"])
+    assert whole.canonical_weights.read_bytes() == parts.canonical_weights.read_bytes()
+    assert whole.packed_weights("rows8").read_bytes() == parts.packed_weights("rows8").read_bytes()
+    for name, info in whole.manifest.tensors.items():
+        assert parts.manifest.tensors[name].relative_error == pytest.approx(info.relative_error, rel=1e-9)
 
 
 def test_a_damaged_scale_names_its_tensor_and_leaves_nothing(tmp_path: Path, tiny_gguf: Path) -> None:

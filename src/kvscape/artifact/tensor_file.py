@@ -7,16 +7,15 @@ own, named ``_pad.N``. Source: https://github.com/huggingface/safetensors#format
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.errors import ArtifactError
-from kvscape.files import written_file
 
 ALIGNMENT_BYTES = 64
 
@@ -46,32 +45,29 @@ class TensorSpec:
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Write ``tensors`` whole, by rename; any safetensors reader reads the file."""
-    write_stream(path, {name: TensorSpec(str(array.dtype), array.shape) for name, array in tensors.items()}, tensors)
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies in its file; ``offset`` is from the beginning of the file."""
+
+    path: Path
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def read(self, rows: slice) -> NDArray[Any]:
+        """Read rows of the first axis into an array of its own."""
+        first, last, _ = rows.indices(self.shape[0])
+        per_row = math.prod(self.shape[1:])
+        offset = self.offset + first * per_row * self.dtype.itemsize
+        data = np.fromfile(self.path, self.dtype, (last - first) * per_row, offset=offset)
+        return data.reshape(last - first, *self.shape[1:])
 
 
-def write_stream(
-    path: Path,
-    specs: Mapping[str, TensorSpec],
-    arrays: Mapping[str, NDArray[Any]] | Iterable[tuple[str, NDArray[Any]]],
-) -> None:
-    """Write tensors one at a time, as ``arrays`` yields them in the order of ``specs``; the file appears by rename."""
-    with written_file(path) as temporary, temporary.open("wb") as file:
-        file.write(_header(specs))
-        pairs = arrays.items() if isinstance(arrays, Mapping) else arrays
-        for (name, spec), (given, array) in zip(specs.items(), pairs, strict=True):
-            if (name, spec) != (given, TensorSpec(str(array.dtype), array.shape)):
-                raise ValueError(f"expected {name} {spec}, got {given} {array.dtype} {array.shape}")
-            _write(file, array)
-
-
-def _write(file: BinaryIO, array: NDArray[Any]) -> None:
-    file.write(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data.cast("B") if array.size else b"")
-    file.write(bytes(-array.nbytes % ALIGNMENT_BYTES))
-
-
-def _header(specs: Mapping[str, TensorSpec]) -> bytes:
+def header(specs: Mapping[str, TensorSpec]) -> bytes:
     entries: dict[str, Any] = {}
     offset = 0
     for number, (name, spec) in enumerate(specs.items()):
@@ -89,61 +85,68 @@ def _entry(dtype: str, shape: tuple[int, ...], start: int, end: int) -> dict[str
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
 
 
-def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """Return a file's tensors as views of the mapped file: 64-byte aligned, read when touched, private when written.
+def find_tensors(path: Path) -> dict[str, StoredTensor]:
+    """Return where a file's tensors lie; nothing but the header is read.
 
-    Raises ArtifactError when the file is missing, cut short, or not written by ``write_tensors``.
+    Raises ArtifactError when the file is missing, cut short, or not written by ``TensorWriter``.
     """
     try:
         size = path.stat().st_size
-        mapped = np.memmap(path, np.uint8, mode="c") if size else np.empty(0, np.uint8)
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(first := file.read(8), "little")
+            text = file.read(start - 8) if len(first) == 8 and start <= size else None
     except OSError as error:
         raise ArtifactError(f"cannot read {path}", error.strerror or str(error), _REDO) from None
     try:
-        return dict(_views(mapped))
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        if text is None:
+            raise ValueError(f"its header does not fit into its {size} bytes")
+        return dict(_tensors(path, text, start, size))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged", str(error), _REDO) from None
+
+
+def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return a file's tensors as views of the mapped file: 64-byte aligned, read when touched, private when written.
+
+    Raises ArtifactError as ``find_tensors`` does.
+    """
+    tensors = find_tensors(path)
+    mapped = np.memmap(path, np.uint8, mode="c")
+    return {
+        name: mapped[tensor.offset : tensor.offset + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
+        for name, tensor in tensors.items()
+    }
 
 
 def is_whole(path: Path) -> bool:
     """Whether a file of tensors is there and has all its bytes."""
     try:
-        map_tensors(path)
+        find_tensors(path)
     except ArtifactError:
         return False
     return True
 
 
-def _views(mapped: NDArray[np.uint8]) -> Iterator[tuple[str, NDArray[Any]]]:
-    start = 8 + int.from_bytes(mapped[:8].tobytes(), "little")
-    if len(mapped) < 8 or start > len(mapped):
-        raise ValueError(f"its header does not fit into its {len(mapped)} bytes")
-    header = json.loads(mapped[8:start].tobytes())
+def _tensors(path: Path, text: bytes, start: int, size: int) -> Iterator[tuple[str, StoredTensor]]:
     reached = 0
-    for name, entry in header.items():
+    for name, entry in json.loads(text).items():
         if name == "__metadata__":
             continue
         first, last = entry["data_offsets"]
-        view = _view(mapped[start:], name, entry)
+        tensor = StoredTensor(path, start + first, _DTYPES[entry["dtype"]], tuple(entry["shape"]))
+        if last - first != tensor.nbytes or min(first, *tensor.shape, 0) < 0:
+            raise ValueError(f"tensor {name} of shape {tensor.shape} does not take {last - first} bytes")
+        if start + last > size:
+            raise ValueError(f"tensor {name} ends at {last} of {size - start} bytes")
         if first != reached:
             raise ValueError(f"tensor {name} begins at {first}, not at {reached}")
         reached = last
         if not name.startswith(_PAD):
-            if (start + first) % ALIGNMENT_BYTES:
+            if tensor.offset % ALIGNMENT_BYTES:
                 raise ValueError(f"tensor {name} is not aligned to {ALIGNMENT_BYTES} bytes")
-            yield name, view
-    if start + reached != len(mapped):
-        raise ValueError(f"it needs {start + reached} bytes, has {len(mapped)}")
-
-
-def _view(data: NDArray[np.uint8], name: str, entry: Mapping[str, Any]) -> NDArray[Any]:
-    first, last = entry["data_offsets"]
-    dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
-    if last - first != math.prod(shape) * dtype.itemsize or min(first, *shape, 0) < 0:
-        raise ValueError(f"tensor {name} of shape {shape} does not take {last - first} bytes")
-    if last > len(data):
-        raise ValueError(f"tensor {name} ends at {last} of {len(data)} bytes")
-    return data[first:last].view(dtype).reshape(shape)
+            yield name, tensor
+    if start + reached != size:
+        raise ValueError(f"it needs {start + reached} bytes, has {size}")
 
 
 _REDO = "convert the model again with 'kvscape convert'"

@@ -86,7 +86,6 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     with locked(cache_dir() / "artifacts"):
         if _usable(folder, key):
             return Artifact(folder)
-        remove_leftovers(folder)
         return convert(
             source,
             folder,

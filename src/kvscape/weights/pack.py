@@ -1,21 +1,34 @@
-"""Write the packed weights of a layout beside the canonical ones."""
+"""Write the packed weights of a layout beside the canonical ones, block by block."""
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kvscape.artifact import Artifact
-from kvscape.artifact.tensor_file import TensorSpec, map_tensors, write_stream
+from kvscape.artifact import Artifact, TensorInfo
+from kvscape.artifact.tensor_file import StoredTensor, TensorSpec, find_tensors
+from kvscape.artifact.tensor_writer import TensorWriter
+from kvscape.files import written_file
 from kvscape.quantization.format import FORMATS
 from kvscape.quantization.layouts import Layout
+from kvscape.weights.blocks import blocks, in_order
+
+
+@dataclass(frozen=True)
+class _Block:
+    name: str
+    info: TensorInfo
+    rows: slice
 
 
 def pack_weights(artifact: Artifact, layout: Layout) -> None:
     """Reorder every matrix into ``layout``; norms stay as they are. The file appears whole, by rename."""
-    tensors = map_tensors(artifact.canonical_weights)
-    write_stream(artifact.packed_weights(layout.name), _specs(artifact, layout), _arrays(artifact, layout, tensors))
+    tensors = find_tensors(artifact.canonical_weights)
+    specs = _specs(artifact, layout)
+    with written_file(artifact.packed_weights(layout.name)) as temporary, TensorWriter(temporary, specs) as writer:
+        for _ in in_order(partial(_write_block, tensors, layout, writer), _blocks(artifact, layout)):
+            pass
 
 
 def _specs(artifact: Artifact, layout: Layout) -> dict[str, TensorSpec]:
@@ -29,11 +42,18 @@ def _specs(artifact: Artifact, layout: Layout) -> dict[str, TensorSpec]:
     return specs
 
 
-def _arrays(artifact: Artifact, layout: Layout, tensors: dict[str, NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
+def _blocks(artifact: Artifact, layout: Layout) -> Iterator[_Block]:
     for name, info in artifact.manifest.tensors.items():
-        if len(info.shape) == 1:
-            yield f"{name}.weight", tensors[f"{name}.weight"].astype(np.float32)
-            continue
-        parts = {part: tensors[f"{name}.{part}"] for part in FORMATS[info.format].shapes(info.shape)}
-        for part, array in layout.pack(parts, FORMATS[info.format]).items():
-            yield f"{name}.{part}", array
+        rows, *columns = info.shape
+        for part in blocks(rows, columns[0], layout.rows) if columns else [slice(0, rows)]:
+            yield _Block(name, info, part)
+
+
+def _write_block(tensors: dict[str, StoredTensor], layout: Layout, writer: TensorWriter, block: _Block) -> None:
+    name, info, fmt = block.name, block.info, FORMATS[block.info.format]
+    parts = {part: tensors[f"{name}.{part}"].read(block.rows) for part in fmt.shapes(info.shape)}
+    if len(info.shape) == 1:
+        writer.write(f"{name}.weight", parts["weight"].astype(np.float32))
+        return
+    for part, array in layout.pack(parts, fmt).items():
+        writer.write(f"{name}.{part}", array, block.rows.start, rows=info.shape[0])
