@@ -14,7 +14,7 @@ import pytest
 
 from kvscape import LLM, SamplingParams
 from kvscape.artifact import Artifact
-from kvscape.errors import ArtifactError, HubError
+from kvscape.errors import ArtifactError, HubError, WeightsError
 from kvscape.files import written_file
 from kvscape.llm import build
 
@@ -183,7 +183,7 @@ def test_a_converted_folder_is_a_model(home: Home, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model(home: Home, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ArtifactError, match=r"it holds no \.gguf file"):
+    with pytest.raises(WeightsError, match=r"it holds no config\.json and no \.gguf file"):
         home.opened(tmp_path / "empty", home.path)
 
 

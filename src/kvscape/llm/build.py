@@ -18,7 +18,7 @@ from kvscape.llm.model_lib import library_target
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
-from kvscape.weights.readers.gguf import GgufSource
+from kvscape.weights.sources import open_source
 
 JIT = ("on", "off", "redo")
 
@@ -79,10 +79,10 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     path = resolve(build.model, progress)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
-    source = GgufSource(gguf_file(path))
+    source = open_source(path)
     key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
-    folder = cache_dir() / "artifacts" / f"{source.path.stem}-{build.quantization}-{key[:12]}"
-    size = source.path.stat().st_size
+    folder = cache_dir() / "artifacts" / f"{source.name.removesuffix('.gguf')}-{build.quantization}-{key[:12]}"
+    size = source.nbytes
     with locked(cache_dir() / "artifacts"):
         if _usable(folder, key):
             return Artifact(folder)
@@ -116,17 +116,6 @@ def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
             "convert the original model again, or leave out --quantization",
         )
     return artifact
-
-
-def gguf_file(path: Path) -> Path:
-    """The GGUF file of a resolved model."""
-    if path.is_file():
-        return path
-    files = sorted(path.glob("*.gguf"))
-    if len(files) != 1:
-        why = "it holds no .gguf file" if not files else f"it holds {len(files)} .gguf files"
-        raise ArtifactError(f"cannot use the folder {path}", why, "give one .gguf file or a converted folder")
-    return files[0]
 
 
 def _pack(artifact: Artifact, target: CpuTarget) -> None:

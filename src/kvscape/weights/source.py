@@ -41,6 +41,10 @@ class Source(Protocol):
     @property
     def sha256(self) -> str: ...
     @property
+    def nbytes(self) -> int:
+        """Bytes of its files of weights."""
+
+    @property
     def config(self) -> ModelConfig: ...
     @property
     def tokenizer_json(self) -> str: ...

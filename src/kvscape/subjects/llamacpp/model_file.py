@@ -12,11 +12,11 @@ from kvscape.errors import UnsupportedModelError, WeightsError
 from kvscape.files import remove_leftovers, written_file
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
-from kvscape.llm.build import gguf_file
 from kvscape.subjects.llamacpp.library import find_library, package_version
 from kvscape.subjects.llamacpp.names import QUANTIZATIONS, TENSOR_TYPES
 from kvscape.weights.readers.gguf_config import model_config
 from kvscape.weights.readers.gguf_header import read_header
+from kvscape.weights.sources import gguf_file
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,10 @@ class GgufSource:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def nbytes(self) -> int:
+        return self.path.stat().st_size
+
     @cached_property
     def sha256(self) -> str:
         with self.path.open("rb") as file:
