@@ -58,7 +58,7 @@ def write_tiny_gguf(
     shape = shape or TinyShape()
     writer = gguf.GGUFWriter(path, "llama")
     _write_metadata(writer, shape)
-    _write_vocabulary(writer, shape.vocab_size)
+    write_vocabulary(writer, shape.vocab_size)
     for name, (rows, columns) in matrix_shapes(shape).items():
         kind = embedding_quant if embedding_quant and name == "token_embd.weight" else quant
         _write_matrix(writer, name, _random(seed, name, rows, columns) / np.float32(columns) ** 0.5, kind)
@@ -124,7 +124,7 @@ def _write_metadata(writer: gguf.GGUFWriter, shape: TinyShape) -> None:
     writer.add_layer_norm_rms_eps(1e-5)
 
 
-def _write_vocabulary(writer: gguf.GGUFWriter, vocab_size: int) -> None:
+def write_vocabulary(writer: gguf.GGUFWriter, vocab_size: int) -> None:
     tokens = [*SPECIAL_TOKENS, *byte_tokens(), *("".join(merge) for merge in MERGES)]
     kinds = [gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * (len(tokens) - 3)
     unused = vocab_size - len(tokens)

@@ -1,8 +1,8 @@
 import pytest
 
 from kvscape.config import ModelConfig
-from kvscape.errors import UnsupportedModelError, WeightsError
-from kvscape.weights.mapping import Part, check_parts, gguf_parts
+from kvscape.errors import WeightsError
+from kvscape.weights.mapping import FREQUENCIES, Part, check_parts, gguf_parts
 
 
 def shape(tied: bool = True) -> ModelConfig:
@@ -51,6 +51,11 @@ def test_every_difference_is_listed(shapes: dict[str, tuple[int, ...]], match: s
         check_parts(PARTS, shapes)
 
 
-def test_a_tensor_of_rope_frequencies_is_not_ignored() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"rope_freqs\.weight"):
-        check_parts(PARTS, {"a": (4, 2), "b": (3,), "rope_freqs.weight": (8,)})
+@pytest.mark.parametrize("name", FREQUENCIES)
+def test_tensors_of_frequencies_belong_to_the_shape(name: str) -> None:
+    check_parts(PARTS, {"a": (4, 2), "b": (3,), name: (8,)})
+
+
+def test_a_long_list_is_cut() -> None:
+    with pytest.raises(WeightsError, match=r"left over: x000, .* and 80 more;"):
+        check_parts([], {f"x{number:03}": (1,) for number in range(100)})

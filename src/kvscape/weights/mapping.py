@@ -1,10 +1,18 @@
-"""GGUF's tensor names and row order to MLC-LLM's."""
+"""GGUF's tensor names and row order to MLC-LLM's.
+
+Source: ``MODEL_TENSORS`` and ``TENSOR_NAMES`` of the gguf package.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kvscape.config import ModelConfig
-from kvscape.errors import UnsupportedModelError, WeightsError
+from kvscape.errors import WeightsError
+
+# Not weights: they are read with the model's shape.
+FREQUENCIES = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+
+Parts = dict[str, tuple["Part", ...]]
 
 
 @dataclass(frozen=True)
@@ -16,58 +24,90 @@ class Part:
     rotary_heads: int = 0
 
 
-def gguf_parts(config: ModelConfig) -> dict[str, tuple[Part, ...]]:
+def gguf_parts(config: ModelConfig) -> Parts:
     """Return, for each of MLC's tensors in the model's order, the GGUF tensors whose rows it joins."""
     vocab, hidden = config.vocab_size, config.hidden_size
-    parts: dict[str, tuple[Part, ...]] = {"model.embed_tokens": (Part("token_embd.weight", (vocab, hidden)),)}
+    parts: Parts = {"model.embed_tokens": (Part("token_embd.weight", (vocab, hidden)),)}
     for layer in range(config.num_hidden_layers):
-        parts |= _layer_parts(config, f"model.layers.{layer}", f"blk.{layer}")
+        of = f"blk.{layer}"
+        found = _attention(config, of) | _norms(config, of) | _feed_forward(config, of)
+        parts |= {f"model.layers.{layer}.{name}": found[name] for name in sorted(found, key=_ORDER.index)}
     parts["model.norm"] = (Part("output_norm.weight", (hidden,)),)
     if not config.tie_word_embeddings:
         parts["lm_head"] = (Part("output.weight", (vocab, hidden)),)
     return parts
 
 
-def _layer_parts(config: ModelConfig, to: str, of: str) -> dict[str, tuple[Part, ...]]:
-    hidden, inner = config.hidden_size, config.intermediate_size
-    heads, key_heads = config.num_attention_heads, config.num_key_value_heads
+_ORDER = (
+    "input_layernorm",
+    "self_attn.qkv_proj",
+    "self_attn.o_proj",
+    "post_attention_layernorm",
+    "mlp.gate_up_proj",
+    "mlp.down_proj",
+    "self_attn.qkv_proj.bias",
+    "self_attn.q_norm",
+    "self_attn.k_norm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+
+def _attention(config: ModelConfig, of: str) -> Parts:
+    hidden, heads, key_heads = config.hidden_size, config.num_attention_heads, config.num_key_value_heads
     queries, keys = heads * config.head_dim, key_heads * config.head_dim
-    return {
-        f"{to}.input_layernorm": (Part(f"{of}.attn_norm.weight", (hidden,)),),
-        f"{to}.self_attn.qkv_proj": (
-            Part(f"{of}.attn_q.weight", (queries, hidden), heads),
-            Part(f"{of}.attn_k.weight", (keys, hidden), key_heads),
-            Part(f"{of}.attn_v.weight", (keys, hidden)),
-        ),
-        f"{to}.self_attn.o_proj": (Part(f"{of}.attn_output.weight", (hidden, queries)),),
-        f"{to}.post_attention_layernorm": (Part(f"{of}.ffn_norm.weight", (hidden,)),),
-        f"{to}.mlp.gate_up_proj": (
-            Part(f"{of}.ffn_gate.weight", (inner, hidden)),
-            Part(f"{of}.ffn_up.weight", (inner, hidden)),
-        ),
-        f"{to}.mlp.down_proj": (Part(f"{of}.ffn_down.weight", (hidden, inner)),),
-    }
+    # The converter reorders rows of the architecture that it calls llama, Mistral's among them.
+    reordered = (heads, key_heads, 0) if config.model_type in ("llama", "mistral") else (0, 0, 0)
+    of_parts = tuple(zip("qkv", (queries, keys, keys), reordered, strict=True))
+    parts: Parts = {"self_attn.o_proj": (Part(f"{of}.attn_output.weight", (hidden, queries)),)}
+    if config.model_type == "phi3":
+        parts["self_attn.qkv_proj"] = (Part(f"{of}.attn_qkv.weight", (queries + 2 * keys, hidden)),)
+    else:
+        parts["self_attn.qkv_proj"] = tuple(Part(f"{of}.attn_{n}.weight", (rows, hidden), r) for n, rows, r in of_parts)
+    if config.attention_bias:
+        parts["self_attn.qkv_proj.bias"] = tuple(Part(f"{of}.attn_{n}.bias", (rows,), r) for n, rows, r in of_parts)
+    return parts
+
+
+def _norms(config: ModelConfig, of: str) -> Parts:
+    names = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+    if config.model_type in ("gemma2", "gemma3_text"):
+        names["post_attention_layernorm"] = "post_attention_norm"
+        names |= {"pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
+    parts: Parts = {to: (Part(f"{of}.{name}.weight", (config.hidden_size,)),) for to, name in names.items()}
+    if config.model_type in ("qwen3", "gemma3_text"):
+        of_head = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
+        parts |= {to: (Part(f"{of}.{name}.weight", (config.head_dim,)),) for to, name in of_head.items()}
+    return parts
+
+
+def _feed_forward(config: ModelConfig, of: str) -> Parts:
+    hidden, inner = config.hidden_size, config.intermediate_size
+    if config.model_type == "phi3":
+        gate_up: tuple[Part, ...] = (Part(f"{of}.ffn_up.weight", (2 * inner, hidden)),)
+    else:
+        gate_up = tuple(Part(f"{of}.ffn_{name}.weight", (inner, hidden)) for name in ("gate", "up"))
+    return {"mlp.gate_up_proj": gate_up, "mlp.down_proj": (Part(f"{of}.ffn_down.weight", (hidden, inner)),)}
 
 
 def check_parts(parts: Iterable[Part], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise unless the file's tensors (``shapes`` by name) are exactly ``parts``: WeightsError lists those that are
     missing, left over or of another shape."""
-    if "rope_freqs.weight" in shapes:
-        raise UnsupportedModelError(
-            "RoPE scaling by a tensor of frequencies (rope_freqs.weight, as Llama 3 has it) is not supported",
-            "",
-            "use a model without it",
-        )
     wanted = {part.name: part.shape for part in parts}
     problems = {
         "missing": sorted(wanted.keys() - shapes.keys()),
-        "left over": sorted(shapes.keys() - wanted.keys()),
+        "left over": sorted(shapes.keys() - wanted.keys() - set(FREQUENCIES)),
         "of another shape": [
             f"{name} is {shapes[name]}, not {shape}"
             for name, shape in wanted.items()
             if shapes.get(name, shape) != shape
         ],
     }
-    why = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    why = "; ".join(f"{what}: {_listed(names)}" for what, names in problems.items() if names)
     if why:
         raise WeightsError("the file's tensors are not the model's", why, "use another file of this model")
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:20])
+    return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown

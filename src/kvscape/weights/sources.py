@@ -5,6 +5,7 @@ from pathlib import Path
 from kvscape.errors import WeightsError
 from kvscape.models.registry import check_model
 from kvscape.weights.readers.gguf import GgufSource
+from kvscape.weights.readers.gguf_files import first_of_split
 from kvscape.weights.readers.huggingface import CONFIG, HuggingFaceSource
 from kvscape.weights.source import Source
 
@@ -25,10 +26,15 @@ def open_source(path: Path) -> Source:
 
 
 def gguf_file(path: Path) -> Path:
-    """Return the GGUF file that a path is, or the one in its folder; raise WeightsError unless there is one."""
+    """Return the GGUF file that a path is, or the one in its folder: of a split model the first part.
+
+    Raises WeightsError unless there is one.
+    """
     if path.is_file():
         return path
     files = sorted(path.glob("*.gguf"))
+    if first := first_of_split(files):
+        return first
     if len(files) != 1:
         why = f"it holds {len(files)} .gguf files" if files else "it holds no .gguf file"
         raise WeightsError(f"cannot use the folder {path}", why, "give one .gguf file")

@@ -14,8 +14,8 @@ from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
 from kvscape.subjects.llamacpp.library import find_library, package_version
 from kvscape.subjects.llamacpp.names import QUANTIZATIONS, TENSOR_TYPES
-from kvscape.weights.readers.gguf_config import model_config
-from kvscape.weights.readers.gguf_header import read_header
+from kvscape.weights.readers.gguf_config import read_config
+from kvscape.weights.readers.gguf_files import open_gguf
 from kvscape.weights.sources import gguf_file
 
 
@@ -68,12 +68,8 @@ def _key(sha256: str, build: BuildConfig) -> str:
 
 
 def _read(path: Path, key: str) -> ModelFile:
-    header = read_header(path)
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    if not isinstance(tokens, list) or not tokens:
-        raise WeightsError(f"{path} has no tokens", "tokenizer.ggml.tokens is missing", "use another file")
-    model = model_config(header.metadata, len(tokens), "output.weight" not in header.tensors)
-    return ModelFile(path, model, sum(tensor.nbytes for tensor in header.tensors.values()), key)
+    files = open_gguf(path)
+    return ModelFile(path, read_config(files), sum(tensor.nbytes for tensor in files.tensors.values()), key)
 
 
 def _quantize(source: Path, path: Path, build: BuildConfig) -> None:

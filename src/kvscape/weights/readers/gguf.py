@@ -1,4 +1,4 @@
-"""A GGUF file as a source of weights."""
+"""A GGUF file, or the parts of one, as a source of weights."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,49 +6,46 @@ from functools import cached_property
 from pathlib import Path
 
 from kvscape.config import ModelConfig
-from kvscape.errors import UnsupportedModelError, WeightsError
+from kvscape.errors import UnsupportedModelError
 from kvscape.quantization.ggml import GgmlType, find_ggml_type
 from kvscape.tokenizer import gguf_tokenizer
-from kvscape.weights.file_rows import FileRows
 from kvscape.weights.ggml_tensor import GgmlTensor, Rows
 from kvscape.weights.mapping import Part, check_parts, gguf_parts
-from kvscape.weights.readers.gguf_config import model_config
-from kvscape.weights.readers.gguf_header import GgufTensor, read_header
+from kvscape.weights.readers.gguf_config import read_config
+from kvscape.weights.readers.gguf_files import open_gguf
+from kvscape.weights.readers.gguf_header import GgufTensor
 from kvscape.weights.source import SourceTensor
 
 
 class GgufSource:
-    """The weights, shape and tokenizer of one GGUF file: a ``Source``.
+    """The weights, shape and tokenizer of one GGUF file, or of one that was split: a ``Source``.
 
     Raises WeightsError for a damaged or incomplete file, UnsupportedModelError for what is not implemented.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.header = read_header(path)
-        self._check_depth()
+        self.header = open_gguf(path)
         self._parts = gguf_parts(self.config)
         self._check()
 
     @property
     def name(self) -> str:
-        return self.path.name
+        return self.header.name
 
     @property
     def nbytes(self) -> int:
-        return self.path.stat().st_size
+        return sum(path.stat().st_size for path in self.header.paths)
 
     @cached_property
     def sha256(self) -> str:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        """Of one file its own; of several that of their hashes."""
+        hashes = [_sha256(path) for path in self.header.paths]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
     @cached_property
     def config(self) -> ModelConfig:
-        tokens = self.header.metadata.get("tokenizer.ggml.tokens")
-        if not isinstance(tokens, list) or not tokens:
-            raise WeightsError(f"{self.path} has no tokens", "tokenizer.ggml.tokens is missing", "use another file")
-        return model_config(self.header.metadata, len(tokens), "output.weight" not in self.header.tensors)
+        return read_config(self.header)
 
     @cached_property
     def tokenizer_json(self) -> str:
@@ -65,12 +62,6 @@ class GgufSource:
             shape = (first[0] + sum(other[0] for other in rest), *first[1:])
             yield name, GgmlTensor(shape, tuple(self._rows(part) for part in parts))
 
-    def _check_depth(self) -> None:
-        """A damaged number of layers must not make a list of billions of names."""
-        layers, count = self.config.num_hidden_layers, len(self.header.tensors)
-        if layers > count:
-            raise WeightsError(f"{self.path} is incomplete", f"{layers} layers, {count} tensors", "download again")
-
     def _check(self) -> None:
         tensors = self.header.tensors
         check_parts(
@@ -80,10 +71,13 @@ class GgufSource:
             _kind(tensor)
 
     def _rows(self, part: Part) -> Rows:
-        tensor = self.header.tensors[part.name]
-        kind = _kind(tensor)
-        rows = tensor.shape[0] if len(tensor.shape) > 1 else tensor.shape[0] // kind.block_size
-        return Rows(FileRows(self.path, tensor.offset, (rows, tensor.nbytes // rows)), kind, part.rotary_heads)
+        kind = _kind(self.header.tensors[part.name])
+        return Rows(self.header.rows(part.name, kind), kind, part.rotary_heads)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kind(tensor: GgufTensor) -> GgmlType:

@@ -1,24 +1,74 @@
-"""A model's shape from the metadata of its GGUF file. Source: the keys that llama.cpp's ``llama-arch.cpp`` reads."""
+"""A model's shape from its GGUF file. Source: what llama.cpp's ``llama-arch.cpp`` and ``llama-model.cpp`` read."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from kvscape.config import ModelConfig
+from kvscape.config import FULL, SLIDING, ModelConfig
 from kvscape.errors import UnsupportedModelError, WeightsError
+from kvscape.quantization.arrays import F32
+from kvscape.weights.mapping import FREQUENCIES
+from kvscape.weights.readers.gguf_files import GgufFiles
+from kvscape.weights.readers.gguf_keys import Keys
+from kvscape.weights.readers.gguf_rope import read_rope
+from kvscape.weights.readers.gguf_tokens import bos_token_id, eos_token_ids
 
-# GGUF's name of an architecture: Hugging Face's model_type.
-ARCHITECTURES = {"llama": "llama"}
+# GGUF's name of an architecture: Hugging Face's model_type. Mistral's models are called llama.
+ARCHITECTURES: Mapping[str, str] = MappingProxyType(
+    {
+        "llama": "llama",
+        "qwen2": "qwen2",
+        "qwen3": "qwen3",
+        "gemma2": "gemma2",
+        "gemma3": "gemma3_text",
+        "phi3": "phi3",
+    }
+)
+# Every so-manieth layer sees all, the others a window; GGUF did not say it at first.
+_PATTERNS = {"gemma2": 2, "gemma3": 6}
+# Layers of the models of 27 billion weights, whose queries are scaled by hidden_size / heads instead of head_dim.
+_LAYERS_27B = {"gemma2": 46, "gemma3": 62}
 
 
-def model_config(metadata: Mapping[str, Any], vocab_size: int, tie_word_embeddings: bool) -> ModelConfig:
-    """Return the shape; raise UnsupportedModelError for an architecture that is not implemented, WeightsError for
-    a key that is missing or of the wrong kind."""
-    keys = _Keys(metadata, _architecture(metadata))
-    _refuse_variants(keys)
+def read_config(files: GgufFiles) -> ModelConfig:
+    """Return the shape of a file's model, as ``model_config`` does."""
+    tokens = files.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list) or not tokens:
+        raise WeightsError(
+            f"{files.paths[0]} has no tokens", "tokenizer.ggml.tokens is missing", "use another file of this model"
+        )
+    _check_depth(files)
+    factors = {name: files.values(name) for name in FREQUENCIES if name in files.tensors}
+    config = model_config(files.metadata, len(tokens), "output.weight" not in files.tensors, factors)
+    return replace(config, attention_bias="blk.0.attn_q.bias" in files.tensors)
+
+
+def _check_depth(files: GgufFiles) -> None:
+    """A damaged number of layers must not make a list of billions of names."""
+    layers, count = files.metadata.get(f"{files.metadata.get('general.architecture')}.block_count"), len(files.tensors)
+    if isinstance(layers, int) and layers > count:
+        raise WeightsError(f"{files.paths[0]} is incomplete", f"{layers} layers, {count} tensors", "download again")
+
+
+def model_config(
+    metadata: Mapping[str, Any],
+    vocab_size: int,
+    tie_word_embeddings: bool,
+    factors: Mapping[str, F32] = MappingProxyType({}),
+) -> ModelConfig:
+    """Return the shape; ``factors`` are the tensors of rotary frequencies.
+
+    Raises UnsupportedModelError for an architecture that is not implemented, WeightsError for a key that is missing or
+    of the wrong kind.
+    """
+    keys = Keys(metadata, _architecture(metadata))
+    if keys.find("expert_count"):
+        raise UnsupportedModelError(f"{keys.architecture} with experts is not supported", "", "use a dense model")
     heads = keys.whole("attention.head_count")
     hidden_size = keys.whole("embedding_length")
+    head_dim, rotated = _head_dim(keys, hidden_size // heads)
+    theta = keys.real("rope.freq_base", 10000.0)
     config = ModelConfig(
         model_type=ARCHITECTURES[keys.architecture],
         hidden_size=hidden_size,
@@ -26,98 +76,75 @@ def model_config(metadata: Mapping[str, Any], vocab_size: int, tie_word_embeddin
         num_hidden_layers=keys.whole("block_count"),
         num_attention_heads=heads,
         num_key_value_heads=keys.whole("attention.head_count_kv", heads),
-        head_dim=_head_dim(keys, hidden_size // heads),
+        head_dim=head_dim,
         vocab_size=vocab_size,
         rms_norm_eps=keys.real("attention.layer_norm_rms_epsilon"),
-        rope_theta=keys.real("rope.freq_base", 10000.0),
+        rope_theta=theta,
         max_position_embeddings=keys.whole("context_length"),
         tie_word_embeddings=tie_word_embeddings,
-        bos_token_id=_bos(metadata, vocab_size),
-        eos_token_ids=_ends(metadata, vocab_size),
+        bos_token_id=bos_token_id(metadata, vocab_size),
+        eos_token_ids=eos_token_ids(metadata, vocab_size),
+        rope_scaling=read_rope(keys, theta, rotated // 2, factors),
+        partial_rotary_factor=rotated / head_dim,
     )
     if config.num_attention_heads % config.num_key_value_heads:
         raise keys.wrong("attention.head_count_kv", "does not divide attention.head_count")
-    return config
-
-
-class _Keys:
-    """Metadata of one architecture, each value checked for its kind."""
-
-    def __init__(self, metadata: Mapping[str, Any], architecture: str) -> None:
-        self.metadata, self.architecture = metadata, architecture
-
-    def find(self, name: str) -> Any:
-        return self.metadata.get(f"{self.architecture}.{name}")
-
-    def whole(self, name: str, default: int | None = None) -> int:
-        value = self._required(name, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self.wrong(name, f"is {value!r}, not a positive whole number")
-        return value
-
-    def real(self, name: str, default: float | None = None) -> float:
-        value = self._required(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise self.wrong(name, f"is {value!r}, not a positive number")
-        # GGUF holds f32; the shortest decimal that is the same f32 is what the model's author wrote (1e-05).
-        return float(str(np.float32(value)))
-
-    def wrong(self, name: str, why: str) -> WeightsError:
-        return WeightsError(f"metadata {self.architecture}.{name}", why, "use another file of this model")
-
-    def _required(self, name: str, default: float | None) -> Any:
-        value = self.find(name)
-        if value is None and default is None:
-            raise self.wrong(name, "is missing")
-        return default if value is None else value
+    return _gemma(keys, config) if keys.architecture in _PATTERNS else _windowed(keys, config)
 
 
 def _architecture(metadata: Mapping[str, Any]) -> str:
     architecture = metadata.get("general.architecture")
     if architecture is None:
         raise WeightsError("metadata general.architecture", "is missing", "use a GGUF file of a language model")
-    if architecture not in ARCHITECTURES:
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         raise UnsupportedModelError(
             f"architecture {architecture!r} is not supported", "", f"use a model of {', '.join(ARCHITECTURES)}"
         )
-    return str(architecture)
+    return architecture
 
 
-def _refuse_variants(keys: _Keys) -> None:
-    if keys.find("expert_count"):
-        raise UnsupportedModelError(f"{keys.architecture} with experts is not supported", "", "use a dense model")
-    scaling = keys.find("rope.scaling.type")
-    if scaling not in (None, "none"):
-        raise UnsupportedModelError(f"RoPE scaling {scaling!r} is not supported", "", "use a model without it")
-
-
-def _head_dim(keys: _Keys, default: int) -> int:
-    rotated = keys.whole("rope.dimension_count", keys.find("attention.key_length") or default)
-    head_dim = keys.whole("attention.key_length", rotated)
-    if not head_dim == rotated == keys.whole("attention.value_length", head_dim):
+def _head_dim(keys: Keys, default: int) -> tuple[int, int]:
+    """Dimensions of a head, and how many of them are rotated."""
+    rotated = keys.optional_whole("rope.dimension_count")
+    head_dim = keys.whole("attention.key_length", default if keys.architecture == "phi3" else rotated or default)
+    rotated = rotated or head_dim
+    if head_dim != keys.whole("attention.value_length", head_dim) or rotated > head_dim:
         raise UnsupportedModelError(
             "heads whose keys, values and rotated part differ in size are not supported", "", "use another model"
         )
-    if head_dim % 2:
-        raise keys.wrong("rope.dimension_count", f"is {head_dim}, not even")
-    return head_dim
+    if rotated % 2 or head_dim % 2:
+        raise keys.wrong("rope.dimension_count", f"is {rotated}, not even")
+    return head_dim, rotated
 
 
-def _bos(metadata: Mapping[str, Any], vocab_size: int) -> int | None:
-    """The token that must begin a text; None where the model was trained without one."""
-    if not metadata.get("tokenizer.ggml.add_bos_token", False):
-        return None
-    return _token(metadata, "bos", vocab_size)
+def _windowed(keys: Keys, config: ModelConfig) -> ModelConfig:
+    """With a window, what GGUF calls llama is Mistral's."""
+    window = keys.optional_whole("attention.sliding_window")
+    model_type = "mistral" if window and config.model_type == "llama" else config.model_type
+    return replace(config, model_type=model_type, sliding_window=window)
 
 
-def _ends(metadata: Mapping[str, Any], vocab_size: int) -> tuple[int, ...]:
-    ids = (_token(metadata, name, vocab_size) for name in ("eos", "eot"))
-    return tuple(dict.fromkeys(token for token in ids if token is not None))
+def _gemma(keys: Keys, config: ModelConfig) -> ModelConfig:
+    gemma2 = keys.architecture == "gemma2"
+    window = keys.optional_whole("attention.sliding_window") or (4096 if gemma2 else None)
+    of_27b = config.num_hidden_layers == _LAYERS_27B[keys.architecture]
+    return replace(
+        config,
+        hidden_act="gelu_pytorch_tanh",
+        query_pre_attn_scalar=config.hidden_size / config.num_attention_heads if of_27b else float(config.head_dim),
+        attn_logit_softcapping=(keys.optional_real("attn_logit_softcapping") or 50.0) if gemma2 else None,
+        final_logit_softcapping=keys.optional_real("final_logit_softcapping") or (30.0 if gemma2 else None),
+        sliding_window=window,
+        layer_types=_layer_types(keys, config.num_hidden_layers) if window else (),
+        rope_local_base_freq=None if gemma2 else keys.optional_real("rope.freq_base_swa") or 10000.0,
+    )
 
 
-def _token(metadata: Mapping[str, Any], name: str, vocab_size: int) -> int | None:
-    key = f"tokenizer.ggml.{name}_token_id"
-    value = metadata.get(key)
-    if value is not None and (not isinstance(value, int) or not 0 <= value < vocab_size):
-        raise WeightsError(f"metadata {key}", f"is {value!r}, not a token", "use another file of this model")
-    return value
+def _layer_types(keys: Keys, layers: int) -> tuple[str, ...]:
+    given = keys.find("attention.sliding_window_pattern")
+    if isinstance(given, list):
+        if len(given) != layers or not all(isinstance(flag, bool) for flag in given):
+            raise keys.wrong("attention.sliding_window_pattern", f"does not say yes or no for each of {layers} layers")
+        return tuple(SLIDING if flag else FULL for flag in given)
+    pattern = keys.whole("attention.sliding_window_pattern", _PATTERNS[keys.architecture])
+    return tuple(SLIDING if (layer + 1) % pattern else FULL for layer in range(layers))
