@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, find_tensors, map_tensors
+from kvscape.artifact.tensor_file import ALIGNMENT_BYTES, find_tensors, map_tensors, read_tensors
 from kvscape.artifact.tensor_writer import write_tensors
 from kvscape.errors import ArtifactError, KvscapeError
 
@@ -30,6 +30,37 @@ def same(left: dict[str, NDArray[Any]], right: dict[str, NDArray[Any]]) -> bool:
 def test_what_is_written_is_mapped_back_in_order(tmp_path: Path) -> None:
     write_tensors(tmp_path / "w.safetensors", TENSORS)
     assert same(map_tensors(tmp_path / "w.safetensors"), TENSORS)
+
+
+def given_memory(nbytes: int) -> NDArray[np.uint8]:
+    return np.full(nbytes, 255, np.uint8)
+
+
+def test_what_is_written_is_read_into_given_memory(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+    read = read_tensors(tmp_path / "w.safetensors", given_memory)
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    assert same(read, TENSORS)
+
+
+def test_a_large_file_is_read_in_several_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvscape.artifact.tensor_file._READ_BYTES", 100)
+    write_tensors(tmp_path / "w.safetensors", TENSORS)
+    assert same(read_tensors(tmp_path / "w.safetensors", given_memory), TENSORS)
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-1], lambda whole: b"", lambda whole: whole[:5]])
+def test_a_cut_file_is_not_read(tmp_path: Path, damage: Any) -> None:
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, TENSORS)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ArtifactError, match=r"w\.safetensors is damaged"):
+        read_tensors(path, given_memory)
+
+
+def test_a_missing_file_is_not_read(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="cannot read"):
+        read_tensors(tmp_path / "none", given_memory)
 
 
 def test_every_tensor_is_aligned(tmp_path: Path) -> None:

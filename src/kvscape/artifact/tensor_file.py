@@ -7,7 +7,7 @@ own, named ``_pad.N``. Source: https://github.com/huggingface/safetensors#format
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from kvscape.errors import ArtifactError
 ALIGNMENT_BYTES = 64
 
 _PAD = "_pad."
+_READ_BYTES = 64 << 20  # an interrupt is heard between reads
 _NAMES = {
     "float32": "F32",
     "float16": "F16",
@@ -111,9 +112,28 @@ def map_tensors(path: Path) -> dict[str, NDArray[Any]]:
     Raises ArtifactError as ``find_tensors`` does.
     """
     tensors = find_tensors(path)
-    mapped = np.memmap(path, np.uint8, mode="c")
+    return _views(np.memmap(path, np.uint8, mode="c"), tensors)
+
+
+def read_tensors(path: Path, allocate: Callable[[int], NDArray[np.uint8]]) -> dict[str, NDArray[Any]]:
+    """Read a file's tensors into memory that ``allocate`` gives, 64-byte aligned in it.
+
+    Raises ArtifactError as ``find_tensors`` does, and when the file shrinks meanwhile.
+    """
+    tensors = find_tensors(path)
+    memory = allocate(path.stat().st_size)
+    with path.open("rb", buffering=0) as file:
+        done = 0
+        while count := file.readinto(memory[done : done + _READ_BYTES].data):
+            done += count
+    if done < len(memory):
+        raise ArtifactError(f"{path} is damaged", f"it ended after {done} of {len(memory)} bytes", _REDO)
+    return _views(memory, tensors)
+
+
+def _views(data: NDArray[np.uint8], tensors: Mapping[str, StoredTensor]) -> dict[str, NDArray[Any]]:
     return {
-        name: mapped[tensor.offset : tensor.offset + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
+        name: data[tensor.offset : tensor.offset + tensor.nbytes].view(tensor.dtype).reshape(tensor.shape)
         for name, tensor in tensors.items()
     }
 

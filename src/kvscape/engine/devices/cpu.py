@@ -1,4 +1,4 @@
-"""The CPU: TVM's virtual machine, packed weights mapped from their file, KV pools written in place."""
+"""The CPU: TVM's virtual machine, packed weights and KV pools in huge pages, pools written in place."""
 
 import os
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ import numpy as np
 
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
-from kvscape.artifact.tensor_file import map_tensors
+from kvscape.artifact.tensor_file import read_tensors
 from kvscape.config import KVPrecision, ModelConfig
 from kvscape.engine.devices.arguments import common_arguments, group_arguments
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntTensors, numbers, tensor_list, zeros
@@ -63,7 +64,7 @@ class CpuDevice:
         self._vm = tvm.runtime.vm.VirtualMachine(load_library(library), [tvm.runtime.device("cpu", 0)], "naive")
         self.metadata = read_metadata(self._vm, library)
         self._tiling = _tiling(self.metadata, threads)
-        self._arrays = map_tensors(weights)
+        self._arrays = read_tensors(weights, allocate)
         self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
         self._functions = {name: self._vm[name] for name in (*map(_forward, self.metadata.kv_dtypes), "logprobs")}
         self._item = tvm.get_global_func("ffi.ArrayGetItem")  # result[0] asks for the length first

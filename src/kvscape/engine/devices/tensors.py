@@ -11,6 +11,7 @@ import tvm_ffi
 
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES
 from kvscape.engine.devices.device import FloatArray
+from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.runtime import tvm
 
 _ALIGNED_INTS = ALIGNMENT_BYTES // 4
@@ -34,7 +35,7 @@ class IntTensors:
         shapes = [shape for shape, _ in blocks]
         if shapes != self._shapes:
             self._allocate(shapes)
-        self._layout.pack_into(self._memory, 0, *chain.from_iterable(values for _, values in blocks))
+        self._layout.pack_into(self._memory.data, 0, *chain.from_iterable(values for _, values in blocks))
         return self._tensors
 
     def _allocate(self, shapes: list[tuple[int, ...]]) -> None:
@@ -43,7 +44,7 @@ class IntTensors:
         starts = accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)
         self._shapes = shapes
         self._layout = Struct("=" + "".join(f"{size}i{4 * gap}x" for size, gap in zip(sizes, gaps, strict=True)))
-        self._memory = _aligned(self._layout.size)
+        self._memory = allocate(self._layout.size)
         ints = self._memory.view(np.int32)
         self._tensors = [
             tvm.runtime.from_dlpack(ints[start : start + size].reshape(shape))
@@ -54,7 +55,7 @@ class IntTensors:
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:
     """Zeroed memory: keys not yet written must be finite, for they are multiplied by 0."""
     kind = np.dtype(dtype)
-    return tvm.runtime.from_dlpack(_aligned(math.prod(shape) * kind.itemsize).view(kind).reshape(shape))
+    return tvm.runtime.from_dlpack(allocate(math.prod(shape) * kind.itemsize).view(kind).reshape(shape))
 
 
 def tensor_list(tensors: Iterable[Any]) -> Sequence[Any]:
@@ -66,10 +67,3 @@ def tensor_list(tensors: Iterable[Any]) -> Sequence[Any]:
 def numbers(tensor: Any) -> FloatArray:
     """The f32 numbers of a tensor, where they lie."""
     return np.asarray(np.from_dlpack(tensor), np.float32)
-
-
-def _aligned(nbytes: int) -> Any:
-    buffer = np.zeros(nbytes + 2 * ALIGNMENT_BYTES, np.uint8)
-    start = -buffer.ctypes.data % ALIGNMENT_BYTES
-    # numpy leaves the pointer of an empty slice where it was: cut the beginning off first, then the end
-    return buffer[start:][:nbytes]
