@@ -11,6 +11,7 @@ from kvscape.config import KV_DTYPES
 from kvscape.weights.convert import convert
 from kvscape.weights.pack import pack_weights
 from kvscape.weights.readers.gguf import GgufSource
+from kvscape.weights.source import Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,25 @@ def build_tiny(
     dumps: bool = False,
 ) -> BuiltTiny:
     """Build what ``folder`` does not hold already. Compile takes some seconds: share the result."""
-    target, artifact = detect_target(), Artifact(folder / quantization)
+    artifact = Artifact(folder / quantization)
     if not artifact.folder.exists():
         convert(GgufSource(gguf), artifact.folder, quantization, embedding_quantization)
-        pack_weights(artifact, target.layout)
+        pack_weights(artifact, detect_target().layout)
+    return _compiled(artifact, activation, kv_dtypes, folder / f"{quantization}-dump", dumps)
+
+
+def build_source(source: Source, folder: Path, quantization: str, kv_dtypes: tuple[str, ...]) -> BuiltTiny:
+    """Build the model of any source."""
+    artifact = convert(source, folder / quantization, quantization)
+    pack_weights(artifact, detect_target().layout)
+    return _compiled(artifact, "int8", kv_dtypes, folder / f"{quantization}-dump", False)
+
+
+def _compiled(artifact: Artifact, activation: str, kv_dtypes: tuple[str, ...], dump: Path, dumps: bool) -> BuiltTiny:
+    target = detect_target()
     formats = matrix_formats(artifact)
     spec = LibrarySpec(artifact.manifest.model, formats, target, activation, {"page_size": 32}, kv_dtypes)
-    library, dump = artifact.library(spec.key), folder / f"{quantization}-dump"
+    library = artifact.library(spec.key)
     if not library.exists():
         compile_library(spec, library, dump if dumps else None)
     return BuiltTiny(artifact, target, library, dump)

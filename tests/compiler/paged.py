@@ -25,13 +25,23 @@ THETA = 1e4
 
 @dataclass(frozen=True)
 class Heads:
-    """Shape and precision of one attention layer; ``group`` query heads share a key head."""
+    """Shape and precision of one attention layer; ``group`` query heads share a key head.
+
+    The first ``rotary`` dimensions of a head are rotated, 0 means all; scores are bent below ``soft_cap``, 0 means not.
+    """
 
     kv_dtype: str
     heads: int
     group: int
     dim: int
     isa: str = BEST_ISA
+    rotary: int = 0
+    scale: float = 0.0
+    soft_cap: float = 0.0
+
+    @property
+    def turned_dim(self) -> int:
+        return self.rotary or self.dim
 
     @property
     def q_heads(self) -> int:
@@ -67,11 +77,11 @@ class Heads:
 def kernels(heads: Heads) -> Kernels:
     pages = heads.pages
     functions = {
-        "rope_append": rope_append(pages, heads.q_heads),
-        "paged_attention": paged_attention(pages, heads.q_heads),
+        "rope_append": rope_append(pages, heads.q_heads, heads.turned_dim),
+        "paged_attention": paged_attention(pages, heads.q_heads, heads.scale or heads.dim**-0.5, heads.soft_cap),
     }
     if heads.grouped:
-        functions["group_append"] = group_append(pages, heads.q_heads)
+        functions["group_append"] = group_append(pages, heads.q_heads, heads.turned_dim)
     return Kernels(functions, heads.isa)
 
 
@@ -87,10 +97,10 @@ def rope(positions: Array, dim: int) -> Array:
 
 
 def rotated(x: Array, table: Array) -> Array:
-    """``x`` [n, heads, dim], rotated by halves."""
-    half = x.shape[-1] // 2
-    low, high, cos, sin = x[..., :half], x[..., half:], table[:, None, :half], table[:, None, half:]
-    return np.concatenate([low * cos - high * sin, low * sin + high * cos], -1)
+    """``x`` [n, heads, dim], its first dimensions, as many as the table has, rotated by halves."""
+    low, high, rest = np.split(x, [table.shape[1] // 2, table.shape[1]], -1)
+    cos, sin = np.split(table[:, None], 2, -1)
+    return np.concatenate([low * cos - high * sin, low * sin + high * cos, rest], -1)
 
 
 class PagedCase:
@@ -123,7 +133,7 @@ class PagedCase:
     def append_windowed(self, qkv: Array, sequence: int, start: int, window: Window) -> tuple[Array, Array]:
         """Also return the queries that meet the sinks, rotated as the last token of a full window at most."""
         positions = np.arange(start, start + len(qkv), dtype=np.int32)
-        tables = [rope(where, self.heads.dim) for where in (positions, np.minimum(positions, window.size - 1))]
+        tables = [rope(where, self.heads.turned_dim) for where in (positions, np.minimum(positions, window.size - 1))]
         inputs = [qkv, *tables, self.slots(sequence, positions), self.pool, LAYER]
         shape = (len(qkv), self.heads.q_heads * self.heads.dim)
         q, sink_q = kernels(self.heads)("rope_append", inputs, [(shape, "float32"), (shape, "float32")])
@@ -276,15 +286,19 @@ def _nibbles(raw: Array) -> Array:
     return np.concatenate([raw & 15, raw >> 4], -1).astype(np.float32)
 
 
-def attention(q: Array, keys: Array, values: Array, own: Array | None = None) -> Array:
+def attention(q: Array, keys: Array, values: Array, own: Array | None = None, heads: Heads | None = None) -> Array:
     """Dense causal attention in f64: q [n, q_heads, dim], keys and values [n, heads, dim] -> [n, q_heads x dim].
 
-    ``own`` are the keys that queries of the same group of 16 meet instead.
+    ``own`` are the keys that queries of the same group of 16 meet instead; ``heads`` has the scale and the soft cap.
     """
     scores = _scores(q, keys)
     if own is not None:
         group = np.arange(len(q)) // KEY_GROUP
         scores = np.where(group[:, None] == group, _scores(q, own), scores)
+    if heads is not None and heads.scale:
+        scores *= heads.scale * np.sqrt(heads.dim)
+    if heads is not None and heads.soft_cap:
+        scores = heads.soft_cap * np.tanh(scores / heads.soft_cap)
     scores[:, *np.triu_indices(len(q), 1)] = -np.inf
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     weights /= weights.sum(-1, keepdims=True)

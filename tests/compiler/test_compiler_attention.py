@@ -22,6 +22,9 @@ SHAPES = [
     Heads("int4", 1, 2, 80, isa="generic"),
     Heads("k=int8,v=int4", 2, 2, 32),
     Heads("k=int4,v=f16", 1, 4, 128),
+    Heads("f32", 1, 2, 96, rotary=72, scale=0.2, soft_cap=3.0),
+    Heads("int8", 1, 3, 64, rotary=48, soft_cap=2.0),
+    Heads("int4", 2, 2, 32, rotary=16, scale=0.3, soft_cap=5.0, isa="generic"),
 ]
 NEON = [Heads(kv_dtype, 2, 3, 32, isa="neon") for kv_dtype in ("f16", "int8", "int4")]
 SHAPE = pytest.mark.parametrize("heads", SHAPES, ids=str)
@@ -39,7 +42,7 @@ def filled(heads: Heads, page_size: int, scale: float = 1) -> tuple[PagedCase, l
 
 def reference(case: PagedCase, q: Array, sequence: int) -> Array:
     own = case.unrounded_of(sequence, len(q)) if case.heads.grouped else None
-    return attention(q.reshape(len(q), -1, case.heads.dim), *case.stored_of(sequence, len(q)), own)
+    return attention(q.reshape(len(q), -1, case.heads.dim), *case.stored_of(sequence, len(q)), own, case.heads)
 
 
 SPANS = [(sequence, 0, length) for sequence, length in enumerate(LENGTHS)]
@@ -67,7 +70,7 @@ def test_append_writes_each_token_to_its_slot_and_nothing_else(heads: Heads, pag
     q = np.concatenate([case.append(qkv[:1], sequence, start), case.append(qkv[1:], sequence, start + 1)])
     q = q.reshape(n, heads.q_heads, heads.dim)
     positions = np.arange(start, start + n)
-    np.testing.assert_allclose(q, case.turned(rotated(want_q, rope(positions, heads.dim))), atol=2e-6)
+    np.testing.assert_allclose(q, case.turned(rotated(want_q, rope(positions, heads.turned_dim))), atol=2e-6)
     slots = case.slots(sequence, positions)
     whole = slots[: n // heads.precision.key_group * heads.precision.key_group]
     keys, values = case.stored_of(sequence, start + n)
@@ -159,7 +162,7 @@ def test_many_ranges_are_the_dense_softmax(heads: Heads) -> None:
     case = PagedCase(heads, [600], 16)
     q = case.append(heads.qkv(600, 1), 0, 0)
     own = case.unrounded_of(0, 600) if heads.grouped else None
-    expected = attention(q.reshape(600, -1, heads.dim), *case.stored_of(0, 600), own)
+    expected = attention(q.reshape(600, -1, heads.dim), *case.stored_of(0, 600), own, heads)
     np.testing.assert_allclose(case.attend(q, [(0, 0, 600)]), expected, atol=2e-6)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tvm.ir import assert_structural_equal
 from tvm.script.parser.core.parser import ScriptMacro
 
-from kvscape.compiler.kernels.cpu.swiglu import swiglu
+from kvscape.compiler.kernels.cpu.gated import swiglu
 from kvscape.compiler.kernels.parser_lookup import find_parser
 
 

@@ -7,7 +7,7 @@ import pytest
 from tvm import ir, relax, tirx
 
 from kvscape.analysis.memory import Workspace
-from kvscape.compiler.kernels.cpu.swiglu import swiglu
+from kvscape.compiler.kernels.cpu.gated import swiglu
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels

@@ -8,10 +8,10 @@ import pytest
 from built_kernels import DIFFERENT_ISAS, Array, Kernels, set_threads
 from tvm.script import tirx as T
 
+from kvscape.compiler.kernels.cpu.gated import swiglu, swiglu_quantize
 from kvscape.compiler.kernels.cpu.logprobs import logprobs
 from kvscape.compiler.kernels.cpu.quantize import quantize
 from kvscape.compiler.kernels.cpu.rms_norm import add_rms_norm, add_rms_norm_quantize, rms_norm
-from kvscape.compiler.kernels.cpu.swiglu import swiglu, swiglu_quantize
 from kvscape.compiler.kernels.cpu.vector import exp, load
 
 K, VOCAB, EPS = 72, 320, 1e-5

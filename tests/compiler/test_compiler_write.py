@@ -9,7 +9,7 @@ import pytest
 from tvm import ir, relax
 from tvm.target import Target
 
-from kvscape.compiler.kernels.cpu.swiglu import swiglu
+from kvscape.compiler.kernels.cpu.gated import swiglu
 from kvscape.compiler.target import detect_target
 from kvscape.compiler.write import write_library
 from kvscape.engine.devices.library import load_library, read_metadata

@@ -175,7 +175,9 @@ class FakeDevice:
     def metadata(self) -> LibraryMetadata:
         raise NotImplementedError
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> FakePools:
+    def allocate(
+        self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
+    ) -> FakePools:
         key_group = KVPrecision.parse(kv_dtype).key_group
 
         def slots(width: int) -> tuple[Entries, ...]:

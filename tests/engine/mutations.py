@@ -129,9 +129,11 @@ class MutatedDevice:
     def metadata(self) -> LibraryMetadata:
         return self._device.metadata
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> CpuPools:
+    def allocate(
+        self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
+    ) -> CpuPools:
         self._page_size, self._kv_dtype = page_size, kv_dtype
-        return self._device.allocate(kv_dtype, num_pages, page_size, num_tails)
+        return self._device.allocate(kv_dtype, num_pages, page_size, num_tails, seen_tokens)
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
         self._device.copy(pools, pages, tails)

@@ -28,7 +28,7 @@ from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Request, SamplingParams
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.engine.devices.device import Device
-from kvscape.models.llama import LlamaModel
+from kvscape.models.decoder import Decoder
 from kvscape.models.ops import call, placeholder
 
 KV_DTYPE = "int8"
@@ -149,9 +149,9 @@ def test_a_model_that_does_not_know_positions_gives_other_tokens(
 
 
 def turn_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def still(model: LlamaModel, positions: Any) -> Any:
+    def still(model: Decoder, turned: Any, positions: Any, step: Any) -> Any:
         dim = model.config.head_dim
         angles = nn.Tensor.from_const(np.zeros(dim // 2, np.float32))
-        return call("rope_table", [positions, angles], placeholder([positions.shape[0], dim]))
+        return call("rope_table", [positions, angles, 1.0], placeholder([positions.shape[0], dim]))
 
-    monkeypatch.setattr(LlamaModel, "_rope", still)
+    monkeypatch.setattr(Decoder, "_rope", still)

@@ -77,6 +77,12 @@ class EngineConfig:
         """Tokens whose keys are rounded together."""
         return KVPrecision.parse(self.kv_dtype).key_group
 
+    @property
+    def seen_tokens(self) -> int:
+        """Tokens that a query may see at most, whatever window its layer has of itself."""
+        window = self.sliding_window_size
+        return self.context_window_size if window == -1 else min(window, self.context_window_size)
+
     def window(self, group: LayerGroup) -> Window:
         """What a layer group's queries see: the narrower of its own window and the engine's."""
         sizes = [size - self.attention_sink_size for size in (self.sliding_window_size,) if size != -1]
@@ -86,14 +92,16 @@ class EngineConfig:
     def fitted(self, model: ModelConfig) -> "EngineConfig":
         """Check what a query sees against the model's own context; raise ConfigError if it was not made for it.
 
-        With a window the positions are those inside the cache, so that a text may be longer than the model's context.
+        With a window the positions are those inside the cache, so that a text may be longer than the model's context;
+        so it may where every layer of the model has a window of its own.
         """
         name = "context_window_size" if self.sliding_window_size == -1 else "sliding_window_size"
-        seen = min(getattr(self, name), self.context_window_size)
-        if seen > model.max_position_embeddings:
+        windows = [group.sliding_window_size for group in model.layer_groups]
+        seen = self.seen_tokens if -1 in windows else min(self.seen_tokens, max(windows))
+        if seen > model.longest_context:
             raise ConfigError(
                 f"{name} = {seen}",
-                f"the model was made for {model.max_position_embeddings} tokens",
-                f"use at most {model.max_position_embeddings}",
+                f"the model was made for {model.longest_context} tokens",
+                f"use at most {model.longest_context}",
             )
         return replace(self, prefill_chunk_size=min(self.prefill_chunk_size, self.context_window_size))

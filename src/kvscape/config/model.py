@@ -63,6 +63,14 @@ class ModelConfig:
         )
 
     @property
+    def longest_context(self) -> int:
+        """Tokens that the model was made for, those that yarn adds to its original context included."""
+        scaling, made_for = self.rope_scaling, self.max_position_embeddings
+        if scaling.rope_type != "yarn":
+            return made_for
+        return max(made_for, int(scaling.factor * (scaling.original_max_position_embeddings or made_for)))
+
+    @property
     def group_size(self) -> int:
         """Query heads that share one key head."""
         return self.num_attention_heads // self.num_key_value_heads

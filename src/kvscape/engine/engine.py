@@ -43,7 +43,7 @@ class Engine:
         pages = [num_pages(self.config, group) for group in self.model.layer_groups]
         windows = [self.config.window(group) for group in self.model.layer_groups]
         page_size, num_tails = self.config.page_size, self.config.max_batch_size
-        self.pools = device.allocate(self.config.kv_dtype, pages, page_size, num_tails)
+        self.pools = device.allocate(self.config.kv_dtype, pages, page_size, num_tails, self.config.seen_tokens)
         self.cache = PagedKVCache(pages, page_size, self.config.prefix_cache, windows, num_tails, self.config.key_group)
         self._scheduler = Scheduler(self.config, self.cache)
         self._runner = ModelRunner(device, self.pools, self.cache)

@@ -1,25 +1,79 @@
-"""Which module builds which ``model_type``. TVM is imported when one is built, not before."""
+"""Which module builds which ``model_type``, and what of a model's config each implements.
+
+TVM is imported when one is built, not before.
+"""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from kvscape.config import UNSCALED, ModelConfig
+from kvscape.config import FULL, ROPE_TYPES, SLIDING, ModelConfig
 from kvscape.errors import UnsupportedModelError
 
-# Module and class of each; a class takes (ModelConfig, Weights, KVPrecision).
-MODELS: Mapping[str, tuple[str, str]] = MappingProxyType({"llama": ("kvscape.models.llama", "LlamaForCausalLM")})
+# What an architecture runs with where it says nothing else.
+_PLAIN: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "hidden_act": ("silu",),
+        "attention_bias": (False,),
+        "partial_rotary_factor": (1.0,),
+        "query_pre_attn_scalar": (None,),
+        "attn_logit_softcapping": (None,),
+        "final_logit_softcapping": (None,),
+        "sliding_window": (None,),
+        "rope_local_base_freq": (None,),
+    }
+)
+_ANY: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The class in ``kvscape.models.<model_type>``, made from (ModelConfig, Weights, KVPrecision).
+
+    ``runs`` has the values that a config's field may have, where they are not the plain ones; () means any.
+    """
+
+    name: str
+    known_as: str
+    runs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    rope_types: tuple[str, ...] = ROPE_TYPES
+
+    def values(self, name: str) -> tuple[Any, ...]:
+        """What a config's field may be; () means anything."""
+        return self.runs.get(name, _PLAIN[name])
+
+
+_WINDOW = {"sliding_window": _ANY}
+_QWEN2 = {**_WINDOW, "attention_bias": (True,)}
+_GEMMA = {**_WINDOW, "hidden_act": ("gelu_pytorch_tanh",), "query_pre_attn_scalar": _ANY}
+_GEMMA2 = {**_GEMMA, "attn_logit_softcapping": _ANY, "final_logit_softcapping": _ANY}
+_GEMMA3 = {**_GEMMA, "final_logit_softcapping": _ANY, "rope_local_base_freq": _ANY}
+_PHI3 = {**_WINDOW, "partial_rotary_factor": _ANY}
+
+MODELS: Mapping[str, Architecture] = MappingProxyType(
+    {
+        "gemma2": Architecture("Gemma2ForCausalLM", "Gemma 2", _GEMMA2),
+        "gemma3_text": Architecture("Gemma3ForCausalLM", "Gemma 3, its text models", _GEMMA3),
+        "llama": Architecture("LlamaForCausalLM", "Llama 2 to 3.2, SmolLM2, TinyLlama"),
+        "mistral": Architecture("MistralForCausalLM", "Mistral 7B", _WINDOW),
+        "phi3": Architecture("Phi3ForCausalLM", "Phi-3, Phi-4-mini", _PHI3, ("default", "longrope")),
+        "qwen2": Architecture("Qwen2ForCausalLM", "Qwen2, Qwen2.5", _QWEN2),
+        "qwen3": Architecture("Qwen3ForCausalLM", "Qwen3, its dense models", _WINDOW),
+    }
+)
 
 
 def find_model(model_type: str) -> Callable[..., Any]:
     """Return the class of a model type; raise UnsupportedModelError naming the supported ones."""
-    module, name = _place(model_type)
-    model: Callable[..., Any] = getattr(import_module(module), name)
+    name = find_architecture(model_type).name
+    model: Callable[..., Any] = getattr(import_module(f"kvscape.models.{model_type}"), name)
     return model
 
 
-def _place(model_type: str) -> tuple[str, str]:
+def find_architecture(model_type: str) -> Architecture:
+    """Return what is known of a model type; raise UnsupportedModelError naming the supported ones."""
     if model_type not in MODELS:
         raise UnsupportedModelError(
             f"architecture {model_type!r} is not supported", "", f"supported are {', '.join(sorted(MODELS))}"
@@ -28,19 +82,42 @@ def _place(model_type: str) -> tuple[str, str]:
 
 
 def check_model(config: ModelConfig) -> None:
-    """Raise UnsupportedModelError for a model that would not run as it is meant; ask before weights are read."""
-    _place(config.model_type)
-    own = {
-        "rope_scaling": UNSCALED,
-        "partial_rotary_factor": 1.0,
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "query_pre_attn_scalar": None,
-        "attn_logit_softcapping": None,
-        "final_logit_softcapping": None,
-    }
-    for field, implemented in own.items():
-        if getattr(config, field) != implemented:
-            raise UnsupportedModelError(
-                f"{config.model_type} with {field} = {getattr(config, field)} is not supported", "", "use another model"
-            )
+    """Raise UnsupportedModelError for a model that would not run as it is meant: to be asked before reading weights."""
+    architecture = find_architecture(config.model_type)
+    for name in _PLAIN:
+        values = architecture.values(name)
+        if values and getattr(config, name) not in values:
+            raise _unsupported(config, name, getattr(config, name), " or ".join(map(str, values)))
+    _check_layer_types(config)
+    _check_rope(config, architecture)
+
+
+def _check_layer_types(config: ModelConfig) -> None:
+    known = (FULL, SLIDING) if config.sliding_window else (FULL,)
+    for kind in config.layer_types:
+        if kind not in known:
+            raise _unsupported(config, "layer_types", kind, " or ".join(known))
+    if len(config.layer_types) not in (0, config.num_hidden_layers):
+        raise _unsupported(
+            config, "layer_types", len(config.layer_types), f"one for each of {config.num_hidden_layers}"
+        )
+
+
+def _check_rope(config: ModelConfig, architecture: Architecture) -> None:
+    scaling, pairs = config.rope_scaling, int(config.head_dim * config.partial_rotary_factor) / 2
+    if scaling.rope_type not in architecture.rope_types:
+        raise _unsupported(config, "RoPE scaling", scaling.rope_type, ", ".join(architecture.rope_types))
+    if pairs != int(pairs) or pairs < 1:
+        raise _unsupported(config, "partial_rotary_factor", config.partial_rotary_factor, "whole pairs of dimensions")
+    for name, needed in (("short_factor", pairs), ("long_factor", pairs)) if scaling.rope_type == "longrope" else ():
+        if len(getattr(scaling, name)) != needed:
+            raise _unsupported(config, name, f"{len(getattr(scaling, name))} numbers", f"{int(needed)}")
+
+
+def _unsupported(config: ModelConfig, name: str, value: Any, runs: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{config.model_type} with {name} = {value} is not supported", f"{config.model_type} runs with {runs}", _DO
+    )
+
+
+_DO = "use another model"

@@ -29,6 +29,7 @@ class Step:
     """A ragged batch: tokens of all sequences one behind the other.
 
     ``sequences`` has, for each, its first token, how many there are, its tail, and the first of its key groups.
+    ``seen`` [1] is the number of tokens that a query of this engine may see at most.
     """
 
     token_ids: Tensor
@@ -38,6 +39,7 @@ class Step:
     pieces: Tensor
     logit_rows: Tensor
     caches: list[Cache]
+    seen: Tensor
 
 
 def step_spec(groups: int) -> dict[str, Any]:
@@ -61,6 +63,7 @@ def step_spec(groups: int) -> dict[str, Any]:
     for kind, shape, dtype in arguments:
         each = [nn.spec.Tensor([_own(axis, group) for axis in shape], dtype) for group in range(groups)]
         spec[kind] = tuple(each)
+    spec["seen"] = nn.spec.Tensor([1], "int32")
     return spec
 
 

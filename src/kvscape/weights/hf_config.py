@@ -1,23 +1,11 @@
 """The artefact's ``config.json``, in Hugging Face's words."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, fields
-from types import MappingProxyType
 from typing import Any
 
 from kvscape.config import FULL, SLIDING, ModelConfig, RopeScaling
+from kvscape.models.registry import find_architecture
 
-ARCHITECTURES: Mapping[str, str] = MappingProxyType(
-    {
-        "llama": "LlamaForCausalLM",
-        "mistral": "MistralForCausalLM",
-        "qwen2": "Qwen2ForCausalLM",
-        "qwen3": "Qwen3ForCausalLM",
-        "gemma2": "Gemma2ForCausalLM",
-        "gemma3_text": "Gemma3ForCausalLM",
-        "phi3": "Phi3ForCausalLM",
-    }
-)
 # These have another name, another form, or a word that says the same.
 _OWN = (
     "eos_token_ids",
@@ -34,7 +22,7 @@ def hf_config(model: ModelConfig) -> dict[str, Any]:
     shown = {name: value for name, value in model.to_json().items() if name not in _OWN}
     ends = list(model.eos_token_ids)
     return {
-        "architectures": [ARCHITECTURES[model.model_type]],
+        "architectures": [find_architecture(model.model_type).name],
         **{name: list(value) if isinstance(value, tuple) else value for name, value in shown.items() if value != ()},
         **_window(model),
         **_rope(model),

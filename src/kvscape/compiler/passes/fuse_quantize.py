@@ -9,7 +9,7 @@ from tvm import ir, relax
 
 from kvscape.compiler.passes.operators import emit_operator, map_functions, out_types, read_operator
 
-FUSED: Mapping[str, str] = {name: f"{name}_quantize" for name in ("add_rms_norm", "swiglu")}
+FUSED: Mapping[str, str] = {name: f"{name}_quantize" for name in ("add_rms_norm", "swiglu", "geglu")}
 
 
 def fuse_quantize(function: Any) -> Any:

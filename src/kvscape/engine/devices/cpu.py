@@ -24,11 +24,15 @@ from kvscape.errors import ArtifactError, ConfigError
 
 @dataclass(frozen=True, eq=False)
 class CpuPools:
-    """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group]."""
+    """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group].
+
+    ``seen`` int32 [1]: the tokens that a query may see decide how keys are rotated, so it is the same for all of them.
+    """
 
     function: str
     pages: Sequence[Any]
     tails: Sequence[Any]
+    seen: Any
 
     @property
     def tensors(self) -> tuple[Any, ...]:
@@ -79,7 +83,9 @@ class CpuDevice:
         """Bytes of the weights as the kernels read them."""
         return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> CpuPools:
+    def allocate(
+        self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
+    ) -> CpuPools:
         self._check_page_size(page_size)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
@@ -87,6 +93,7 @@ class CpuDevice:
             _forward(kv_dtype),
             tensor_list(zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
             tensor_list(zeros((count, num_tails, tail), np.float16) for count in layers),
+            tvm.runtime.tensor(np.array([seen_tokens], np.int32)),
         )
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
@@ -105,6 +112,7 @@ class CpuDevice:
             *(tensors[first : first + groups] for first in range(len(common), len(tensors), groups)),
             pools.pages,
             pools.tails,
+            pools.seen,
             self._parameters,
         )
         return CpuLogits(self._item(result, 0))

@@ -73,8 +73,13 @@ class Device(Protocol):
     @property
     def metadata(self) -> LibraryMetadata: ...
 
-    def allocate(self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int) -> KVPools:
-        """Allocate ``num_pages[g]`` pages for each layer of layer group g, and ``num_tails`` tails for every layer."""
+    def allocate(
+        self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
+    ) -> KVPools:
+        """Allocate ``num_pages[g]`` pages for each layer of layer group g, and ``num_tails`` tails for every layer.
+
+        ``seen_tokens`` a query may see at most: some models rotate keys otherwise where it is many.
+        """
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
         """Copy pages of each layer group, and tails, in all layers: [c, 2], source and destination, in order.

@@ -33,8 +33,10 @@ def tile_tokens(group: int) -> int:
     return max(1, MAX_TILE_ROWS // group)
 
 
-def paged_attention(pages: Pages, q_heads: int) -> Any:
-    """Arguments: q f32 [n, q_heads D], the same for sinks, the pool, page tables int32 [s, w], tiles int32 [t, 5]
+def paged_attention(pages: Pages, q_heads: int, scale: float, soft_cap: float = 0.0) -> Any:
+    """Scores are products times ``scale``, bent below ``soft_cap`` where that is not 0 (Gemma 2, arXiv 2408.00118).
+
+    Arguments: q f32 [n, q_heads D], the same for sinks, the pool, page tables int32 [s, w], tiles int32 [t, 5]
     (sequence, first token, tokens, where in ``own`` the sequence's group 0 would be, range), pieces int32 [n + 1] or
     [0], positions int32 [n], window int32 [2] (sinks, recent), where keys have groups ``own`` f32 [groups, heads,
     D 16], the layer's index in the pool; y f32 [n, q_heads D].
@@ -49,7 +51,7 @@ def paged_attention(pages: Pages, q_heads: int) -> Any:
     rotated = pages.precision.value == "int4"
     stride = group * (D + 2)  # a piece: sums, highest scores, sums of weights
     load_key_block, load_value, rotate = load_keys(pages), load_values(pages), hadamard(D)
-    attend = attend_span(pages, group)
+    attend = attend_span(pages, group, scale, soft_cap)
 
     @T.inline
     def load_block(pool, tables, sequence, width, layer, page_size, head, first_key, keys, values, block):

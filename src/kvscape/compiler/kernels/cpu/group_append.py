@@ -17,16 +17,16 @@ from kvscape.config import KEY_GROUP
 GROUP = KEY_GROUP
 
 
-def group_append(pages: Pages, q_heads: int) -> Any:
+def group_append(pages: Pages, q_heads: int, rotary: int) -> Any:
     """Rotate keys, round the groups that this step completes, keep the rest in the tail.
 
-    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], positions int32 [n], sequences int32 [s, 4] (first
-    token, tokens, tail, the first of its groups in ``own``), page tables int32 [s, w], the pool and the tails f16
-    [layers, tails, heads D 16] (both changed in place), the layer's index in them; ``own`` f32 [groups, heads, D 16]:
-    the keys of each group that this step adds to, [dimension][token].
+    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, rotary], positions int32 [n], sequences int32 [s, 4]
+    (first token, tokens, tail, the first of its groups in ``own``), page tables int32 [s, w], the pool and the tails
+    f16 [layers, tails, heads D 16] (both changed in place), the layer's index in them; ``own`` f32 [groups, heads,
+    D 16]: the keys of each group that this step adds to, [dimension][token].
     """
     H, D = pages.heads, pages.dim
-    rotate = rotate_halves(D)
+    rotate = rotate_halves(D, rotary)
     write_codes = _write_codes(pages)
 
     @T.inline
@@ -84,7 +84,7 @@ def group_append(pages: Pages, q_heads: int) -> Any:
         num_tails = T.int64()
         groups = T.int64()
         qkv = T.match_buffer(p_qkv, (n, (q_heads + 2 * H) * D), "float32")
-        table = T.match_buffer(p_table, (n, D), "float32")
+        table = T.match_buffer(p_table, (n, rotary), "float32")
         positions = T.match_buffer(p_positions, (n,), "int32")
         sequences = T.match_buffer(p_sequences, (s, 4), "int32")
         tables = T.match_buffer(p_tables, (s, width), "int32")

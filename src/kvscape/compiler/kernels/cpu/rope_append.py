@@ -10,8 +10,11 @@ from kvscape.compiler.kernels.cpu.store import store_token
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, fma
 
 
-def rope_table(D: int) -> Any:
-    """Arguments: positions int32 [n], inverse frequencies f32 [D/2]; table f32 [n, D]: cosines, then sines."""
+def rope_table(D: int, factor: float = 1.0) -> Any:
+    """Arguments: positions int32 [n], inverse frequencies f32 [D/2]; table f32 [n, D]: cosines, then sines.
+
+    Both are multiplied by ``factor``, in f32.
+    """
 
     @T.prim_func(s_tir=True)
     def kernel(p_positions: T.handle, p_frequency: T.handle, p_table: T.handle) -> None:
@@ -27,15 +30,37 @@ def rope_table(D: int) -> Any:
                 T.writes(table[v_i, 0:D])
                 # In f64: far past the training context an f32 angle would be off by a thousandth.
                 angle = T.cast(positions[v_i], "float64") * T.cast(frequency[v_d], "float64")
-                table[v_i, v_d] = T.cast(T.cos(angle), "float32")
-                table[v_i, D // 2 + v_d] = T.cast(T.sin(angle), "float32")
+                table[v_i, v_d] = T.cast(T.cos(angle), "float32") * T.float32(factor)
+                table[v_i, D // 2 + v_d] = T.cast(T.sin(angle), "float32") * T.float32(factor)
 
     return kernel
 
 
-def rotate_halves(D: int) -> Any:
-    """A piece for kernels: ``rotate(qkv, table, out, i, source)`` turns row i's ``D`` numbers from ``source`` on."""
-    half = D // 2
+def rope_frequencies(D: int, length: int) -> Any:
+    """Arguments: inverse frequencies f32 [D/2] for up to ``length`` tokens, and for more, seen int32 [1]: the tokens
+    that a query may see; those that hold for so many."""
+
+    @T.prim_func(s_tir=True)
+    def kernel(p_short: T.handle, p_long: T.handle, p_seen: T.handle, p_frequency: T.handle) -> None:
+        T.func_attr({"tirx.noalias": True})
+        short = T.match_buffer(p_short, (D // 2,), "float32")
+        long = T.match_buffer(p_long, (D // 2,), "float32")
+        seen = T.match_buffer(p_seen, (1,), "int32")
+        frequency = T.match_buffer(p_frequency, (D // 2,), "float32")
+        for d in T.serial(D // 2):
+            with T.sblock("choose"):
+                v_d = T.axis.remap("S", [d])
+                T.reads(short[v_d], long[v_d], seen[0])
+                T.writes(frequency[v_d])
+                frequency[v_d] = T.Select(seen[0] > length, long[v_d], short[v_d])
+
+    return kernel
+
+
+def rotate_halves(D: int, rotary: int) -> Any:
+    """A piece for kernels: ``rotate(qkv, table, out, i, source)`` copies row i's ``D`` numbers from ``source`` on,
+    the first ``rotary`` of them turned."""
+    half = rotary // 2
 
     @T.inline
     def rotate(qkv, table, out, i, source):
@@ -45,21 +70,26 @@ def rotate_halves(D: int) -> Any:
                 qkv[i, source + d], table[i, d], qkv[i, source + half + d] * T.float32(-1) * table[i, half + d], 1
             )
             out[half + d] = fma(qkv[i, source + d], table[i, half + d], qkv[i, source + half + d] * table[i, d], 1)
+        if rotary < D:
+            for d in T.serial(D - rotary):
+                out[rotary + d] = qkv[i, source + rotary + d]
 
     return rotate
 
 
-def rope_append(pages: Pages, q_heads: int) -> Any:
+def rope_append(pages: Pages, q_heads: int, rotary: int) -> Any:
     """Rotate queries and keys by halves, append values and, unless they are rounded in groups, keys.
 
+    Of each head the first ``rotary`` dimensions are turned.
+
     int8 keys, and so all queries, are also multiplied by a Hadamard matrix, which changes no product of two of them.
-    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, D], the same for the queries that meet attention sinks,
-    slots int32 [n] (page x page size + offset), the pool (changed in place), the layer's index in it; queries
+    Arguments: qkv f32 [n, (q_heads + 2 heads) D], table f32 [n, rotary], the same for the queries that meet attention
+    sinks, slots int32 [n] (page x page size + offset), the pool (changed in place), the layer's index in it; queries
     f32 [n, q_heads D] rotated by the first table, and by the second.
     """
     H, D = pages.heads, pages.dim
     grouped = pages.precision.key_group > 1
-    rotate = rotate_halves(D)
+    rotate = rotate_halves(D, rotary)
     store_key = store_token("f32" if grouped else pages.precision.key, D, TOKENS)
     spread, turn = pages.precision.key == "int8", hadamard(D)
     store_value = store_token(pages.precision.value, D, 1)
@@ -113,8 +143,8 @@ def rope_append(pages: Pages, q_heads: int) -> Any:
         num_pages = T.int64()
         page_bytes = T.int64()
         qkv = T.match_buffer(p_qkv, (n, (q_heads + 2 * H) * D), "float32")
-        table = T.match_buffer(p_table, (n, D), "float32")
-        sink_table = T.match_buffer(p_sink_table, (n, D), "float32")
+        table = T.match_buffer(p_table, (n, rotary), "float32")
+        sink_table = T.match_buffer(p_sink_table, (n, rotary), "float32")
         slots = T.match_buffer(p_slots, (n,), "int32")
         pool = T.match_buffer(p_pool, (layers, num_pages, page_bytes), "uint8")
         q = T.match_buffer(p_q, (n, q_heads * D), "float32")

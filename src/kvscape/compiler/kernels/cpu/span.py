@@ -6,7 +6,17 @@ from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.load_block import LANES
 from kvscape.compiler.kernels.cpu.pages import Pages
-from kvscape.compiler.kernels.cpu.vector import Expr, exp, fma, load, maximum, reduce_add, reduce_max, splat
+from kvscape.compiler.kernels.cpu.vector import (
+    Expr,
+    exp,
+    fma,
+    load,
+    maximum,
+    reduce_add,
+    reduce_max,
+    soft_capped,
+    splat,
+)
 
 TOKENS = 16  # keys of a block
 PARTS = TOKENS // LANES
@@ -43,16 +53,16 @@ def exp_scalar(x: Expr) -> Expr:
     return T.Shuffle([exp(splat(x, LANES), LANES)], [T.int32(0)])
 
 
-def attend_span(pages: Pages, group: int) -> Any:
+def attend_span(pages: Pages, group: int, scale: float, soft_cap: float) -> Any:
     """A piece ``attend(q, sink_q, keys, values, out, peak, total, token, at, row, first_key, blocks, position,
     window)``.
 
     ``keys`` are [block][dimension][16], where they have groups followed by the unrounded ones, ``values`` [token][dim];
     ``at`` is the query's place in its row of q, ``row`` where ``out`` and, one for each row, ``peak`` and ``total`` are
-    brought up to date: the weighted sum, the highest score and the sum of weights.
+    brought up to date: the weighted sum, the highest score and the sum of weights. Scores are products times ``scale``,
+    bent below ``soft_cap`` where that is not 0.
     """
     D = pages.dim
-    scale = D**-0.5
     count = heads_together(group)
     chains = 2 if count > 2 else 4
     wide = 4 if count < 3 and D % (4 * LANES) == 0 else 2
@@ -80,6 +90,10 @@ def attend_span(pages: Pages, group: int) -> Any:
                 s[T.ramp(i // PARTS * SPAN + block * TOKENS + i % PARTS * LANES, 1, LANES)] = _sum_chains(
                     acc, i, chains, count * PARTS
                 ) * splat(T.float32(scale), LANES)
+            if soft_cap > 0:
+                for i in T.unroll(count * PARTS):
+                    bent: T.let[T.int64] = i // PARTS * SPAN + block * TOKENS + i % PARTS * LANES
+                    s[T.ramp(bent, 1, LANES)] = soft_capped(load(s, bent, lanes=LANES), soft_cap, LANES)
 
     @T.inline
     def soften(s, alpha, peak, total, m, row, blocks, first_key, position, window, masked):

@@ -1,5 +1,6 @@
-"""SwiGLU (Shazeer 2020, arXiv 2002.05202): silu(gate) * up, the two halves of one projection's output."""
+"""Gated linear units (Shazeer 2020, arXiv 2002.05202): act(gate) * up, the two halves of one projection's output."""
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm.script import tirx as T
@@ -9,22 +10,49 @@ from kvscape.compiler.kernels.cpu.quantize import quantize_group
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, Expr, exp, load, splat
 
 LANES = 8
-
-
-def _gated(gate_up: Any, K: int, i: Expr, k: Expr) -> Expr:
-    """``LANES`` results of row i from column k on."""
-    gate = load(gate_up, i, k, lanes=LANES)
-    denominator = splat(T.float32(1), LANES) + exp(splat(T.float32(0), LANES) - gate, LANES)
-    return gate / denominator * load(gate_up, i, K + k, lanes=LANES)
+Act = Callable[[Expr], Expr]
 
 
 def swiglu(K: int) -> Any:
     """Arguments: gate_up f32 [n, 2K]; y f32 [n, K]."""
+    return _floats(K, _silu)
 
+
+def geglu(K: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; y f32 [n, K]."""
+    return _floats(K, _gelu_tanh)
+
+
+def swiglu_quantize(K: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
+    return _codes(K, _silu)
+
+
+def geglu_quantize(K: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
+    return _codes(K, _gelu_tanh)
+
+
+def _silu(gate: Expr) -> Expr:
+    return gate / (splat(T.float32(1), LANES) + exp(splat(T.float32(0), LANES) - gate, LANES))
+
+
+def _gelu_tanh(gate: Expr) -> Expr:
+    """x (1 + tanh(u)) / 2 = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks, arXiv 1606.08415)."""
+    cubic = splat(T.float32(1), LANES) + splat(T.float32(0.044715), LANES) * gate * gate
+    return gate / (splat(T.float32(1), LANES) + exp(splat(T.float32(-1.5957691216057308), LANES) * gate * cubic, LANES))
+
+
+def _gated(gate_up: Any, K: int, i: Expr, k: Expr, act: Act) -> Expr:
+    """``LANES`` results of row i from column k on."""
+    return act(load(gate_up, i, k, lanes=LANES)) * load(gate_up, i, K + k, lanes=LANES)
+
+
+def _floats(K: int, act: Act) -> Any:
     @T.inline
     def row(gate_up, y, i):
         for c in T.serial(K // LANES):
-            y[i, T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, c * LANES)
+            y[i, T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, c * LANES, act)
 
     @T.prim_func(s_tir=True)
     def kernel(p_gate_up: T.handle, p_y: T.handle) -> None:
@@ -42,8 +70,7 @@ def swiglu(K: int) -> Any:
     return kernel
 
 
-def swiglu_quantize(K: int) -> Any:
-    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
+def _codes(K: int, act: Act) -> Any:
     G = K // GROUP
 
     @T.inline
@@ -54,7 +81,7 @@ def swiglu_quantize(K: int) -> Any:
                 T.writes()
                 values = T.sblock_alloc_buffer((GROUP,), "float32")
                 for c in T.unroll(GROUP // LANES):
-                    values[T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, g * GROUP + c * LANES)
+                    values[T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, g * GROUP + c * LANES, act)
                 quantize_group(values, codes, scale, total, i, g)
 
     @T.prim_func(s_tir=True)

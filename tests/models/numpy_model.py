@@ -1,0 +1,83 @@
+"""Any architecture in plain numpy, in f64, from the canonical weights of an artefact: no pages, no kernels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from numpy_llama import Array, NumpyLlama
+
+from kvscape.config import LayerGroup
+from kvscape.models.rope import rotary
+from kvscape.quantization.kv import round_keys, round_values
+
+
+class NumpyModel(NumpyLlama):
+    """Llama, and what others have beside it; ``seen`` is the number of tokens that a query may see at most."""
+
+    seen = 1 << 30
+
+    def logits(self, token_ids: Sequence[int]) -> Array:
+        c = self.config
+        gemma = c.model_type.startswith("gemma")
+        x = self.weights["model.embed_tokens"][np.asarray(token_ids)] * (np.sqrt(c.hidden_size) if gemma else 1)
+        groups = {layer: group for group in c.layer_groups for layer in group.layers}
+        for layer in range(c.num_hidden_layers):
+            name = f"model.layers.{layer}"
+            attended = self._grouped(self._norm(x, f"{name}.input_layernorm"), f"{name}.self_attn", groups[layer])
+            if gemma:
+                x = x + self._norm(attended, f"{name}.post_attention_layernorm")
+                inner = self._mlp(self._norm(x, f"{name}.pre_feedforward_layernorm"), f"{name}.mlp")
+                x = x + self._norm(inner, f"{name}.post_feedforward_layernorm")
+            else:
+                x = x + attended
+                x = x + self._mlp(self._norm(x, f"{name}.post_attention_layernorm"), f"{name}.mlp")
+        logits = self._linear(self._norm(x, "model.norm"), "model.embed_tokens" if c.tie_word_embeddings else "lm_head")
+        return _capped(logits, c.final_logit_softcapping)
+
+    def _mlp(self, x: Array, name: str) -> Array:
+        gate, up = np.split(self._linear(x, f"{name}.gate_up_proj"), 2, axis=-1)
+        if self.config.hidden_act == "silu":
+            gate = gate / (1 + np.exp(-gate))
+        else:
+            gate = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+        return self._linear(gate * up, f"{name}.down_proj")
+
+    def _grouped(self, x: Array, name: str, group: LayerGroup) -> Array:
+        c, n = self.config, len(x)
+        qkv = self._linear(x, f"{name}.qkv_proj") + self.weights.get(f"{name}.qkv_proj.bias", 0)
+        sizes = [c.num_attention_heads, c.num_attention_heads + c.num_key_value_heads]
+        queries, keys, values = np.split(qkv.reshape(n, -1, c.head_dim), sizes, axis=1)
+        if f"{name}.q_norm" in self.weights:
+            queries, keys = self._norm(queries, f"{name}.q_norm"), self._norm(keys, f"{name}.k_norm")
+        queries, keys = self._turned(queries, group), self._turned(keys, group)
+        rounded_keys, rounded = round_keys(_f32(keys), self.kv.key), round_values(_f32(values), self.kv.value)
+        scores = _capped(self._products(queries, rounded_keys), c.attn_logit_softcapping)
+        distance = np.arange(n)[:, None] - np.arange(n)
+        window = group.sliding_window_size if group.sliding_window_size != -1 else n
+        scores[:, (distance < 0) | (distance >= window)] = -np.inf
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        seen = np.einsum("hqk,khd->qhd", weights, np.repeat(rounded, c.group_size, axis=1))
+        return self._linear(seen.reshape(n, -1), f"{name}.o_proj")
+
+    def _products(self, queries: Array, keys: Array) -> Array:
+        wide = np.repeat(keys.astype(np.float64), self.config.group_size, axis=1)
+        scale = (self.config.query_pre_attn_scalar or self.config.head_dim) ** -0.5
+        scores: Array = np.einsum("qhd,khd->hqk", queries, wide) * scale
+        return scores
+
+    def _turned(self, x: Array, group: LayerGroup) -> Array:
+        turn = rotary(self.config, group)
+        frequencies = turn.long if turn.long and self.seen > turn.length else turn.frequencies
+        angles = np.arange(len(x))[:, None, None] * np.array(frequencies)
+        low, high, rest = np.split(x, [turn.dim // 2, turn.dim], axis=-1)
+        cos, sin = np.cos(angles) * turn.factor, np.sin(angles) * turn.factor
+        return np.concatenate([low * cos - high * sin, high * cos + low * sin, rest], axis=-1)
+
+
+def _f32(x: Array) -> npt.NDArray[np.float32]:
+    return x.astype(np.float32)
+
+
+def _capped(x: Array, cap: float | None) -> Array:
+    return x if cap is None else cap * np.tanh(x / cap)
