@@ -42,9 +42,10 @@ def test_smollm_splits_digits_and_gpt_2_does_not(metadata: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("model", "llama", "tokenizer 'llama' is not supported: only gpt2"),
+        ("model", "bert", "tokenizer 'bert' is not supported: gpt2 (byte-level BPE) and llama"),
+        ("model", ["llama"], "is not supported: gpt2"),
         ("model", None, "tokenizer None is not supported"),
-        ("pre", "llama-bpe", "pre-tokenizer 'llama-bpe' is not supported; choose one of gpt-2, smollm"),
+        ("pre", "viking", "pre-tokenizer 'viking' is not supported; choose one of dbrx, deepseek-r1-qwen, default"),
         ("pre", "smolm", "did you mean 'smollm'?"),
         ("pre", ["smollm"], "is not supported"),
     ],

@@ -1,4 +1,4 @@
-"""Text to tokens and back: byte-level BPE, the model's own chat template, text that grows token by token."""
+"""Text to tokens and back: byte-level and SentencePiece's BPE, the model's own chat template, text that grows."""
 
 from kvscape.tokenizer.chat_template import ChatTemplate, Message
 from kvscape.tokenizer.detokenizer import Detokenizer

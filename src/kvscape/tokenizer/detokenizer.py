@@ -6,7 +6,10 @@ from kvscape.tokenizer.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """Gives text as soon as its characters are complete; all pieces together are ``decode`` of all tokens."""
+    """Gives text as soon as its characters are complete.
+
+    All pieces together are ``decode`` of all tokens, with the space before the first word: an answer goes on.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer

@@ -1,21 +1,20 @@
-"""A model's tokenizer: byte-level BPE run by the ``tokenizers`` package."""
+"""A model's tokenizer: byte-level or SentencePiece's BPE, run by the ``tokenizers`` package."""
 
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 import tokenizers
-from tokenizers.decoders import ByteLevel
 
-from kvscape.errors import KvscapeError, UnsupportedModelError, WeightsError
-from kvscape.tokenizer.byte_level import spelled_bytes
+from kvscape.errors import KvscapeError, WeightsError
+from kvscape.tokenizer.spelling import find_spelling
 
 
 class Tokenizer:
     """Tokens of a text and the text of tokens, for one ``tokenizer.json``.
 
     ``bos_token_id`` is the token that must begin a text, None where the model was trained without one. Raises
-    WeightsError for a damaged file and UnsupportedModelError for a tokenizer that is not byte-level BPE.
+    WeightsError for a damaged file and UnsupportedModelError for a tokenizer that is neither of the two.
     """
 
     def __init__(self, tokenizer_json: str, bos_token_id: int | None = None) -> None:
@@ -23,6 +22,7 @@ class Tokenizer:
         # Two objects, not one whose flag is flipped between calls: an encode changes nothing.
         self._plain = _parse(tokenizer_json)
         self._plain.encode_special_tokens = True
+        self._spelling = find_spelling(tokenizer_json)
         self.bos_token_id = bos_token_id
 
     @classmethod
@@ -53,8 +53,12 @@ class Tokenizer:
         return leading + inner.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
     def decode(self, token_ids: Iterable[int]) -> str:
-        """Return the text of ``token_ids``: control tokens have none, bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+        """Return the text of ``token_ids``: control tokens have none, bytes that are not UTF-8 become U+FFFD.
+
+        It is a whole text: the space that SentencePiece puts before it is taken away again.
+        """
+        text = b"".join(map(self.token_bytes, token_ids)).decode("utf-8", "replace")
+        return text.removeprefix(" ") if self._spelling.strips else text
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return what a token adds to the text: nothing for a control token or an id beyond the vocabulary."""
@@ -67,8 +71,9 @@ class Tokenizer:
     @cached_property
     def _bytes(self) -> dict[int, bytes]:
         added = self._parsing.get_added_tokens_decoder()
-        spelled = {token_id: spelled_bytes(token) for token, token_id in self._parsing.get_vocab(False).items()}
-        return spelled | {i: b"" if token.special else token.content.encode() for i, token in added.items()}
+        spell, spell_added = self._spelling.token_bytes, self._spelling.added_bytes
+        spelled = {token_id: spell(token) for token, token_id in self._parsing.get_vocab(False).items()}
+        return spelled | {i: b"" if token.special else spell_added(token.content) for i, token in added.items()}
 
 
 def _check_unicode(text: str) -> None:
@@ -80,9 +85,6 @@ def _check_unicode(text: str) -> None:
 
 def _parse(tokenizer_json: str) -> tokenizers.Tokenizer:
     try:
-        inner = tokenizers.Tokenizer.from_str(tokenizer_json)
+        return tokenizers.Tokenizer.from_str(tokenizer_json)
     except Exception as error:  # the package raises bare Exception for every fault of the file
         raise WeightsError("the tokenizer cannot be read", str(error), "convert the model again") from None
-    if not isinstance(inner.decoder, ByteLevel):
-        raise UnsupportedModelError("the tokenizer is not supported", "it is not byte-level BPE", "use another model")
-    return inner
