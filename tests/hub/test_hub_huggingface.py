@@ -1,12 +1,17 @@
 """A model of the Hugging Face hub: huggingface_hub runs for real, against a server on this machine."""
 
+import json
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import HubServer, commit_hash, served
 
-from kvscape.errors import HubError
+from hub_server import HubServer, commit_hash, served
+from kvscape.errors import HubError, UnsupportedModelError
 from kvscape.hub import resolve
 from kvscape.hub.huggingface import HubName
 
@@ -54,7 +59,8 @@ def test_one_gguf_file_is_asked_for_by_name(hub: HubServer) -> None:
 def test_progress_ends_with_the_bytes_that_were_missing(hub: HubServer) -> None:
     seen: list[tuple[str, int, int | None]] = []
     resolve("HF://org/name", lambda what, done, total: seen.append((what, done, total)))
-    assert seen[-1] == ("downloading HF://org/name", 7004, 7004)
+    assert ("reading HF://org/name", 4, 4) in seen
+    assert seen[-1] == ("downloading HF://org/name", 7000, 7000)
     seen.clear()
     resolve("HF://org/name", lambda what, done, total: seen.append((what, done, total)))
     assert seen == []
@@ -66,6 +72,68 @@ def test_a_pinned_commit_in_the_cache_asks_nothing(hub: HubServer) -> None:
     hub.requests.clear()
     assert resolve(name) == folder
     assert hub.requests == []
+
+
+def test_what_is_no_model_that_runs_is_refused_before_its_weights_are_downloaded(hub: HubServer) -> None:
+    def refuse(folder: Path) -> None:
+        assert (folder / "config.json").read_bytes() == b"{}"
+        raise UnsupportedModelError("no such architecture")
+
+    with pytest.raises(UnsupportedModelError):
+        resolve("HF://org/name", check=refuse)
+    assert [request for request in hub.requests if "model.safetensors" in request] == []
+
+
+def test_only_the_indexs_files_are_downloaded(hub: HubServer) -> None:
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
+    shards = {"model-1.safetensors": b"1", "model-2.safetensors": b"2", "consolidated.safetensors": b"the same again"}
+    hub.commits["main"] = {"config.json": b"{}", "model.safetensors.index.json": index, **shards}
+    assert sorted(path.name for path in resolve("HF://org/name").glob("*.safetensors")) == [*shards][:2]
+
+
+def test_the_weights_are_asked_for_by_the_texts_commit(hub: HubServer) -> None:
+    resolve("HF://org/name", check=lambda folder: hub.requests.clear())
+    assert f"GET /org/name/resolve/{commit_hash('main')}/model.safetensors" in hub.requests
+    assert [request for request in hub.requests if "/main" in request] == []
+
+
+def test_an_mlc_repository_brings_its_shards(hub: HubServer) -> None:
+    wanted = dict.fromkeys(("mlc-chat-config.json", "ndarray-cache.json", "params_shard_0.bin"), b"{}")
+    hub.commits["main"] = {**wanted, "other.bin": b"1"}
+    assert {path.name for path in resolve("HF://org/name").iterdir()} == wanted.keys()
+
+
+LARGE = bytes(range(256)) * (24 << 12)  # 24 MB
+DOWNLOAD = "from kvscape.hub import resolve; resolve('HF://org/name')"
+
+
+def test_a_download_that_was_killed_goes_on(hub: HubServer, tmp_path: Path) -> None:
+    hub.commits["main"] = {"config.json": b"{}", "model.safetensors": LARGE}
+    hub.stalled["model.safetensors"] = 21 << 20
+    process = subprocess.Popen([sys.executable, "-c", DOWNLOAD])
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size >= 20 << 20 for path in tmp_path.rglob("*.partial")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    hub.stalled.clear()
+    hub.go_on.set()
+    assert (resolve("HF://org/name") / "model.safetensors").read_bytes() == LARGE
+    assert [int(asked.removeprefix("bytes=").rstrip("-")) for asked in hub.ranges] == [20 << 20]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_file_that_is_not_what_its_hash_says_is_refused_and_brought_again(hub: HubServer, tmp_path: Path) -> None:
+    hub.commits["main"] = {"config.json": b"{}", "model.safetensors": LARGE}
+    resolve("HF://org/name")
+    (blob,) = (path for path in tmp_path.rglob("blobs/*") if path.stat().st_size == len(LARGE))
+    shutil.rmtree(tmp_path / "cache")
+    blob.parent.mkdir(parents=True)
+    blob.with_name(f"{blob.name}.partial").write_bytes(b"something else")
+    with pytest.raises(HubError, match=r"model\.safetensors is not what the hub says it is: its sha256"):
+        resolve("HF://org/name")
+    assert (resolve("HF://org/name") / "model.safetensors").read_bytes() == LARGE
 
 
 def test_without_network_the_cache_serves(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:

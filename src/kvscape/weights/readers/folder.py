@@ -14,14 +14,15 @@ _MAX_TEXT_BYTES = 256 << 20
 class ModelFolder:
     """A folder that a stranger may have written: names in it lead nowhere else, texts are not endless.
 
-    The Hugging Face hub's cache keeps the contents of a snapshot's files in ``blobs`` beside it: these belong to it.
+    The Hugging Face hub's cache keeps the contents of a snapshot's files in ``blobs`` beside it, or in one for all
+    models: these belong to it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._inside = [path.resolve()]
         if _is_snapshot(path):
-            self._inside.append((path.parent.parent / "blobs").resolve())
+            self._inside += [(path.parents[level] / "blobs").resolve() for level in (1, 2)]
 
     @property
     def name(self) -> str:

@@ -22,6 +22,13 @@ from kvscape.weights.source import SourceTensor
 CONFIG = "config.json"
 
 
+def read_shape(folder: ModelFolder) -> dict[str, Any]:
+    """Return what config.json says; raise UnsupportedModelError for a model that cannot run."""
+    config = folder.json(CONFIG)
+    check_model(model_config(config, str(folder.path / CONFIG)))
+    return config
+
+
 class HuggingFaceSource:
     """The weights, shape and tokenizer of one folder: a ``Source``.
 
@@ -31,9 +38,8 @@ class HuggingFaceSource:
 
     def __init__(self, path: Path) -> None:
         self.folder = ModelFolder(path)
-        config = self.folder.json(CONFIG)
+        config = read_shape(self.folder)
         self._pictures = config.get("model_type") == "gemma3"
-        check_model(model_config(config, str(path / CONFIG)))
         self._texts = Texts(self.folder)
         self.config = self._config(config)
         self._tensors = self._read()

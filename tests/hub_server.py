@@ -3,19 +3,23 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 
 REPOSITORY = "org/name"
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves one repository; ``commits`` maps a revision to its files, ``requests`` are the paths asked for."""
+    """Serves one repository; ``commits`` maps a revision to its files, ``requests`` are the paths asked for.
+
+    Of a file in ``stalled`` the body stops after so many bytes, until ``go_on`` is set. ``ranges`` were asked for.
+    """
 
     def __init__(self, commits: dict[str, dict[str, bytes]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commits, self.requests = commits, list[str]()
+        self.stalled, self.go_on, self.ranges = dict[str, int](), Event(), list[str]()
 
     @property
     def endpoint(self) -> str:
@@ -34,6 +38,7 @@ def served(server: HubServer) -> Iterator[HubServer]:
     try:
         yield server
     finally:
+        server.go_on.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -79,9 +84,25 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, commit: str, path: str, with_body: bool) -> None:
         content = self._files(commit)[path]
-        self._headers(len(content), {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit})
+        # As the hub does: of a large file the sha256, of others git's hash.
+        etag = hashlib.sha256(content) if len(content) > 1 << 20 else hashlib.sha1(content)
+        headers = {"ETag": f'"{etag.hexdigest()}"', "X-Repo-Commit": commit}
+        if asked := self.headers.get("Range"):
+            self.server.ranges.append(asked)
+            first = int(asked.removeprefix("bytes=").partition("-")[0])
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+            content = content[first:]
+        self._headers(len(content), headers, 206 if asked else 200)
         if with_body:
-            self.wfile.write(content)
+            self._body(content, self.server.stalled.get(path, len(content)))
+
+    def _body(self, content: bytes, before_stall: int) -> None:
+        with suppress(ConnectionError):
+            self.wfile.write(content[:before_stall])
+            if before_stall < len(content):
+                self.wfile.flush()
+                self.server.go_on.wait()
+            self.wfile.write(content[before_stall:])
 
     def _json(self, value: object) -> None:
         content = json.dumps(value).encode()

@@ -1,0 +1,11 @@
+"""A look at a repository before its weights are downloaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+Check = Callable[[Path], None]
+"""Given the folder of a repository's texts; raises a KvscapeError for a model that cannot run."""
+
+
+def unchecked(folder: Path) -> None:
+    """Take any model."""
