@@ -26,7 +26,7 @@ MERGES = (
 
 @dataclass(frozen=True)
 class TinyShape:
-    """Sizes of the model; all are multiples of 32, so that every quantization fits."""
+    """Sizes of the model; all are multiples of 32, as they are in most models."""
 
     hidden_size: int = 64
     intermediate_size: int = 128

@@ -22,8 +22,8 @@ ROWS = pytest.mark.parametrize("n", [1, 3, 4, 9])
 def kernels(isa: str) -> Kernels:
     functions = {
         "geglu": geglu(K),
-        "geglu_quantize": geglu_quantize(K),
-        "quantize": quantize(K),
+        **{f"geglu_quantize_by_{group}": geglu_quantize(K, group) for group in (32, 40)},
+        **{f"quantize_by_{group}": quantize(K, group) for group in (32, 40)},
         "add_bias": add_bias(K),
         "scale": scale(K, FACTOR),
         "soft_cap": soft_cap(K, CAP),
@@ -57,11 +57,14 @@ def test_geglu(isa: str, n: int, magnitude: float) -> None:
 
 @ISA
 @ROWS
-def test_a_geglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int) -> None:
+@pytest.mark.parametrize("group", [32, 40])
+def test_a_geglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, group: int) -> None:
     gate_up = normal(n, 2 * K)
-    codes = [((n, K), "int8"), ((n, K // 32), "float32"), ((n, K // 32), "int32")]
-    expected = kernels(isa)("quantize", [run(isa, "geglu", gate_up, shape=(n, K))], codes)
-    for one, other in zip(kernels(isa)("geglu_quantize", [gate_up], codes), expected, strict=True):
+    groups = -(-K // group)
+    codes = [((n, groups * group), "int8"), ((n, groups), "float32"), ((n, groups), "int32")]
+    expected = kernels(isa)(f"quantize_by_{group}", [run(isa, "geglu", gate_up, shape=(n, K))], codes)
+    found = kernels(isa)(f"geglu_quantize_by_{group}", [gate_up], codes)
+    for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

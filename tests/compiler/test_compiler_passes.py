@@ -60,16 +60,22 @@ def gated(name: str = "swiglu") -> Any:
 
 
 class TestQuantizeActivations:
-    @pytest.mark.parametrize("fmt", ["q4f16_1", "q4af16_1", "q8f16_1"])
+    @pytest.mark.parametrize("fmt", ["q4f16_1", "q4af16_1", "q8f16_1", "q4f32_1"])
     def test_a_product_with_codes_becomes_quantize_and_an_integer_product(self, fmt: str) -> None:
         before = linear(fmt)
         quantize, product = operators(QuantizeActivations()(before))
         assert (quantize.name, product.name) == ("quantize", "int8_linear")
-        assert [str(x) for x in quantize.tensors] == ["x"]
+        assert [str(x) for x in quantize.tensors] == ["x"] and quantize.constants == (32,)
         assert product.constants == (fmt, 32, 64)
         assert [x.ty.dtype for x in product.tensors] == ["int8", "float32", "int32", "uint8", "float16"]
         assert [product.shape(i)[1:] for i in range(3)] == [(64,), (2,), (2,)]
         assert [operator.name for operator in operators(before)] == ["linear"], "the input is left alone"
+
+    def test_activations_have_the_groups_of_their_weights(self) -> None:
+        """64 columns are two groups of 40, the second of them filled up."""
+        quantize, product = operators(QuantizeActivations()(linear("q3f16_1")))
+        assert quantize.constants == (40,)
+        assert [product.shape(i)[1:] for i in range(3)] == [(80,), (2,), (2,)]
 
     @pytest.mark.parametrize("fmt", ["f32", "f16"])
     def test_a_product_with_floats_stays(self, fmt: str) -> None:
@@ -90,7 +96,7 @@ def rounded(result_is_read: bool = False) -> Any:
         types = [
             relax.TensorType((n, groups * size), dtype) for size, dtype in ((32, "int8"), (1, "float32"), (1, "int32"))
         ]
-        return builder.emit(relax.TupleGetItem(builder.emit(emit_operator("quantize", [value], types)), 0))
+        return builder.emit(relax.TupleGetItem(builder.emit(emit_operator("quantize", [value, 32], types)), 0))
 
     with builder.function("forward", [delta, x, weight]):
         with builder.dataflow():
@@ -110,7 +116,8 @@ class TestFuseQuantize:
         after = FuseQuantize()(before)
         norm, gate = operators(after)
         assert (norm.name, gate.name) == ("add_rms_norm_quantize", "swiglu_quantize")
-        assert [str(x) for x in norm.tensors] == ["delta", "x", "weight"] and norm.constants == (1e-5,)
+        assert [str(x) for x in norm.tensors] == ["delta", "x", "weight"]
+        assert (norm.constants, gate.constants) == ((1e-5, 32), (32,))
         assert [t.dtype for t in norm_types(after)] == ["int8", "float32", "int32", "float32"]
         relax.analysis.well_formed(after)  # raises if it is not
         assert len(operators(before)) == 4, "the input is left alone"

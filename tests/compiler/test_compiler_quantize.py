@@ -9,28 +9,31 @@ from built_kernels import DIFFERENT_ISAS, Array, Kernels, set_threads
 from kvscape.compiler.kernels.cpu.quantize import quantize
 
 K = 96
-G = K // 32
 TINY = np.float32(np.finfo(np.float32).tiny)
 ISA = pytest.mark.parametrize("isa", DIFFERENT_ISAS)
+# 40 does not divide 96: the last group of a row is one of 16.
+GROUP = pytest.mark.parametrize("group", [32, 40])
 
 
 @cache
 def kernels(isa: str) -> Kernels:
-    return Kernels({"quantize": quantize(K)}, isa)
+    return Kernels({f"quantize_by_{group}": quantize(K, group) for group in (32, 40)}, isa)
 
 
-def quantized(isa: str, x: Array) -> tuple[Array, ...]:
-    n = len(x)
-    return kernels(isa)("quantize", [x], [((n, K), "int8"), ((n, G), "float32"), ((n, G), "int32")])
+def quantized(isa: str, x: Array, group: int = 32) -> tuple[Array, ...]:
+    n, groups = len(x), -(-K // group)
+    outputs = [((n, groups * group), "int8"), ((n, groups), "float32"), ((n, groups), "int32")]
+    return kernels(isa)(f"quantize_by_{group}", [x], outputs)
 
 
-def reference(x: Array) -> tuple[Array, Array, Array]:
-    groups = x.reshape(len(x), G, 32)
+def reference(x: Array, group: int = 32) -> tuple[Array, Array, Array]:
+    padded = np.pad(x, ((0, 0), (0, -K % group)))
+    groups = padded.reshape(len(x), -1, group)
     scale = np.abs(groups).max(-1) / np.float32(127)
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(scale >= TINY, np.float32(1) / scale, np.float32(0))
     codes = np.rint(groups * inverse[..., None]).astype(np.int64)
-    return codes.reshape(len(x), K), scale, codes.sum(-1)
+    return codes.reshape(padded.shape), scale, codes.sum(-1)
 
 
 def normal(n: int, seed: int = 0) -> Array:
@@ -38,17 +41,28 @@ def normal(n: int, seed: int = 0) -> Array:
 
 
 @ISA
+@GROUP
 @pytest.mark.parametrize("n", [1, 3, 4, 9])
 @pytest.mark.parametrize("magnitude", [1e-35, 1e-6, 1.0, 1e30])
-def test_codes_scales_and_sums_follow_the_formula(isa: str, n: int, magnitude: float) -> None:
+def test_codes_scales_and_sums_follow_the_formula(isa: str, group: int, n: int, magnitude: float) -> None:
     x = normal(n) * np.float32(magnitude)
-    codes, scale, total = reference(x)
-    got_codes, got_scale, got_total = quantized(isa, x)
+    codes, scale, total = reference(x, group)
+    got_codes, got_scale, got_total = quantized(isa, x, group)
     np.testing.assert_array_equal(got_codes, codes)
     np.testing.assert_array_equal(got_scale, scale)
     np.testing.assert_array_equal(got_total, total)
-    error = np.abs(got_codes * np.repeat(got_scale, 32, axis=-1) - x)
-    assert (error <= 0.501 * np.repeat(got_scale, 32, axis=-1)).all()
+    step = np.repeat(got_scale, group, axis=-1)[:, :K]
+    assert (np.abs(got_codes[:, :K] * step - x) <= 0.501 * step).all()
+
+
+@ISA
+def test_a_tail_is_a_group_and_zeros_follow_it(isa: str) -> None:
+    x = normal(5)
+    codes, scale, total = quantized(isa, x, 40)
+    assert not codes[:, 96:].any()
+    np.testing.assert_array_equal(np.abs(codes[:, 80:96]).max(-1), 127)
+    np.testing.assert_array_equal(scale[:, 2], np.abs(x[:, 80:]).max(-1) / np.float32(127))
+    np.testing.assert_array_equal(total[:, 2], codes[:, 80:96].sum(-1, dtype=np.int32))
 
 
 @ISA
@@ -96,10 +110,12 @@ def test_values_too_small_for_a_reciprocal_count_as_zero(isa: str, magnitude: fl
 
 
 @ISA
-def test_a_row_does_not_depend_on_its_neighbours_or_on_threads(isa: str) -> None:
+@GROUP
+def test_a_row_does_not_depend_on_its_neighbours_or_on_threads(isa: str, group: int) -> None:
     x = normal(9)
-    alone = [np.concatenate(parts) for parts in zip(*(quantized(isa, x[[row]]) for row in range(9)), strict=True)]
+    rows = [quantized(isa, x[[row]], group) for row in range(9)]
+    alone = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
     for threads in (1, 2):
         set_threads(threads)
-        for part, expected in zip(quantized(isa, x), alone, strict=True):
+        for part, expected in zip(quantized(isa, x, group), alone, strict=True):
             np.testing.assert_array_equal(part, expected)

@@ -15,7 +15,8 @@ from kvscape.compiler.kernels.cpu.rms_norm import add_rms_norm, add_rms_norm_qua
 from kvscape.compiler.kernels.cpu.vector import exp, load
 
 K, VOCAB, EPS = 72, 320, 1e-5
-ROUNDED = 96  # whole groups of 32
+ROUNDED = 96  # whole groups of 32, and two of 40 and a tail
+GROUP = pytest.mark.parametrize("group", [32, 40])
 ISA = pytest.mark.parametrize("isa", DIFFERENT_ISAS)
 ROWS = pytest.mark.parametrize("n", [1, 3, 4, 9])
 
@@ -42,10 +43,13 @@ def kernels(isa: str) -> Kernels:
         "logprobs": logprobs(VOCAB),
         "add_rms_norm_96": add_rms_norm(ROUNDED, EPS),
         "swiglu_96": swiglu(ROUNDED),
-        "quantize": quantize(ROUNDED),
-        "add_rms_norm_quantize": add_rms_norm_quantize(ROUNDED, EPS),
-        "swiglu_quantize": swiglu_quantize(ROUNDED),
     }
+    for group in (32, 40):
+        functions |= {
+            f"quantize_by_{group}": quantize(ROUNDED, group),
+            f"add_rms_norm_quantize_by_{group}": add_rms_norm_quantize(ROUNDED, EPS, group),
+            f"swiglu_quantize_by_{group}": swiglu_quantize(ROUNDED, group),
+        }
     return Kernels(functions, isa)
 
 
@@ -118,31 +122,35 @@ def test_swiglu(isa: str, n: int, magnitude: float) -> None:
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-32)
 
 
-def codes(n: int) -> list[tuple[tuple[int, ...], str]]:
-    return [((n, ROUNDED), "int8"), ((n, ROUNDED // 32), "float32"), ((n, ROUNDED // 32), "int32")]
+def codes(n: int, group: int) -> list[tuple[tuple[int, ...], str]]:
+    groups = -(-ROUNDED // group)
+    return [((n, groups * group), "int8"), ((n, groups), "float32"), ((n, groups), "int32")]
 
 
 @ISA
 @ROWS
+@GROUP
 @pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e15])
-def test_a_norm_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, magnitude: float) -> None:
+def test_a_norm_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, group: int, magnitude: float) -> None:
     floats: list[tuple[tuple[int, ...], str]] = [((n, ROUNDED), "float32")]
     inputs = normal(n, ROUNDED), normal(n, ROUNDED, seed=1) * np.float32(magnitude), normal(ROUNDED, seed=2)
     normed, total = kernels(isa)("add_rms_norm_96", inputs, floats * 2)
-    expected = (*kernels(isa)("quantize", [normed], codes(n)), total)
-    found = kernels(isa)("add_rms_norm_quantize", inputs, codes(n) + floats)
+    expected = (*kernels(isa)(f"quantize_by_{group}", [normed], codes(n, group)), total)
+    found = kernels(isa)(f"add_rms_norm_quantize_by_{group}", inputs, codes(n, group) + floats)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @ISA
 @ROWS
+@GROUP
 @pytest.mark.parametrize("magnitude", [1e-6, 1.0, 3e4])
-def test_a_swiglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, magnitude: float) -> None:
+def test_a_swiglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, group: int, magnitude: float) -> None:
     gate_up = normal(n, 2 * ROUNDED) * np.float32(magnitude)
     (gated,) = kernels(isa)("swiglu_96", [gate_up], [((n, ROUNDED), "float32")])
-    expected = kernels(isa)("quantize", [gated], codes(n))
-    for one, other in zip(kernels(isa)("swiglu_quantize", [gate_up], codes(n)), expected, strict=True):
+    expected = kernels(isa)(f"quantize_by_{group}", [gated], codes(n, group))
+    found = kernels(isa)(f"swiglu_quantize_by_{group}", [gate_up], codes(n, group))
+    for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -29,10 +29,10 @@ class NumpyLlama:
     def _decoded(self, stored: dict[str, Array], name: str) -> Array:
         if f"{name}.weight" in stored:
             return stored[f"{name}.weight"].astype(np.float64)
-        parts = {
-            part: stored[f"{name}.{part}"] for part in ("q_weight", "q_scale", "q_min") if f"{name}.{part}" in stored
-        }
-        return decode(parts, FORMATS[self.tensors[name].format]).astype(np.float64)
+        info = self.tensors[name]
+        fmt = FORMATS[info.format]
+        parts = {part: stored[f"{name}.{part}"] for part in ("q_weight", *fmt.constants)}
+        return decode(parts, fmt, info.shape[-1]).astype(np.float64)
 
     def logits(self, token_ids: Sequence[int]) -> Array:
         """[n, vocab_size]: after each token."""
@@ -50,8 +50,9 @@ class NumpyLlama:
         return scaled
 
     def _linear(self, x: Array, name: str) -> Array:
-        if self.int8_activations and not FORMATS[self.tensors[name].format].is_float:
-            x = _rounded_to_int8(x)
+        fmt = FORMATS[self.tensors[name].format]
+        if self.int8_activations and not fmt.is_float:
+            x = _rounded_to_int8(x, fmt.group_size)
         result: Array = x @ self.weights[name].T
         return result
 
@@ -91,8 +92,9 @@ class NumpyLlama:
         return np.concatenate([low * cos - high * sin, high * cos + low * sin], axis=-1)
 
 
-def _rounded_to_int8(x: Array) -> Array:
-    groups = x.astype(np.float32).reshape(len(x), -1, 32)
-    scale = np.abs(groups).max(-1, keepdims=True) / np.float32(127)
-    rounded: Array = np.rint(groups / scale).astype(np.float64) * scale
-    return rounded.reshape(x.shape)
+def _rounded_to_int8(x: Array, group: int) -> Array:
+    """In groups along a row; the last one has what is left of it."""
+    parts = np.split(x.astype(np.float32), range(group, x.shape[1], group), axis=-1)
+    scales = [np.abs(part).max(-1, keepdims=True) / np.float32(127) for part in parts]
+    rounded = [np.rint(part / scale).astype(np.float64) * scale for part, scale in zip(parts, scales, strict=True)]
+    return np.concatenate(rounded, axis=-1)

@@ -6,18 +6,22 @@ from kvscape.quantization.format import FORMATS, find_format, most_precise
 
 def test_bits_per_weight_count_scales_and_minima() -> None:
     bits = {name: fmt.bits_per_weight for name, fmt in FORMATS.items()}
-    assert bits == {"f32": 32, "f16": 16, "q8f16_1": 8.5, "q4af16_1": 5, "q4f16_1": 4.5}
+    coded = {"q8f32_1": 9, "q8f16_1": 8.5, "q4f32_1": 5, "q4af16_1": 5, "q4f16_1": 4.5, "q3f16_1": 3.6}
+    assert bits == {"f32": 32, "f16": 16, **coded}
 
 
 def test_shapes_of_stored_arrays() -> None:
     assert FORMATS["f16"].shapes((3, 5)) == {"weight": ("float16", (3, 5))}
     assert FORMATS["q8f16_1"].shapes((3, 64)) == {"q_weight": ("uint32", (3, 16)), "q_scale": ("float16", (3, 2))}
     assert FORMATS["q4af16_1"].shapes((3, 64))["q_min"] == ("float16", (3, 2))
+    assert FORMATS["q4f32_1"].shapes((3, 64)) == {"q_weight": ("uint32", (3, 8)), "q_scale": ("float32", (3, 2))}
+    assert FORMATS["q3f16_1"].shapes((3, 80)) == {"q_weight": ("uint32", (3, 8)), "q_scale": ("float16", (3, 2))}
 
 
-def test_columns_that_do_not_split_into_groups_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"rows of 100 weights cannot be stored as q4f16_1.*hold 32.*use the quant"):
-        FORMATS["q4f16_1"].shapes((3, 100))
+def test_a_last_group_that_is_not_full_has_its_words_and_scale() -> None:
+    assert FORMATS["q4f16_1"].shapes((3, 100)) == {"q_weight": ("uint32", (3, 16)), "q_scale": ("float16", (3, 4))}
+    assert FORMATS["q3f16_1"].shapes((3, 64)) == FORMATS["q3f16_1"].shapes((3, 80))
+    assert [FORMATS["q3f16_1"].padded(columns) for columns in (1, 40, 41)] == [40, 40, 80]
 
 
 def test_an_unknown_format_names_the_near_match() -> None:

@@ -52,10 +52,10 @@ def test_a_named_quantization_rounds_and_says_by_how_much(
     artifact = convert(source, tmp_path / "out", quantization)
     for name, tensor in source.stream():
         (arrays, fmt), wanted = stored(artifact, name), tensor.values()
-        error = np.square(decode(arrays, FORMATS[fmt]) - wanted).sum() / np.square(wanted).sum()
+        error = np.square(decode(arrays, FORMATS[fmt], wanted.shape[-1]) - wanted).sum() / np.square(wanted).sum()
         assert artifact.manifest.tensors[name].relative_error == pytest.approx(error, rel=1e-4), name
         assert fmt == ("f32" if wanted.ndim == 1 else QUANTIZATIONS[quantization].name)  # type: ignore[union-attr]
-        assert error < 0.02
+        assert error < (0.06 if quantization == "q3f16_1" else 0.02)
 
 
 def test_the_embedding_may_have_another_format(source: GgufSource, tmp_path: Path) -> None:
@@ -64,8 +64,10 @@ def test_the_embedding_may_have_another_format(source: GgufSource, tmp_path: Pat
     assert (manifest.quantization, manifest.embedding_quantization) == ("q4f16_1", "q0f16")
 
 
-def test_the_manifest_counts_what_is_stored(source: GgufSource, tmp_path: Path) -> None:
-    artifact = convert(source, tmp_path / "out")
+@pytest.mark.parametrize("quantization", ["auto", "q3f16_1", "q4f32_1"])
+def test_the_manifest_counts_what_is_stored(source: GgufSource, tmp_path: Path, quantization: str) -> None:
+    """Padding of groups that are not full included: 64 columns take the words of 80 where groups hold 40."""
+    artifact = convert(source, tmp_path / "out", quantization)
     arrays = map_tensors(artifact.canonical_weights)
     weights = sum(int(np.prod(info.shape)) for info in artifact.manifest.tensors.values())
     assert artifact.manifest.weights_bytes == sum(array.nbytes for array in arrays.values())
@@ -217,12 +219,15 @@ def test_a_damaged_scale_names_its_tensor_and_leaves_nothing(tmp_path: Path, tin
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.gguf"]
 
 
-def test_a_shape_that_does_not_split_into_groups(tmp_path: Path) -> None:
-    shape = TinyShape(hidden_size=48, intermediate_size=80)
+@pytest.mark.parametrize("quantization", ["q4f16_1", "q3f16_1", "q8f32_1"])
+def test_a_shape_that_does_not_split_into_groups(tmp_path: Path, quantization: str) -> None:
+    shape = TinyShape(hidden_size=48, intermediate_size=72)
     source = GgufSource(write_tiny_gguf(tmp_path / "tiny.gguf", quant="F16", shape=shape))
-    with pytest.raises(ConfigError, match="rows of 48 weights cannot be stored as q4f16_1"):
-        convert(source, tmp_path / "out", "q4f16_1")
-    assert convert(source, tmp_path / "out").manifest.bits_per_weight > 16
+    artifact = convert(source, tmp_path / "out", quantization)
+    for name, info in artifact.manifest.tensors.items():
+        arrays, fmt = stored(artifact, name)
+        assert decode(arrays, FORMATS[fmt], info.shape[-1]).shape == info.shape
+        assert info.relative_error < 0.06
 
 
 def test_unknown_quantizations_and_places_that_cannot_be_written(source: GgufSource, tmp_path: Path) -> None:

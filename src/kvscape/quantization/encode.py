@@ -1,4 +1,6 @@
-"""Round floats to a format, as MLC-LLM does it: in f16, half to even."""
+"""Round floats to a format, as MLC-LLM does it: in the type of the scales, half to even."""
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,19 +13,40 @@ from kvscape.quantization.format import Format
 def encode(weight: F32, fmt: Format) -> dict[str, Array]:
     """Return the stored arrays of ``weight`` [N, K]: ``weight``, or ``q_weight``, ``q_scale`` and ``q_min``.
 
-    Raises ConfigError if K does not split into groups, WeightsError if a value does not fit in f16.
+    Raises WeightsError if a value is not finite or, where the scales are f16, does not fit in f16.
     """
     if fmt.is_float:
         return {"weight": weight.astype(np.float32) if fmt.bits == 32 else _half(weight)}
     rows, columns = weight.shape
     arrays = {name: np.empty(shape, dtype) for name, (dtype, shape) in fmt.shapes((rows, columns)).items()}
     for block in row_blocks(rows, columns):
-        groups = weight[block].reshape(-1, columns // fmt.group_size, fmt.group_size)
-        codes, *constants = _symmetric(groups, fmt) if fmt.symmetric else _asymmetric(groups, fmt)
-        arrays["q_weight"][block] = pack_codes(codes.reshape(-1, columns), fmt)
-        for name, constant in zip(("q_scale", "q_min"), constants, strict=False):
+        codes, *constants = _rounded(_grouped(weight[block], fmt), fmt)
+        by_row = codes.reshape(-1, fmt.padded(columns))
+        by_row[:, columns:] = 0
+        arrays["q_weight"][block] = pack_codes(by_row, fmt)
+        for name, constant in zip(fmt.constants, constants, strict=True):
             arrays[name][block] = constant
     return arrays
+
+
+def _grouped(weight: F32, fmt: Format) -> F32:
+    """[N, groups, group_size]; the last group is filled with its own last weight, which changes no scale or minimum."""
+    missing = fmt.padded(weight.shape[1]) - weight.shape[1]
+    whole = np.pad(weight, ((0, 0), (0, missing)), "edge") if missing else weight
+    return whole.reshape(len(weight), -1, fmt.group_size)
+
+
+def _rounded(groups: F32, fmt: Format) -> tuple[Array, ...]:
+    """Codes, scales and, where the format has them, minima."""
+    if not fmt.symmetric:
+        return _asymmetric(groups, fmt)
+    return _symmetric(groups, fmt, _half if fmt.scale_dtype == "float16" else _finite)
+
+
+def _finite(values: F32) -> F32:
+    if not np.isfinite(values).all():
+        raise WeightsError("a weight cannot be rounded", "it is not finite", "use another file")
+    return values
 
 
 def _half(values: Array) -> F16:
@@ -36,13 +59,14 @@ def _half(values: Array) -> F16:
     return half
 
 
-def _symmetric(groups: F32, fmt: Format) -> tuple[U8, F16]:
+def _symmetric(groups: F32, fmt: Format, kind: Callable[[F32], Array]) -> tuple[U8, Array]:
     """code = round half to even(w / scale + max_int), by the steps in which MLC's codes of 3 and 4 bits come about."""
-    half = _half(groups).astype(np.float32)
-    scale = _half(np.abs(half).max(-1) / np.float32(fmt.max_int))
-    ratio = np.divide(half, scale.astype(np.float32)[..., None], out=half, where=scale[..., None] != 0)
+    values = kind(groups).astype(np.float32)
+    scale = kind(np.abs(values).max(-1) / np.float32(fmt.max_int))
+    ratio = np.divide(values, scale.astype(np.float32)[..., None], out=values, where=scale[..., None] != 0)
     ratio[scale == 0] = 0
-    offset = ratio + np.float32(fmt.max_int) if fmt.bits == 8 else _half_sum(ratio, fmt.max_int)
+    in_f32 = fmt.bits == 8 or fmt.scale_dtype == "float32"
+    offset = ratio + np.float32(fmt.max_int) if in_f32 else _half_sum(ratio, fmt.max_int)
     return np.rint(offset).clip(0, 2 * fmt.max_int).astype(np.uint8), scale
 
 

@@ -12,13 +12,15 @@ class Format:
     """How a matrix [N, K] is stored: plain floats, or codes of ``bits`` bits in groups along K.
 
     Symmetric codes mean ``(code - max_int) * scale``; asymmetric ones ``code * scale + minimum``. Codes lie in uint32
-    words, the first in the lowest bits; scales and minima are f16.
+    words, the first in the lowest bits, and each group begins a word; scales and minima are of ``scale_dtype``. The
+    last group of a row has as many words as the others: where it has fewer weights, codes 0 follow that mean nothing.
     """
 
     name: str
     bits: int
     group_size: int = 32
     symmetric: bool = True
+    scale_dtype: str = "float16"
 
     @property
     def is_float(self) -> bool:
@@ -34,30 +36,38 @@ class Format:
         return 32 // self.bits
 
     @property
+    def words_per_group(self) -> int:
+        return self.group_size // self.codes_per_word
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        """The names of what each group has beside its codes."""
+        return ("q_scale",) if self.symmetric else ("q_scale", "q_min")
+
+    @property
     def bits_per_weight(self) -> float:
-        """Storage per weight, scales and minima included."""
+        """Storage per weight of whole groups: words, scales and minima."""
         if self.is_float:
             return self.bits
-        return self.bits + (16 if self.symmetric else 32) / self.group_size
+        constants = len(self.constants) * int(self.scale_dtype.removeprefix("float"))
+        return (32 * self.words_per_group + constants) / self.group_size
 
-    def check_columns(self, columns: int) -> None:
-        """Raise ConfigError unless rows of ``columns`` weights split into whole groups."""
-        if not self.is_float and columns % self.group_size:
-            raise ConfigError(
-                f"a matrix with rows of {columns} weights cannot be stored as {self.name}",
-                f"its groups hold {self.group_size} weights and {columns} is not a multiple",
-                "use the quantization q0f16 or q0f32",
-            )
+    def groups(self, columns: int) -> int:
+        """How many groups hold a row of ``columns`` weights, the last of them perhaps in part."""
+        return -(-columns // self.group_size)
+
+    def padded(self, columns: int) -> int:
+        """How many codes a row of ``columns`` weights takes: those of whole groups."""
+        return self.groups(columns) * self.group_size
 
     def shapes(self, shape: tuple[int, ...]) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Return dtype and shape of each stored array of a tensor of ``shape``; ConfigError if it does not fit."""
+        """Return dtype and shape of each stored array of a tensor of ``shape``."""
         if self.is_float:
             return {"weight": (f"float{self.bits}", shape)}
         *rows, columns = shape
-        self.check_columns(columns)
-        groups = (*rows, columns // self.group_size)
-        result = {"q_weight": ("uint32", (*rows, columns // self.codes_per_word)), "q_scale": ("float16", groups)}
-        return result if self.symmetric else {**result, "q_min": ("float16", groups)}
+        groups = self.groups(columns)
+        words = ("uint32", (*rows, groups * self.words_per_group))
+        return {"q_weight": words, **dict.fromkeys(self.constants, (self.scale_dtype, (*rows, groups)))}
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
@@ -66,9 +76,12 @@ FORMATS: Mapping[str, Format] = MappingProxyType(
         for fmt in (
             Format("f32", 32, group_size=1),
             Format("f16", 16, group_size=1),
+            Format("q8f32_1", 8, scale_dtype="float32"),
             Format("q8f16_1", 8),
+            Format("q4f32_1", 4, scale_dtype="float32"),
             Format("q4af16_1", 4, symmetric=False),
             Format("q4f16_1", 4),
+            Format("q3f16_1", 3, group_size=40),
         )
     }
 )

@@ -15,9 +15,7 @@ QUANTIZATIONS: Mapping[str, Format | None] = MappingProxyType(
         "auto": None,
         "q0f32": FORMATS["f32"],
         "q0f16": FORMATS["f16"],
-        "q4f16_1": FORMATS["q4f16_1"],
-        "q8f16_1": FORMATS["q8f16_1"],
-        "q4af16_1": FORMATS["q4af16_1"],
+        **{name: fmt for name, fmt in FORMATS.items() if not fmt.is_float},
     }
 )
 

@@ -38,8 +38,8 @@ def convert(
     """Convert ``source`` into ``folder``, which appears whole or not at all; an old one is replaced.
 
     An interrupted conversion leaves ``.<folder>.partial`` beside it, and the next one goes on from there.
-    Raises ConfigError for an unknown quantization or one that does not fit the model's shape, WeightsError for a
-    damaged source, KvscapeError when the folder cannot be written.
+    Raises ConfigError for an unknown quantization, WeightsError for a damaged source, KvscapeError when the folder
+    cannot be written.
     """
     scheme = Scheme(quantization, embedding_quantization)
     weights = Weights.of(source, scheme)

@@ -52,10 +52,11 @@ def _origin(var: Any, values: Mapping[Any, Any]) -> tuple[Any, int]:
 
 
 def _fused(producer: Any, quantize: Any) -> Any:
-    op = read_operator(producer)
-    assert op is not None
+    op, rounding = read_operator(producer), read_operator(quantize)
+    assert op is not None and rounding is not None
+    arguments = [*op.tensors, *op.constants, *rounding.constants]
     types = [*out_types(quantize), *out_types(producer)[1:]]
-    call = relax.BlockBuilder().normalize(emit_operator(FUSED[op.name], [*op.tensors, *op.constants], types))
+    call = relax.BlockBuilder().normalize(emit_operator(FUSED[op.name], arguments, types))
     return relax.VarBinding(relax.DataflowVar(FUSED[op.name], call.ty), call)
 
 

@@ -5,9 +5,7 @@ from typing import Any
 from tvm import relax
 
 from kvscape.compiler.passes.operators import emit_operator, out_types, read_operator
-from kvscape.quantization.format import FORMATS
-
-GROUP = 32
+from kvscape.quantization.format import FORMATS, Format
 
 
 @relax.expr_functor.mutator
@@ -18,16 +16,18 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         if op is None or op.name != "linear" or FORMATS[op.constants[0]].is_float:
             return call
         x, *arrays = op.tensors
-        n, K = x.ty.shape.values
-        groups = int(K.value) // GROUP
-        types = [
-            relax.TensorType((n, K), "int8"),
-            relax.TensorType((n, groups), "float32"),
-            relax.TensorType((n, groups), "int32"),
-        ]
-        quantized = self.builder_.emit(emit_operator("quantize", [x], types))
+        fmt = FORMATS[op.constants[0]]
+        quantized = self.builder_.emit(emit_operator("quantize", [x, fmt.group_size], _types(x, fmt)))
         parts = [self.builder_.emit(relax.TupleGetItem(quantized, i)) for i in range(3)]
         return emit_operator("int8_linear", [*parts, *op.constants, *arrays], out_types(call))
+
+
+def _types(x: Any, fmt: Format) -> list[Any]:
+    """Codes, which fill whole groups, and each group's scale and sum."""
+    n, columns = x.ty.shape.values
+    K = int(columns.value)
+    shapes = ((fmt.padded(K), "int8"), (fmt.groups(K), "float32"), (fmt.groups(K), "int32"))
+    return [relax.TensorType((n, size), dtype) for size, dtype in shapes]
 
 
 class QuantizeActivations:

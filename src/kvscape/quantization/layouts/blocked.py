@@ -1,10 +1,13 @@
 """Blocks of weight rows side by side, so that one vector instruction serves all rows of a block.
 
-Integer formats, for each block of ``rows`` rows and each group of 32 columns:
+Integer formats, for each block of ``rows`` rows and each group of columns (32, or 40 for 3 bit):
+``codes`` 3 bit: [step 4][row][4] bytes, bits 0 to 2 = column 4 step + i, bits 3 to 5 = column 16 + 4 step + i; bits 6
+and 7 of steps 0 and 1 = the low two bits of columns 32 + i and 36 + i, whose third bits are bits 6 and 7 of step 2;
 ``codes`` 4 bit: [step 4][row][4] bytes, low nibble = column 4 step + i, high nibble = column 16 + 4 step + i;
 ``codes`` 8 bit: [step 8][row][4] bytes, the signed code of column 4 step + i;
-``scales``: [scale][row], and [minimum][row] behind it for asymmetric formats, f16.
+``scales``: [scale][row], and [minimum][row] behind it for asymmetric formats, f16 or f32.
 Float formats: ``weight`` [block][column][row].
+A last group that is not full is as long as the others; what stands in its place means nothing.
 """
 
 from collections.abc import Mapping
@@ -36,11 +39,10 @@ class Layout:
             )
         if fmt.is_float:
             return {"weight": ((N // self.rows, K, self.rows), f"float{fmt.bits}")}
-        groups = N // self.rows * (K // fmt.group_size)
-        parts = 1 if fmt.symmetric else 2
+        groups = N * fmt.groups(K)
         return {
-            "codes": ((groups * self.rows * fmt.group_size * fmt.bits // 8,), "uint8"),
-            "scales": ((groups * parts * self.rows,), "float16"),
+            "codes": ((groups * fmt.words_per_group * 4,), "uint8"),
+            "scales": ((groups * len(fmt.constants),), fmt.scale_dtype),
         }
 
     def pack(self, arrays: Mapping[str, Array], fmt: Format) -> dict[str, Array]:
@@ -50,9 +52,16 @@ class Layout:
             blocks = weight.reshape(-1, self.rows, weight.shape[1])
             return {"weight": np.ascontiguousarray(blocks.swapaxes(1, 2))}
         codes = unpack_codes(arrays["q_weight"], fmt)
-        scales = [arrays[name] for name in ("q_scale", "q_min") if name in arrays]
-        packed = self._pack8(codes, fmt) if fmt.bits == 8 else self._pack4(codes, fmt)
-        return {"codes": packed, "scales": self._pack_scales(scales)}
+        packed = {3: self._pack3, 4: self._pack4, 8: self._pack8}[fmt.bits](codes, fmt)
+        return {"codes": packed, "scales": self._pack_scales([arrays[name] for name in fmt.constants])}
+
+    def _pack3(self, codes: NDArray[np.uint8], fmt: Format) -> Array:
+        # axes: block, row, group, step of ten, column of the step
+        steps = codes.reshape(-1, self.rows, codes.shape[1] // fmt.group_size, 10, 4)
+        words = steps[:, :, :, :4] | (steps[:, :, :, 4:8] << 3)
+        words[:, :, :, :2] |= steps[:, :, :, 8:] << 6
+        words[:, :, :, 2] |= (steps[:, :, :, 8] >> 2 << 6) | (steps[:, :, :, 9] >> 2 << 7)
+        return np.ascontiguousarray(words.transpose(0, 2, 3, 1, 4)).reshape(-1)
 
     def _pack4(self, codes: NDArray[np.uint8], fmt: Format) -> Array:
         # axes: block, row, group, half (low or high nibble), step, column of the step

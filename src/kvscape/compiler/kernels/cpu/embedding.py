@@ -5,7 +5,6 @@ from typing import Any
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.element import element
-from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.quantization.format import Format
 
 
@@ -31,16 +30,15 @@ def float_embedding(rows: int, fmt: Format, N: int, K: int) -> Any:
 
 
 def quantized_embedding(rows: int, fmt: Format, N: int, K: int) -> Any:
-    """Arguments: codes u8, scales f16, token_ids int32 [n]; y f32 [n, K]."""
-    groups = N * K // GROUP
-    parts = 1 if fmt.symmetric else 2
+    """Arguments: codes u8, scales, token_ids int32 [n]; y f32 [n, K]."""
+    groups = N * fmt.groups(K)
 
     @T.prim_func(s_tir=True)
     def kernel(p_codes: T.handle, p_scales: T.handle, p_ids: T.handle, p_y: T.handle) -> None:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
-        codes = T.match_buffer(p_codes, (groups * GROUP * fmt.bits // 8,), "uint8")
-        scales = T.match_buffer(p_scales, (groups * parts,), "float16")
+        codes = T.match_buffer(p_codes, (groups * fmt.words_per_group * 4,), "uint8")
+        scales = T.match_buffer(p_scales, (groups * len(fmt.constants),), fmt.scale_dtype)
         ids = T.match_buffer(p_ids, (n,), "int32")
         y = T.match_buffer(p_y, (n, K), "float32")
         for i, k in T.grid(n, K):

@@ -5,7 +5,6 @@ from typing import Any
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.element import element
-from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.compiler.kernels.cpu.vector import fma, load, splat, to_float
 from kvscape.quantization.format import Format
 
@@ -78,18 +77,17 @@ def float_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
 
 
 def dequantized_matmul(R: int, fmt: Format, N: int, K: int) -> Any:
-    """Arguments: codes u8, scales f16, x f32 [n, K]; y f32 [n, N]. Each block of weights is decoded once."""
+    """Arguments: codes u8, scales, x f32 [n, K]; y f32 [n, N]. Each block of weights is decoded once."""
     columns = _columns(N, R)
     products = _products(R, K, columns)
-    groups = N * K // GROUP
-    parts = 1 if fmt.symmetric else 2
+    groups = N * fmt.groups(K)
 
     @T.prim_func(s_tir=True)
     def kernel(p_codes: T.handle, p_scales: T.handle, p_x: T.handle, p_y: T.handle) -> None:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
-        codes = T.match_buffer(p_codes, (groups * GROUP * fmt.bits // 8,), "uint8")
-        scales = T.match_buffer(p_scales, (groups * parts,), "float16")
+        codes = T.match_buffer(p_codes, (groups * fmt.words_per_group * 4,), "uint8")
+        scales = T.match_buffer(p_scales, (groups * len(fmt.constants),), fmt.scale_dtype)
         x = T.match_buffer(p_x, (n, K), "float32")
         y = T.match_buffer(p_y, (n, N), "float32")
         for task in T.parallel(N // R // columns):

@@ -5,7 +5,6 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.compiler.kernels.cpu.quantize import quantize_group
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, Expr, exp, load, splat
 
@@ -23,14 +22,14 @@ def geglu(K: int) -> Any:
     return _floats(K, _gelu_tanh)
 
 
-def swiglu_quantize(K: int) -> Any:
-    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
-    return _codes(K, _silu)
+def swiglu_quantize(K: int, group: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; codes, scale and sum as ``quantize``."""
+    return _codes(K, group, _silu)
 
 
-def geglu_quantize(K: int) -> Any:
-    """Arguments: gate_up f32 [n, 2K]; codes int8 [n, K], scale f32 [n, K/32], sum int32 [n, K/32] as ``quantize``."""
-    return _codes(K, _gelu_tanh)
+def geglu_quantize(K: int, group: int) -> Any:
+    """Arguments: gate_up f32 [n, 2K]; codes, scale and sum as ``quantize``."""
+    return _codes(K, group, _gelu_tanh)
 
 
 def _silu(gate: Expr) -> Expr:
@@ -70,26 +69,33 @@ def _floats(K: int, act: Act) -> Any:
     return kernel
 
 
-def _codes(K: int, act: Act) -> Any:
-    G = K // GROUP
+def _codes(K: int, group: int, act: Act) -> Any:
+    G, whole, part = -(-K // group), K // group, K % group // LANES
+    round_group = quantize_group(group)
+
+    @T.inline
+    def one(gate_up, codes, scale, total, i, g, filled):
+        with T.sblock("values"):
+            T.reads()
+            T.writes()
+            values = T.sblock_alloc_buffer((group,), "float32")
+            for c in T.unroll(filled):
+                values[T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, g * group + c * LANES, act)
+            round_group(values, codes, scale, total, i, g, filled)
 
     @T.inline
     def row(gate_up, codes, scale, total, i):
-        for g in T.serial(G):
-            with T.sblock("values"):
-                T.reads()
-                T.writes()
-                values = T.sblock_alloc_buffer((GROUP,), "float32")
-                for c in T.unroll(GROUP // LANES):
-                    values[T.ramp(c * LANES, 1, LANES)] = _gated(gate_up, K, i, g * GROUP + c * LANES, act)
-                quantize_group(values, codes, scale, total, i, g)
+        for g in T.serial(whole):
+            one(gate_up, codes, scale, total, i, g, group // LANES)
+        if part > 0:
+            one(gate_up, codes, scale, total, i, whole, part)
 
     @T.prim_func(s_tir=True)
     def kernel(p_gate_up: T.handle, p_codes: T.handle, p_scale: T.handle, p_total: T.handle) -> None:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
         gate_up = T.match_buffer(p_gate_up, (n, 2 * K), "float32")
-        codes = T.match_buffer(p_codes, (n, K), "int8")
+        codes = T.match_buffer(p_codes, (n, G * group), "int8")
         scale = T.match_buffer(p_scale, (n, G), "float32")
         total = T.match_buffer(p_total, (n, G), "int32")
         if n < SERIAL_ROWS:

@@ -1,4 +1,4 @@
-"""Quantized weights times 8-bit activations: y[n, N] = x[n, K] W[N, K]^T, in groups of 32 along K.
+"""Quantized weights times 8-bit activations: y[n, N] = x[n, K] W[N, K]^T, in groups along K.
 
 Each output is summed over the groups in order, whatever the number of rows: batching never changes a result.
 """
@@ -7,7 +7,7 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from kvscape.compiler.kernels.cpu.isa import GROUP, Isa
+from kvscape.compiler.kernels.cpu.isa import Isa
 from kvscape.compiler.kernels.cpu.vector import Expr, fma, load, splat, to_float
 from kvscape.quantization.format import Format
 
@@ -16,21 +16,21 @@ ROW_BLOCK = 4  # rows of activations that share one load of the weights
 
 def _partial(isa: Isa, fmt: Format, codes: Any, at: Expr, x: Any, x_sum: Any, row: Expr, g: Expr) -> Expr:
     """Sum of (code - zero point) x activation over group g of one row, for all weight rows of the block."""
-    k = g * GROUP
+    k = g * fmt.group_size
     if fmt.bits == 8:
-        return isa.dot8(codes, at, x, row, k, x_sum[row, g])
-    dot = isa.dot4(codes, at, x, row, k)
+        return isa.dot_signed(codes, at, x, row, k, x_sum[row, g])
+    dot = isa.dot_unsigned(fmt, codes, at, x, row, k)
     return dot - splat(T.int32(fmt.max_int) * x_sum[row, g], isa.rows) if fmt.symmetric else dot
 
 
 def int8_matmul(isa: Isa, fmt: Format, N: int, K: int) -> Any:
-    """Arguments: codes u8, scales f16 (minima beside them), x int8 [n, K], its scale f32 and sum int32 [n, K/32].
+    """Arguments: codes u8, scales (minima beside them), x int8 [n, padded K], its scale f32 and sum int32 [n, groups].
 
-    The result is y f32 [n, N].
+    The result is y f32 [n, N]. Where the last group is not full, x is zero.
     """
-    R, G, blocks = isa.rows, K // GROUP, N // isa.rows
-    group_bytes = R * GROUP * fmt.bits // 8
-    parts = 1 if fmt.symmetric else 2
+    R, G, blocks = isa.rows, fmt.groups(K), N // isa.rows
+    group_bytes = R * fmt.words_per_group * 4
+    parts = len(fmt.constants)
 
     @T.inline
     def rows(codes, scales, x, x_scale, x_sum, y, nb, first, count):
@@ -70,8 +70,8 @@ def int8_matmul(isa: Isa, fmt: Format, N: int, K: int) -> Any:
         T.func_attr({"tirx.noalias": True})
         n = T.int64()
         codes = T.match_buffer(p_codes, (blocks * G * group_bytes,), "uint8")
-        scales = T.match_buffer(p_scales, (blocks * G * parts * R,), "float16")
-        x = T.match_buffer(p_x, (n, K), "int8")
+        scales = T.match_buffer(p_scales, (blocks * G * parts * R,), fmt.scale_dtype)
+        x = T.match_buffer(p_x, (n, fmt.padded(K)), "int8")
         x_scale = T.match_buffer(p_x_scale, (n, G), "float32")
         x_sum = T.match_buffer(p_x_sum, (n, G), "int32")
         y = T.match_buffer(p_y, (n, N), "float32")

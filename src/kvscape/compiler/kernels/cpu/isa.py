@@ -1,4 +1,4 @@
-"""The integer dot product of a group of 32 on each instruction set, as one vector expression.
+"""The integer dot product of a group of columns on each instruction set, as one vector expression.
 
 Codes lie in the packed layout (quantization/layouts): ``rows`` weight rows side by side, four codes of one row in each
 32-bit lane. Activations are signed 8-bit codes in [-127, 127], four of which are broadcast to all lanes.
@@ -9,36 +9,25 @@ from typing import Any, Protocol
 
 from tvm.script import tirx as T
 
+from kvscape.compiler.kernels.cpu.packed import signed_step, unsigned_steps
 from kvscape.compiler.kernels.cpu.vector import Expr, load, splat
+from kvscape.quantization.format import Format
 
-GROUP = 32
-STEPS = GROUP // 4
+SIGNED_STEPS = 8  # of four columns: all formats of 8 bits have groups of 32
 
 
 class Isa(Protocol):
-    """``dot4`` and ``dot8`` give int32 x rows: the sums of code x activation over one group."""
+    """Both products give int32 x rows: the sums of code x activation over one group, from activation ``k`` on.
+
+    ``dot_unsigned`` takes codes of 3 or 4 bits as they are, ``dot_signed`` codes of 8 bits, less their zero point.
+    """
 
     @property
     def name(self) -> str: ...
     @property
     def rows(self) -> int: ...
-    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr: ...
-    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr: ...
-
-
-def _low_high(codes: Any, at: Expr, step: int, nbytes: int) -> tuple[Expr, Expr]:
-    """Low and high nibbles: elements 4 step … and 16 + 4 step … of the group."""
-    packed = load(codes, at + step * nbytes, lanes=nbytes)
-    mask = splat(T.uint8(15), nbytes)
-    return T.bitwise_and(packed, mask), T.shift_right(packed, splat(T.uint8(4), nbytes))
-
-
-def _nibble_steps(codes: Any, at: Expr, nbytes: int) -> list[tuple[int, Expr]]:
-    """(first element of the group, codes) for each of the eight steps."""
-    halves = [_low_high(codes, at, step, nbytes) for step in range(STEPS // 2)]
-    return [(4 * i, low) for i, (low, _) in enumerate(halves)] + [
-        (16 + 4 * i, high) for i, (_, high) in enumerate(halves)
-    ]
+    def dot_unsigned(self, fmt: Format, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr: ...
+    def dot_signed(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr: ...
 
 
 def _four(x: Any, row: Expr, k: Expr, lanes: int) -> Expr:
@@ -51,32 +40,28 @@ def _part(vector: Expr, lanes: int, index: int) -> Expr:
     return T.Shuffle([vector], [T.int32(lanes * index + i) for i in range(lanes)])
 
 
-def _signed(codes: Any, at: Expr, step: int, nbytes: int) -> Expr:
-    return T.reinterpret(f"int8x{nbytes}", load(codes, at + step * nbytes, lanes=nbytes))
-
-
 @dataclass(frozen=True)
 class Avx2:
     """pmaddubsw multiplies unsigned by signed bytes and adds pairs with saturation to 16 bits.
 
-    4-bit codes: 8 sums of 2 x 15 x 127 stay below 32,767, so a whole group is added in 16 bits. 8-bit codes: |w| times
-    x with w's sign stays below 2 x 127 x 127 = 32,258, and is widened at once.
+    Codes of 4 bits: 8 sums of 2 x 15 x 127 stay below 32,767, so a whole group is added in 16 bits; of 3 bits: 10 sums
+    of 2 x 7 x 127. 8-bit codes: |w| times x with w's sign stays below 2 x 127 x 127 = 32,258, and is widened at once.
     """
 
     name: str = "avx2"
     rows: int = 8
 
-    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+    def dot_unsigned(self, fmt: Format, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
         total: Expr = None
-        for offset, nibbles in _nibble_steps(codes, at, 32):
-            pairs = self._multiply_pairs(nibbles, _four(x, row, k + offset, 8))
+        for offset, step in unsigned_steps(fmt.bits, codes, at, 32):
+            pairs = self._multiply_pairs(step, _four(x, row, k + offset, 8))
             total = pairs if total is None else total + pairs
         return self._add_pairs(total)
 
-    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+    def dot_signed(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
         total: Expr = None
-        for step in range(STEPS):
-            weight = _signed(codes, at, step, 32)
+        for step in range(SIGNED_STEPS):
+            weight = signed_step(codes, at, step, 32)
             magnitude = T.call_llvm_pure_intrin("int8x32", "llvm.abs", weight, T.bool(False))
             signed = T.call_llvm_pure_intrin("int8x32", "llvm.x86.avx2.psign.b", _four(x, row, k + 4 * step, 8), weight)
             sums = self._add_pairs(self._multiply_pairs(T.reinterpret("uint8x32", magnitude), signed))
@@ -102,16 +87,16 @@ class Vnni:
     name: str
     rows: int
 
-    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+    def dot_unsigned(self, fmt: Format, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
         total = splat(T.int32(0), self.rows)
-        for offset, nibbles in _nibble_steps(codes, at, 4 * self.rows):
-            total = self._accumulate(total, nibbles, _four(x, row, k + offset, self.rows))
+        for offset, step in unsigned_steps(fmt.bits, codes, at, 4 * self.rows):
+            total = self._accumulate(total, step, _four(x, row, k + offset, self.rows))
         return total
 
-    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+    def dot_signed(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
         nbytes = 4 * self.rows
         total = splat(T.int32(-128) * x_sum, self.rows)
-        for step in range(STEPS):
+        for step in range(SIGNED_STEPS):
             flipped = T.bitwise_xor(load(codes, at + step * nbytes, lanes=nbytes), splat(T.uint8(128), nbytes))
             total = self._accumulate(total, flipped, _four(x, row, k + 4 * step, self.rows))
         return total
@@ -125,31 +110,36 @@ class Vnni:
 class Neon:
     """sdot adds four products of signed bytes to each of four 32-bit lanes, exactly: two of them make eight rows.
 
-    4-bit codes, 0 … 15, are signed bytes as they are.
+    Codes of 3 and 4 bits are signed bytes as they are.
     """
 
     name: str = "neon"
     rows: int = 8
 
-    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
-        steps = [(offset, T.reinterpret("int8x32", nibbles)) for offset, nibbles in _nibble_steps(codes, at, 32)]
-        return self._sum(steps, x, row, k)
+    def dot_unsigned(self, fmt: Format, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        steps = unsigned_steps(fmt.bits, codes, at, 32)
+        signed = [(offset, T.reinterpret("int8x32", step)) for offset, step in steps]
+        return self._sum(signed, x, row, k)
 
-    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
-        return self._sum([(4 * step, _signed(codes, at, step, 32)) for step in range(STEPS)], x, row, k)
+    def dot_signed(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        return self._sum([(4 * step, signed_step(codes, at, step, 32)) for step in range(SIGNED_STEPS)], x, row, k)
 
     def _sum(self, steps: list[tuple[int, Expr]], x: Any, row: Expr, k: Expr) -> Expr:
         halves = [splat(T.int32(0), 4), splat(T.int32(0), 4)]
         for offset, weight in steps:
-            four = self._four(x, row, k, offset)
+            four = self._four(x, row, k, offset, last=4 * len(steps) - 16)
             halves = [self._accumulate(total, _part(weight, 16, i), four) for i, total in enumerate(halves)]
         return T.Shuffle(halves, [T.int32(i) for i in range(8)])
 
     @staticmethod
-    def _four(x: Any, row: Expr, k: Expr, offset: int) -> Expr:
-        """Four activations in every lane, out of a register of sixteen: sdot names the lane, and no load repeats."""
-        words = T.reinterpret("int32x4", load(x, row, k + offset // 16 * 16, lanes=16))
-        return T.reinterpret("int8x16", T.Shuffle([words], [T.int32(offset % 16 // 4)] * 4))
+    def _four(x: Any, row: Expr, k: Expr, offset: int, last: int) -> Expr:
+        """Four activations in every lane, out of a register of sixteen: sdot names the lane, and no load repeats.
+
+        The register with the group's end begins at ``last``: what follows may lie outside.
+        """
+        start = min(offset // 16 * 16, last)
+        words = T.reinterpret("int32x4", load(x, row, k + start, lanes=16))
+        return T.reinterpret("int8x16", T.Shuffle([words], [T.int32((offset - start) // 4)] * 4))
 
     @staticmethod
     def _accumulate(total: Expr, weight: Expr, x: Expr) -> Expr:
@@ -163,13 +153,13 @@ class Generic:
     name: str = "generic"
     rows: int = 8
 
-    def dot4(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
-        steps = [(k + offset, nibbles) for offset, nibbles in _nibble_steps(codes, at, 32)]
-        return self._sum([self._products(nibbles, _four(x, row, position, 8)) for position, nibbles in steps])
+    def dot_unsigned(self, fmt: Format, codes: Any, at: Expr, x: Any, row: Expr, k: Expr) -> Expr:
+        steps = unsigned_steps(fmt.bits, codes, at, 32)
+        return self._sum([self._products(step, _four(x, row, k + offset, 8)) for offset, step in steps])
 
-    def dot8(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
-        steps = range(STEPS)
-        return self._sum([self._products(_signed(codes, at, s, 32), _four(x, row, k + 4 * s, 8)) for s in steps])
+    def dot_signed(self, codes: Any, at: Expr, x: Any, row: Expr, k: Expr, x_sum: Expr) -> Expr:
+        steps = range(SIGNED_STEPS)
+        return self._sum([self._products(signed_step(codes, at, s, 32), _four(x, row, k + 4 * s, 8)) for s in steps])
 
     @staticmethod
     def _products(weight: Expr, x: Expr) -> Expr:

@@ -42,8 +42,8 @@ def _int8_linear(isa: Isa, op: Operator) -> Kernel:
 
 
 def _quantize(isa: Isa, op: Operator) -> Kernel:
-    K = op.shape(0)[-1]
-    return Kernel(f"quantize_{K}", lambda: quantize.quantize(K), op.tensors)
+    K, (group,) = op.shape(0)[-1], op.constants
+    return Kernel(f"quantize_{K}_by_{group}", lambda: quantize.quantize(K, group), op.tensors)
 
 
 def _embedding(isa: Isa, op: Operator) -> Kernel:
@@ -68,8 +68,10 @@ def _add_rms_norm(isa: Isa, op: Operator) -> Kernel:
 
 
 def _add_rms_norm_quantize(isa: Isa, op: Operator) -> Kernel:
-    K, (eps,) = op.shape(0)[-1], op.constants
-    return Kernel(f"add_rms_norm_quantize_{K}", lambda: rms_norm.add_rms_norm_quantize(K, eps), op.tensors)
+    K, (eps, group) = op.shape(0)[-1], op.constants
+    return Kernel(
+        f"add_rms_norm_quantize_{K}_by_{group}", lambda: rms_norm.add_rms_norm_quantize(K, eps, group), op.tensors
+    )
 
 
 def _swiglu(isa: Isa, op: Operator) -> Kernel:
@@ -78,8 +80,8 @@ def _swiglu(isa: Isa, op: Operator) -> Kernel:
 
 
 def _swiglu_quantize(isa: Isa, op: Operator) -> Kernel:
-    K = op.shape(0)[-1] // 2
-    return Kernel(f"swiglu_quantize_{K}", lambda: gated.swiglu_quantize(K), op.tensors)
+    K, (group,) = op.shape(0)[-1] // 2, op.constants
+    return Kernel(f"swiglu_quantize_{K}_by_{group}", lambda: gated.swiglu_quantize(K, group), op.tensors)
 
 
 def _geglu(isa: Isa, op: Operator) -> Kernel:
@@ -88,8 +90,8 @@ def _geglu(isa: Isa, op: Operator) -> Kernel:
 
 
 def _geglu_quantize(isa: Isa, op: Operator) -> Kernel:
-    K = op.shape(0)[-1] // 2
-    return Kernel(f"geglu_quantize_{K}", lambda: gated.geglu_quantize(K), op.tensors)
+    K, (group,) = op.shape(0)[-1] // 2, op.constants
+    return Kernel(f"geglu_quantize_{K}_by_{group}", lambda: gated.geglu_quantize(K, group), op.tensors)
 
 
 def _add_bias(isa: Isa, op: Operator) -> Kernel:

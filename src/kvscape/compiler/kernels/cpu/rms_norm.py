@@ -4,7 +4,6 @@ from typing import Any
 
 from tvm.script import tirx as T
 
-from kvscape.compiler.kernels.cpu.isa import GROUP
 from kvscape.compiler.kernels.cpu.quantize import quantize_group
 from kvscape.compiler.kernels.cpu.vector import SERIAL_ROWS, Expr, fma, load, reduce_add, splat
 
@@ -19,7 +18,7 @@ def _scaled(x: Any, weight: Any, factor: Any, i: Expr, k: Expr) -> Expr:
 def _parts(K: int, eps: float) -> tuple[Any, Any, Any]:
     """The pieces of the kernels for rows of K numbers.
 
-    ``add`` writes the sum of a row, ``write`` the normalized row in floats, ``round_row`` in 8-bit codes.
+    ``add`` writes the sum of a row, ``measure`` what it is divided by, ``write`` the normalized row in floats.
     """
 
     @T.inline
@@ -52,25 +51,39 @@ def _parts(K: int, eps: float) -> tuple[Any, Any, Any]:
             for c in T.serial(K // LANES):
                 y[i, T.ramp(c * LANES, 1, LANES)] = _scaled(x, weight, factor, i, c * LANES)
 
+    return add, measure, write
+
+
+def _rounded(K: int, group: int, measure: Any) -> Any:
+    """A piece ``round_row(x, weight, codes, scale, sums, i)``: the normalized row in 8-bit codes."""
+    whole, part = K // group, K % group // LANES
+    round_group = quantize_group(group)
+
+    @T.inline
+    def one(x, weight, factor, values, codes, scale, sums, i, g, filled):
+        for c in T.unroll(filled):
+            values[T.ramp(c * LANES, 1, LANES)] = _scaled(x, weight, factor, i, g * group + c * LANES)
+        round_group(values, codes, scale, sums, i, g, filled)
+
     @T.inline
     def round_row(x, weight, codes, scale, sums, i):
         with T.sblock("row"):
             T.reads()
             T.writes()
             factor = T.sblock_alloc_buffer((1,), "float32")
-            values = T.sblock_alloc_buffer((GROUP,), "float32")
+            values = T.sblock_alloc_buffer((group,), "float32")
             measure(x, factor, i)
-            for g in T.serial(K // GROUP):
-                for c in T.unroll(GROUP // LANES):
-                    values[T.ramp(c * LANES, 1, LANES)] = _scaled(x, weight, factor, i, g * GROUP + c * LANES)
-                quantize_group(values, codes, scale, sums, i, g)
+            for g in T.serial(whole):
+                one(x, weight, factor, values, codes, scale, sums, i, g, group // LANES)
+            if part > 0:
+                one(x, weight, factor, values, codes, scale, sums, i, whole, part)
 
-    return add, write, round_row
+    return round_row
 
 
 def rms_norm(K: int, eps: float) -> Any:
     """Arguments: x f32 [n, K], weight f32 [K]; y f32 [n, K]."""
-    _, write, _ = _parts(K, eps)
+    _, _, write = _parts(K, eps)
 
     @T.prim_func(s_tir=True)
     def kernel(p_x: T.handle, p_weight: T.handle, p_y: T.handle) -> None:
@@ -91,7 +104,7 @@ def rms_norm(K: int, eps: float) -> Any:
 
 def add_rms_norm(K: int, eps: float) -> Any:
     """Arguments: delta, residual f32 [n, K], weight f32 [K]; y f32 [n, K], total = residual + delta f32 [n, K]."""
-    add, write, _ = _parts(K, eps)
+    add, _, write = _parts(K, eps)
 
     @T.prim_func(s_tir=True)
     def kernel(p_delta: T.handle, p_residual: T.handle, p_weight: T.handle, p_y: T.handle, p_total: T.handle) -> None:
@@ -114,10 +127,11 @@ def add_rms_norm(K: int, eps: float) -> Any:
     return kernel
 
 
-def add_rms_norm_quantize(K: int, eps: float) -> Any:
+def add_rms_norm_quantize(K: int, eps: float, group: int) -> Any:
     """Arguments: delta, residual f32 [n, K], weight f32 [K]; codes, scale and sum as ``quantize``, total f32 [n, K]."""
-    add, _, round_row = _parts(K, eps)
-    G = K // GROUP
+    add, measure, _ = _parts(K, eps)
+    round_row = _rounded(K, group, measure)
+    G = -(-K // group)
 
     @T.prim_func(s_tir=True)
     def kernel(
@@ -134,7 +148,7 @@ def add_rms_norm_quantize(K: int, eps: float) -> Any:
         delta = T.match_buffer(p_delta, (n, K), "float32")
         residual = T.match_buffer(p_residual, (n, K), "float32")
         weight = T.match_buffer(p_weight, (K,), "float32")
-        codes = T.match_buffer(p_codes, (n, K), "int8")
+        codes = T.match_buffer(p_codes, (n, G * group), "int8")
         scale = T.match_buffer(p_scale, (n, G), "float32")
         sums = T.match_buffer(p_sums, (n, G), "int32")
         total = T.match_buffer(p_total, (n, K), "float32")
