@@ -51,9 +51,11 @@ def build_tiny(
 
 
 def build_source(source: Source, folder: Path, quantization: str, kv_dtypes: tuple[str, ...]) -> BuiltTiny:
-    """Build the model of any source."""
-    artifact = convert(source, folder / quantization, quantization)
-    pack_weights(artifact, detect_target().layout)
+    """Build the model of any source, what ``folder`` does not hold already."""
+    artifact = Artifact(folder / quantization)
+    if not artifact.folder.exists():
+        convert(source, artifact.folder, quantization)
+        pack_weights(artifact, detect_target().layout)
     return _compiled(artifact, "int8", kv_dtypes, folder / f"{quantization}-dump", False)
 
 

@@ -14,6 +14,7 @@ from commands import SHARED_CORES, Run, run_kvscape
 os.environ.update(SHARED_CORES, TVM_NUM_THREADS="2")
 import tvm  # noqa: F401
 
+from built_architectures import BuildArchitecture, build_architecture
 from built_tiny import BuildTiny, BuiltTiny, build_tiny
 from kvscape import LLM
 from kvscape.files import written_file
@@ -60,6 +61,18 @@ def built_tiny(tiny_gguf: Path, shared_folder: Path) -> BuildTiny:
         folder = shared_folder / "built" / quantization
         with locked(folder):
             return build_tiny(tiny_gguf, folder, quantization, dumps=quantization == "auto")
+
+    return cache(built)
+
+
+@pytest.fixture(scope="session")
+def built_architecture(shared_folder: Path) -> BuildArchitecture:
+    """``built_architecture(name, quantization)``: a tiny model of that architecture, compiled once."""
+
+    def built(name: str, quantization: str = "q0f32") -> BuiltTiny:
+        folder = shared_folder / "architectures"
+        with locked(folder):
+            return build_architecture(folder, name, quantization)
 
     return cache(built)
 

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from kvscape.config import EngineConfig, ModelConfig
+from kvscape.config import FULL, SLIDING, EngineConfig, ModelConfig, RopeScaling
 from kvscape.errors import ConfigError
 
 
@@ -82,3 +83,25 @@ def test_values_that_make_no_sense(fields: dict[str, Any], message: str) -> None
 def test_an_unknown_field_names_the_near_match() -> None:
     with pytest.raises(ConfigError, match="unknown key 'page_sizes'; did you mean 'page_size'"):
         EngineConfig.chosen({"page_sizes": 16}, model())
+
+
+def test_a_text_may_be_longer_than_the_context_where_all_layers_have_a_window() -> None:
+    windowed = replace(model(256), sliding_window=64)
+    assert EngineConfig(context_window_size=4096).fitted(windowed).context_window_size == 4096
+    with pytest.raises(ConfigError, match="context_window_size = 4096: the model was made for 256 tokens"):
+        EngineConfig(context_window_size=4096).fitted(replace(windowed, layer_types=(SLIDING, FULL)))
+    with pytest.raises(ConfigError, match="context_window_size = 300"):
+        EngineConfig(context_window_size=300).fitted(replace(windowed, sliding_window=512))
+
+
+def test_yarn_adds_to_the_context() -> None:
+    scaling = RopeScaling("yarn", 4.0, 256)
+    assert replace(model(256), rope_scaling=scaling).longest_context == 1024
+    assert replace(model(2048), rope_scaling=scaling).longest_context == 2048
+    assert replace(model(256), rope_scaling=replace(scaling, rope_type="linear")).longest_context == 256
+
+
+def test_a_query_sees_the_context_or_the_window() -> None:
+    assert EngineConfig(context_window_size=300).seen_tokens == 300
+    assert EngineConfig(context_window_size=300, sliding_window_size=64).seen_tokens == 64
+    assert EngineConfig(context_window_size=300, sliding_window_size=512).seen_tokens == 300

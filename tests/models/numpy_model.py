@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy_llama import Array, NumpyLlama
 
-from kvscape.config import LayerGroup
+from kvscape.artifact import Artifact
+from kvscape.config import EngineConfig, LayerGroup
 from kvscape.models.rope import rotary
 from kvscape.quantization.kv import round_keys, round_values
 
@@ -49,22 +50,28 @@ class NumpyModel(NumpyLlama):
         queries, keys, values = np.split(qkv.reshape(n, -1, c.head_dim), sizes, axis=1)
         if f"{name}.q_norm" in self.weights:
             queries, keys = self._norm(queries, f"{name}.q_norm"), self._norm(keys, f"{name}.k_norm")
-        queries, keys = self._turned(queries, group), self._turned(keys, group)
-        rounded_keys, rounded = round_keys(_f32(keys), self.kv.key), round_values(_f32(values), self.kv.value)
-        scores = _capped(self._products(queries, rounded_keys), c.attn_logit_softcapping)
+        return self._linear(self._attended(queries, keys, values, group).reshape(n, -1), f"{name}.o_proj")
+
+    def _attended(self, queries: Array, keys: Array, values: Array, group: LayerGroup) -> Array:
+        """[n, q_heads, dim] of queries, keys and values that are not rotated yet."""
+        n = len(queries)
+        rounded = round_keys(_f32(self._turned(keys, group)), self.kv.key)
+        scores = self._products(self._turned(queries, group), rounded)
         distance = np.arange(n)[:, None] - np.arange(n)
         window = group.sliding_window_size if group.sliding_window_size != -1 else n
         scores[:, (distance < 0) | (distance >= window)] = -np.inf
+        return self._weighed(scores, round_values(_f32(values), self.kv.value))
+
+    def _weighed(self, scores: Array, values: Array) -> Array:
         weights = np.exp(scores - scores.max(-1, keepdims=True))
         weights /= weights.sum(-1, keepdims=True)
-        seen = np.einsum("hqk,khd->qhd", weights, np.repeat(rounded, c.group_size, axis=1))
-        return self._linear(seen.reshape(n, -1), f"{name}.o_proj")
+        seen: Array = np.einsum("hqk,khd->qhd", weights, np.repeat(values, self.config.group_size, axis=1))
+        return seen
 
     def _products(self, queries: Array, keys: Array) -> Array:
         wide = np.repeat(keys.astype(np.float64), self.config.group_size, axis=1)
         scale = (self.config.query_pre_attn_scalar or self.config.head_dim) ** -0.5
-        scores: Array = np.einsum("qhd,khd->hqk", queries, wide) * scale
-        return scores
+        return _capped(np.einsum("qhd,khd->hqk", queries, wide) * scale, self.config.attn_logit_softcapping)
 
     def _turned(self, x: Array, group: LayerGroup) -> Array:
         turn = rotary(self.config, group)
@@ -81,3 +88,21 @@ def _f32(x: Array) -> npt.NDArray[np.float32]:
 
 def _capped(x: Array, cap: float | None) -> Array:
     return x if cap is None else cap * np.tanh(x / cap)
+
+
+class WindowedModel(NumpyModel):
+    """Behind an engine's windows, as StreamingLLM defines them: what a query sees gets the positions 0, 1, 2 …"""
+
+    def __init__(self, artifact: Artifact, engine: EngineConfig) -> None:
+        super().__init__(artifact)
+        self.engine = engine
+
+    def _attended(self, queries: Array, keys: Array, values: Array, group: LayerGroup) -> Array:
+        window = self.engine.window(group)
+        rows = []
+        for i, query in enumerate(queries):
+            seen = [key for key in range(i + 1) if key < window.sinks or key > i - window.recent]
+            at_the_end = np.concatenate([np.zeros((len(seen) - 1, *query.shape)), query[None]])
+            scores = self._products(self._turned(at_the_end, group)[-1:], self._turned(keys[seen], group))
+            rows.append(self._weighed(scores, values[seen]))
+        return np.concatenate(rows)
