@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MAX_LINES := 400
 
 .DEFAULT_GOAL := help
-.PHONY: help study test bench peer check format dist clean
+.PHONY: help study test fuzz bench peer check format dist clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ study: $(VENV)/.installed ## Map the default model on this machine: tables, plot
 
 test: $(VENV)/.developing ## Run the tests, side by side (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+
+fuzz: $(VENV)/.fuzzing ## Give random bytes to the readers of other people's files (ARGS="--seconds 600 gguf")
+	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/run.py $(ARGS)
 
 bench: peer ## Time kvscape beside llama.cpp and append the table to docs/performance.md (ARGS="--pairs q4 --rounds 3")
 	$(BIN)/python benchmarks/peers.py $(ARGS)
@@ -51,6 +54,10 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.developing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+$(VENV)/.fuzzing: $(VENV)/.developing
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	@touch $@
 
 # Without GGML_NATIVE llama.cpp is built for any processor, and the comparison is not fair.

@@ -7,6 +7,9 @@ import numpy as np
 
 from kvscape.errors import WeightsError
 
+# Beyond these f32 has no number.
+_LEAST, _MOST = 1e-38, 3e38
+
 
 class Keys:
     """Typed access to the keys that begin with the architecture's name."""
@@ -25,7 +28,7 @@ class Keys:
 
     def real(self, name: str, default: float | None = None) -> float:
         value = self._required(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _LEAST < value < _MOST:
             raise self.wrong(name, f"is {value!r}, not a positive number")
         # GGUF holds f32; the shortest decimal that is the same f32 is what the model's author wrote (1e-05).
         return float(str(np.float32(value)))

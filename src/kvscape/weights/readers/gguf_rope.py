@@ -99,9 +99,8 @@ def _decimals(values: F32) -> tuple[float, ...]:
 
 
 def _recognised(divisors: F32, theta: float, pairs: int) -> RopeScaling:
-    for scaling in (UNSCALED, *_LLAMA3):
-        expected = llama3_divisors(scaling, theta, pairs)
-        if divisors.shape == expected.shape and np.allclose(divisors, expected, rtol=1e-6, atol=0):
+    for scaling in (UNSCALED, *_LLAMA3) if len(divisors) == pairs else ():
+        if np.allclose(divisors, llama3_divisors(scaling, theta, pairs), rtol=1e-6, atol=0):
             return scaling
     raise _unsupported("by a tensor of frequencies (rope_freqs.weight) that are not those of Llama 3.1 or 3.2")
 
