@@ -41,8 +41,7 @@ def find_model_file(build: BuildConfig, progress: Progress = silent) -> ModelFil
     Raises HubError, WeightsError, or DeviceError where llama.cpp is not installed.
     """
     source = _source(build, progress)
-    with source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = open_gguf(source).sha256
     if QUANTIZATIONS[build.quantization] is None:
         return _read(source, sha256)
     key = _key(sha256, build)

@@ -1,6 +1,5 @@
 """A GGUF file, or the parts of one, as a source of weights."""
 
-import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -37,11 +36,9 @@ class GgufSource:
     def nbytes(self) -> int:
         return sum(path.stat().st_size for path in self.header.paths)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Of one file its own; of several that of their hashes."""
-        hashes = [_sha256(path) for path in self.header.paths]
-        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+        return self.header.sha256
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -73,11 +70,6 @@ class GgufSource:
     def _rows(self, part: Part) -> Rows:
         kind = _kind(self.header.tensors[part.name])
         return Rows(self.header.rows(part.name, kind), kind, part.rotary_heads)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _kind(tensor: GgufTensor) -> GgmlType:

@@ -1,8 +1,10 @@
 """One GGUF file, or the files that a large model was split into, as one."""
 
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,12 @@ class GgufFiles:
         part = _PART.fullmatch(self.paths[0].name)
         return f"{part['stem']}.gguf" if part else self.paths[0].name
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of one file its own; of several that of their hashes."""
+        hashes = [_sha256(path) for path in self.paths]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+
     def rows(self, name: str, kind: GgmlType) -> FileRows:
         """The rows of a tensor; of one dimension, its blocks."""
         tensor = self.tensors[name]
@@ -41,6 +49,11 @@ class GgufFiles:
         """All values of a tensor of one dimension."""
         kind = find_ggml_type(self.tensors[name].type_name)
         return values(self.rows(name, kind)[:], kind).reshape(-1)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_gguf(path: Path) -> GgufFiles:
