@@ -12,8 +12,9 @@ import pytest
 from architecture_engine import WatchedDevice, asked, engine, run
 from numpy_model import NumpyModel
 
-from architectures import ARCHITECTURES, TOKENS
+from architectures import ARCHITECTURES, TOKENS, RandomSource
 from built_architectures import BuildArchitecture
+from built_tiny import build_source
 from kvscape.engine import Request, SamplingParams
 
 GOLDEN: dict[str, Any] = json.loads(
@@ -68,3 +69,12 @@ def test_a_short_context_has_longropes_short_frequencies(built_architecture: Bui
     np.testing.assert_allclose(scored(context_window_size=128), short, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(scored(sliding_window_size=128), short, rtol=1e-3, atol=1e-4)
     assert np.abs(scored(context_window_size=129) - short).max() > 0.05
+
+
+def test_an_architecture_whose_weights_and_activations_are_rounded_in_groups_of_40(tmp_path: Path) -> None:
+    """Of 3 bits, with GEGLU; nearly: an activation may be rounded to the neighbouring code."""
+    built = build_source(RandomSource(ARCHITECTURES["gemma2"]), tmp_path, "q3f16_1", ("f32",))
+    device, model = WatchedDevice(built), NumpyModel(built.artifact, int8_activations=True)
+    answer = run(engine(device), asked("answer", TOKENS[:70], 20, logprobs=0))["answer"]
+    expected = model.logits(TOKENS[:70] + answer)[69:-1]
+    np.testing.assert_allclose(np.concatenate(device.fetched), expected, atol=1e-3 * np.ptp(expected))
