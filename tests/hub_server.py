@@ -69,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._refuse("RepoNotFound")
 
     def _files(self, commit: str) -> dict[str, bytes]:
-        return next(files for name, files in self.server.commits.items() if commit_hash(name) == commit)
+        return next((files for name, files in self.server.commits.items() if commit in (name, commit_hash(name))), {})
 
     def _revision(self, revision: str) -> None:
         if revision not in self.server.commits:
@@ -83,18 +83,22 @@ class _Handler(BaseHTTPRequestHandler):
         ]
 
     def _file(self, commit: str, path: str, with_body: bool) -> None:
-        content = self._files(commit)[path]
+        content = self._files(commit).get(path)
+        if content is None:
+            return self._refuse("EntryNotFound")
         # As the hub does: of a large file the sha256, of others git's hash.
         etag = hashlib.sha256(content) if len(content) > 1 << 20 else hashlib.sha1(content)
         headers = {"ETag": f'"{etag.hexdigest()}"', "X-Repo-Commit": commit}
         if asked := self.headers.get("Range"):
             self.server.ranges.append(asked)
-            first = int(asked.removeprefix("bytes=").partition("-")[0])
-            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-            content = content[first:]
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            end = min(int(last) + 1 if last else len(content), len(content))
+            headers["Content-Range"] = f"bytes {first}-{end - 1}/{len(content)}"
+            content = content[int(first) : end]
         self._headers(len(content), headers, 206 if asked else 200)
         if with_body:
             self._body(content, self.server.stalled.get(path, len(content)))
+        return None
 
     def _body(self, content: bytes, before_stall: int) -> None:
         with suppress(ConnectionError):

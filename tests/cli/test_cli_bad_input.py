@@ -71,6 +71,8 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "a prompt of several steps": (flagged("profile", "--prompt-tokens", "600"), "at most prefill_chunk_size 512"),
     "a device that cannot run": (flagged("generate", "--prompt", "x", "--device", "cuda"), "cannot run here"),
     "sinks without a window": (flagged("bench", "--attention-sink-size", "4"), "there is no window"),
+    "an unknown layout": (flagged("convert", "--format", "ggml"), "unknown format 'ggml'"),
+    "MLC's layout nowhere": (flagged("convert", "--format", "mlc"), "there is no --output; add --output FOLDER"),
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
     "an empty prompt": (flagged("generate", "--prompt", ""), "the prompt is empty"),
     "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),

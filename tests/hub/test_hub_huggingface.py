@@ -84,6 +84,16 @@ def test_what_is_no_model_that_runs_is_refused_before_its_weights_are_downloaded
     assert [request for request in hub.requests if "model.safetensors" in request] == []
 
 
+def test_of_a_gguf_file_the_beginning_is_looked_at_first(hub: HubServer) -> None:
+    hub.commits["gguf"]["b.Q8_0.gguf"] = b"GGUF" * (1 << 16)
+    seen: list[bytes] = []
+    resolve("HF://org/name@gguf/b.Q8_0.gguf", check=lambda path: seen.append(path.read_bytes()))
+    assert seen == [b"GGUF" * (1 << 14)]
+    assert hub.ranges == ["bytes=0-65535"]
+    resolve("HF://org/name@gguf/b.Q8_0.gguf", check=lambda path: seen.append(path.read_bytes()))
+    assert len(seen) == 1
+
+
 def test_only_the_indexs_files_are_downloaded(hub: HubServer) -> None:
     index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
     shards = {"model-1.safetensors": b"1", "model-2.safetensors": b"2", "consolidated.safetensors": b"the same again"}

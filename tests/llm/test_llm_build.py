@@ -183,7 +183,7 @@ def test_a_converted_folder_is_a_model(home: Home, tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model(home: Home, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WeightsError, match=r"it holds no config\.json and no \.gguf file"):
+    with pytest.raises(WeightsError, match=r"it holds no config\.json, no mlc-chat-config\.json and no \.gguf file"):
         home.opened(tmp_path / "empty", home.path)
 
 

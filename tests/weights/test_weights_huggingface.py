@@ -7,6 +7,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.errors import KvscapeError, UnsupportedModelError, WeightsError
@@ -190,3 +192,33 @@ def test_an_unsupported_model_is_refused_before_weights_are_looked_at(tmp_path: 
     write_json(tmp_path / "config.json", {"model_type": "llama", "quantization_config": {"bits": 4}})
     with pytest.raises(UnsupportedModelError, match="quantization_config"):
         HuggingFaceSource(tmp_path)
+
+
+TEXTS = [
+    "config.json",
+    "model.safetensors.index.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "tokenizer.json",
+]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_damaged_texts_never_break_the_reader(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.getbasetemp() / "fuzzed-folder"
+    if not folder.exists():
+        write_tiny_folder(folder, shards=2)
+    path = folder / data.draw(st.sampled_from(TEXTS))
+    whole = path.read_bytes()
+    content = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        path.write_bytes(content)
+        source = HuggingFaceSource(folder)
+        assert len(dict(source.stream())) == 14
+    except KvscapeError as error:
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(whole)

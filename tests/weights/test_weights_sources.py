@@ -24,7 +24,9 @@ def test_a_hugging_face_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_nothing(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"it holds no config\.json and no \.gguf file; give"):
+    with pytest.raises(
+        WeightsError, match=r"it holds no config\.json, no mlc-chat-config\.json and no \.gguf file; give"
+    ):
         open_source(tmp_path)
     with pytest.raises(WeightsError, match=r"it holds no \.gguf file; give one \.gguf file"):
         gguf_file(tmp_path)

@@ -8,9 +8,14 @@ import typer
 from kvscape.cli import options
 from kvscape.cli.chosen import build_config
 from kvscape.cli.output import print_facts, print_json
+from kvscape.errors import ConfigError, near_match
 
 if TYPE_CHECKING:
     from kvscape.artifact import Artifact
+
+
+FORMATS = ("kvscape", "mlc")
+Format = Annotated[str, typer.Option("--format", help="kvscape, or mlc for MLC-LLM's layout.", show_default=False)]
 
 
 def command(
@@ -20,17 +25,32 @@ def command(
     quantization: options.Quantization = None,
     embedding_quantization: options.EmbeddingQuantization = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder to write. [default: in the cache]")] = None,
+    format_: Format = "kvscape",
     json: options.Json = False,
 ) -> None:
-    """Convert a model's weights and write the artefact's folder."""
+    """Convert a model's weights and write the artefact's folder, or one for MLC-LLM."""
     build = build_config(context.params)
+    _check_format(format_, output)
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import find_artifact
 
     with DownloadBar() as progress:
         artifact = find_artifact(build, progress)
-    facts = _facts(artifact if output is None else _copied(artifact, output))
+    if format_ == "mlc" and output is not None:
+        from kvscape.weights.mlc_folder import write_mlc_folder
+
+        write_mlc_folder(artifact, output)
+        facts = {**_facts(artifact), "mlc_folder": output}
+    else:
+        facts = _facts(artifact if output is None else _copied(artifact, output))
     print_json(facts) if json else print_facts(facts)
+
+
+def _check_format(name: str, output: Path | None) -> None:
+    if name not in FORMATS:
+        raise ConfigError(f"unknown format {name!r}", "", near_match(name, FORMATS))
+    if name == "mlc" and output is None:
+        raise ConfigError("--format mlc writes a folder", "there is no --output", "add --output FOLDER")
 
 
 def _copied(artifact: "Artifact", output: Path) -> "Artifact":

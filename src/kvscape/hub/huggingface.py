@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import DryRunFileInfo, snapshot_download
+from huggingface_hub import DryRunFileInfo, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
@@ -21,6 +22,7 @@ from huggingface_hub.utils.tqdm import tqdm
 from kvscape.errors import HubError
 from kvscape.hub.cache import cache_dir, cannot_write, make_folder
 from kvscape.hub.check import Check
+from kvscape.hub.first_bytes import first_bytes
 from kvscape.hub.progress import Progress
 from kvscape.hub.resumed import LARGE_BYTES, download_large
 from kvscape.hub.watch import watched
@@ -65,10 +67,11 @@ class HubName:
 def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
     """Return the folder of the repository's files that a model needs, or the one GGUF file that ``name`` asks for.
 
-    ``check`` is given the folder when all but the weights are there: what it raises is raised before they are
-    downloaded. Without a network what an earlier run downloaded is used. Raises HubError.
+    ``check`` is given the folder when all but the weights are there, of a GGUF file its beginning: what it raises is
+    raised before the rest is downloaded. Without a network what an earlier run downloaded is used. Raises HubError.
     """
     if name.file:
+        _check_head(name, name.file, check)
         folder = _snapshot(name, [name.file], f"downloading {name}", progress)
         if not (folder / name.file).is_file():
             raise HubError(f"{name} has no file {name.file}", "", "look at the repository's list of files")
@@ -82,6 +85,17 @@ def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
     if not any(path for pattern in weights for path in folder.glob(pattern)):
         raise HubError(f"{name} holds no safetensors", "", f"name one of its GGUF files: {name}/<file>.gguf")
     return folder
+
+
+def _check_head(name: HubName, file: str, check: Check) -> None:
+    """Let ``check`` see the beginning of a GGUF file that is not there yet: it says what the model is."""
+    place = make_folder(cache_dir() / "hf")
+    if isinstance(try_to_load_from_cache(name.repo, file, cache_dir=place, revision=name.revision), str):
+        return
+    with TemporaryDirectory() as folder:
+        head = Path(folder) / Path(file).name
+        head.write_bytes(first_bytes(name.repo, name.revision, file))
+        check(head)
 
 
 def _weights(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
 from kvscape.weights.readers.random import RANDOM, RandomSource
 from kvscape.weights.source import Source
-from kvscape.weights.sources import check_folder, open_source
+from kvscape.weights.sources import check_weightless, open_source
 
 JIT = ("on", "off", "redo")
 
@@ -80,7 +80,7 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     """Return the artefact of a build: a folder that is one, or the cache's, converted if it is not there."""
     if build.model.startswith(RANDOM):
         return _converted(RandomSource(build.model), build, progress)
-    path = resolve(build.model, progress, check_folder)
+    path = resolve(build.model, progress, check_weightless)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
     return _converted(open_source(path), build, progress)

@@ -4,31 +4,42 @@ from pathlib import Path
 
 from kvscape.errors import WeightsError
 from kvscape.models.registry import check_model
+from kvscape.weights.mlc_config import FILE as MLC_CONFIG
 from kvscape.weights.readers.folder import ModelFolder
 from kvscape.weights.readers.gguf import GgufSource
 from kvscape.weights.readers.gguf_files import first_of_split
+from kvscape.weights.readers.gguf_head import check_head
 from kvscape.weights.readers.huggingface import CONFIG, HuggingFaceSource, read_shape
+from kvscape.weights.readers.mlc import MlcSource, read_chat_config
 from kvscape.weights.source import Source
 
 
 def open_source(path: Path) -> Source:
-    """Open a .gguf file, a folder with one, or a Hugging Face folder.
+    """Open a .gguf file, a folder with one, a Hugging Face folder or an MLC folder.
 
     What is not implemented is refused once the shape is known, before weights are read. Raises WeightsError for a
     folder that is none of these or is damaged, UnsupportedModelError for a model that cannot run.
     """
     if path.is_dir() and not list(path.glob("*.gguf")):
+        if (path / MLC_CONFIG).is_file():
+            return MlcSource(path)
         if (path / CONFIG).is_file():
             return HuggingFaceSource(path)
-        raise WeightsError(f"cannot use the folder {path}", f"it holds no {CONFIG} and no .gguf file", _FORMS)
+        why = f"it holds no {CONFIG}, no {MLC_CONFIG} and no .gguf file"
+        raise WeightsError(f"cannot use the folder {path}", why, _FORMS)
     source = GgufSource(gguf_file(path))
     check_model(source.config)
     return source
 
 
-def check_folder(path: Path) -> None:
-    """Raise UnsupportedModelError if a folder's texts, its weights not being there yet, say that it cannot run."""
-    if (path / CONFIG).is_file():
+def check_weightless(path: Path) -> None:
+    """Raise UnsupportedModelError if a folder's texts, or a GGUF file's beginning, say that the model cannot run: the
+    weights need not be there yet."""
+    if path.is_file():
+        check_head(path.read_bytes(), path.name)
+    elif (path / MLC_CONFIG).is_file():
+        read_chat_config(ModelFolder(path))
+    elif (path / CONFIG).is_file():
         read_shape(ModelFolder(path))
 
 
@@ -48,4 +59,4 @@ def gguf_file(path: Path) -> Path:
     return files[0]
 
 
-_FORMS = "give a .gguf file, a Hugging Face folder or a converted folder"
+_FORMS = "give a .gguf file, a Hugging Face, MLC or converted folder"

@@ -70,7 +70,7 @@ def _parse(cursor: Cursor, size: int) -> GgufHeader:
         key = cursor.string()
         if key in metadata:
             raise cursor.damaged(f"metadata {key!r} occurs twice")
-        metadata[key] = _value(cursor, cursor.scalar("I"))
+        metadata[key] = metadata_value(cursor, cursor.scalar("I"))
     entries = [_tensor_entry(cursor) for _ in range(tensor_count)]
     return GgufHeader(metadata, _placed(cursor, entries, _alignment(cursor, metadata), size))
 
@@ -88,7 +88,8 @@ def _preamble(cursor: Cursor) -> tuple[int, int]:
     return tensor_count, entry_count
 
 
-def _value(cursor: Cursor, kind: int) -> Any:
+def metadata_value(cursor: Cursor, kind: int) -> Any:
+    """Read a value of one of GGUF's types."""
     if kind in _SCALARS:
         return cursor.scalar(_SCALARS[kind])
     if kind == _STRING:

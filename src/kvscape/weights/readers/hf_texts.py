@@ -59,8 +59,12 @@ class Texts:
     def _token(self, name: str) -> int | None:
         token = self._config.get(name)
         content = token.get("content") if isinstance(token, Mapping) else token
+        return self.token_id(content) if isinstance(content, str) else None
+
+    def token_id(self, text: str) -> int | None:
+        """Return the token that the vocabulary calls ``text``."""
         try:
-            return self._tokenizer.token_to_id(content) if isinstance(content, str) else None
+            return self._tokenizer.token_to_id(text)
         except UnicodeError:
             return None
 
