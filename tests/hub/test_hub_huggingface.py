@@ -84,6 +84,13 @@ def test_what_is_no_model_that_runs_is_refused_before_its_weights_are_downloaded
     assert [request for request in hub.requests if "model.safetensors" in request] == []
 
 
+def test_a_model_that_is_split_comes_whole(hub: HubServer) -> None:
+    parts = {f"q4/m-0000{number}-of-00003.gguf": b"GGUF" for number in (1, 2, 3)}
+    hub.commits["gguf"] |= {**parts, "q4/m-00001-of-00002.gguf": b"GGUF"}
+    path = resolve("HF://org/name@gguf/q4/m-00001-of-00003.gguf")
+    assert {f"q4/{part.name}" for part in path.parent.iterdir()} == parts.keys()
+
+
 def test_of_a_gguf_file_the_beginning_is_looked_at_first(hub: HubServer) -> None:
     hub.commits["gguf"]["b.Q8_0.gguf"] = b"GGUF" * (1 << 16)
     seen: list[bytes] = []

@@ -1,5 +1,6 @@
 """A Hugging Face folder as a source: its tensors under MLC's names, and what is refused."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,11 @@ from kvscape.errors import KvscapeError, UnsupportedModelError, WeightsError
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.decode import decode
 from kvscape.weights.convert import convert
+from kvscape.weights.hf_mapping import hf_parts
+from kvscape.weights.readers.hf_shape import model_config
 from kvscape.weights.readers.huggingface import HuggingFaceSource
 from tiny import CHAT_TEMPLATE, TinyShape
-from tiny_folder import DTYPES, tiny_tensors, write_json, write_tiny_folder, write_tokenizer, write_weights
+from tiny_folder import DTYPES, tiny_config, tiny_tensors, write_json, write_tiny_folder, write_tokenizer, write_weights
 
 
 @pytest.fixture
@@ -77,6 +80,24 @@ def test_an_untied_head_is_read_and_a_tied_one_is_not(tmp_path: Path) -> None:
     tied = write_tiny_folder(tmp_path / "tied")
     write_weights(tied, {**tiny_tensors(shape=TinyShape(tied=False)), "model.rotary_emb.inv_freq": np.ones(8)})
     assert "lm_head" not in dict(HuggingFaceSource(tied).stream())
+
+
+@pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
+def test_of_gemma3_that_sees_pictures_the_text_model_is_read(folder: Path, prefix: str) -> None:
+    """Its norms multiply by one more than the file holds."""
+    text = tiny_config(TinyShape(num_hidden_layers=1), sliding_window=32)
+    write_json(folder / "config.json", {"model_type": "gemma3", "text_config": text, "eos_token_id": [1, 2]})
+    shape = model_config({**text, "model_type": "gemma3_text"}, "config.json")
+    random = np.random.default_rng(0)
+    parts = [part for group in hf_parts(shape).values() for part in group]
+    tensors: dict[str, Array] = {part.name: random.standard_normal(part.shape, np.float32) for part in parts}
+    named = {prefix + name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    write_weights(folder, {**named, "vision_tower.patches": np.ones(3, np.float32)})
+    found = {name: tensor.values() for name, tensor in HuggingFaceSource(folder).stream()}
+    norms = [name for name in found if name.endswith("norm")]
+    assert len(norms) == 7
+    assert all((found[name] == 1 + tensors[f"{name}.weight"]).all() for name in norms)
+    assert (found["model.layers.0.mlp.down_proj"] == tensors["model.layers.0.mlp.down_proj.weight"]).all()
 
 
 def test_the_sources_facts(folder: Path) -> None:
@@ -177,11 +198,17 @@ def test_a_snapshot_of_the_hubs_cache_may_link_to_its_blobs(tmp_path: Path) -> N
     model = tmp_path / "models--org--tiny"
     folder = write_tiny_folder(model / "snapshots" / "abc")
     (model / "blobs").mkdir()
-    for number, path in enumerate(list(folder.iterdir())):
-        path.rename(model / "blobs" / str(number))
-        path.symlink_to(Path("../../blobs") / str(number))
+    plain = HuggingFaceSource(folder).sha256
+    for path in list(folder.iterdir()):
+        name = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.rename(model / "blobs" / name)
+        path.symlink_to(Path("../../blobs") / name)
     source = HuggingFaceSource(folder)
     assert (source.name, len(dict(source.stream()))) == ("tiny", 14)
+    assert source.sha256 == plain
+    # The name is the hash: the content is not read for it.
+    (folder / "model.safetensors").resolve().write_bytes(b"")
+    assert source.folder.sha256([path.name for path in folder.iterdir()]) == plain
 
 
 def test_an_unsupported_model_is_refused_before_weights_are_looked_at(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,6 +42,7 @@ _TEXTS = (
     _INDEX,
     *_MLC_TABLES,
 )
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.ASCII)
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>.+?))?(/(?P<file>[^@]+\.gguf))?", re.ASCII)
 
 
@@ -72,7 +74,9 @@ def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
     """
     if name.file:
         _check_head(name, name.file, check)
-        folder = _snapshot(name, [name.file], f"downloading {name}", progress)
+        # Of a model that is split all parts, "[" and its like being no patterns here.
+        files = _PART.sub(r"-*-of-\1.gguf", escape(name.file))
+        folder = _snapshot(name, [files], f"downloading {name}", progress)
         if not (folder / name.file).is_file():
             raise HubError(f"{name} has no file {name.file}", "", "look at the repository's list of files")
         return folder / name.file

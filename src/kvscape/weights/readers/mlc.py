@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kvscape.config import ModelConfig
-from kvscape.errors import ConfigError, UnsupportedModelError, WeightsError
+from kvscape.errors import UnsupportedModelError, WeightsError
 from kvscape.models.registry import check_model
 from kvscape.quantization.format import FORMATS, Format
 from kvscape.quantization.ggml import find_ggml_type
@@ -121,10 +121,7 @@ class MlcSource:
         if self.config.num_hidden_layers > len(self._cache.tensors):
             why = f"{self.config.num_hidden_layers} layers, {len(self._cache.tensors)} tensors"
             raise WeightsError(f"{self.folder.path} is incomplete", why, "download it again")
-        try:
-            check_tensors(self._cache.tensors, self.config, self._quantized)
-        except ConfigError as error:
-            raise WeightsError(f"{self.folder.path} is damaged", str(error), "use another model") from None
+        check_tensors(self._cache.tensors, self.config, self._quantized)
 
 
 def _rows(tensor: CachedTensor) -> Rows:
