@@ -60,6 +60,14 @@ def test_sentencepiece_ids_are_those_of_llama_cpp(prefix: bool) -> None:
         assert spm(prefix).encode(text) == spm(prefix, "gemma").encode(text) == ids, text
 
 
+def test_the_better_score_is_joined_first() -> None:
+    tokens, types = ["<unk>", "a", "b", "c", "ab", "bc"], [2, 1, 1, 1, 1, 1]
+    for scores, pieces in (([0, -9, -9, -9, -1, -2], ["ab", "c"]), ([0, -9, -9, -9, -2, -1], ["a", "bc"])):
+        fields = {"tokens": tokens, "token_type": types, "scores": [float(score) for score in scores]}
+        tokenizer = Tokenizer.from_json(gguf_tokenizer(metadata("spm", **fields, add_space_prefix=False)))
+        assert [tokenizer.token_text(token) for token in tokenizer.encode("abc")] == pieces
+
+
 @pytest.mark.parametrize("prefix", [True, False])
 @given(text=st.text(st.characters(codec="utf-8", exclude_characters="\u2581")))
 def test_every_text_comes_back(prefix: bool, text: str) -> None:

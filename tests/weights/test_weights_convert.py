@@ -198,6 +198,26 @@ def test_another_quantization_begins_anew(source: GgufSource, tmp_path: Path) ->
     assert (tmp_path / "out" / "kvscape.json").exists()
 
 
+def test_another_source_of_the_same_shape_begins_anew(source: GgufSource, tmp_path: Path) -> None:
+    interrupt(source, tmp_path / "out")
+    other = GgufSource(write_tiny_gguf(tmp_path / "other.gguf", embedding_quant="Q8_0", seed=1))
+    assert files(convert(other, tmp_path / "out").folder) == files(convert(other, tmp_path / "whole").folder)
+
+
+def test_an_error_in_one_block_counts_against_all_of_the_tensor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", quant="Q8_0")
+    content, tensor = bytearray(path.read_bytes()), GgufSource(path).header.tensors["blk.0.ffn_down.weight"]
+    content[tensor.offset + 2] = 0x80
+    path.write_bytes(content)
+    name = "model.layers.0.mlp.down_proj"
+    whole = convert(GgufSource(path), tmp_path / "whole").manifest.tensors[name].relative_error
+    monkeypatch.setattr("kvscape.weights.blocks._BLOCK_WEIGHTS", 128 * 4)
+    parts = convert(GgufSource(path), tmp_path / "parts").manifest.tensors[name].relative_error
+    assert 0 < parts == pytest.approx(whole, rel=1e-6)
+
+
 def test_blocks_change_nothing(source: GgufSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = convert(source, tmp_path / "whole", "q4f16_1")
     pack_weights(whole, LAYOUTS["rows8"])
