@@ -22,6 +22,7 @@ from kvscape.errors import ConfigError, KvscapeError, UnsupportedModelError
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
+from kvscape.tokenizer import ChatTemplate
 from kvscape.weights.canonical import canonical_shapes
 from kvscape.weights.convert import convert
 from kvscape.weights.mlc_config import QUANTIZATIONS, hf_words, mlc_model_config
@@ -124,6 +125,16 @@ def test_an_unquantized_embedding_beside_quantized_matrices(tmp_path: Path) -> N
 def rewrite(folder: Path, **changes: Any) -> None:
     path = folder / "mlc-chat-config.json"
     write_json(path, {**json.loads(path.read_text()), **changes})
+
+
+def test_the_written_conversation_is_that_of_the_chat_template(tmp_path: Path) -> None:
+    folder = mlc_folder(tmp_path)
+    written = json.loads((folder / "mlc-chat-config.json").read_text())["conv_template"]
+    assert (written["name"], written["stop_token_ids"]) == ("chatml", [2, 0])
+    write_json(folder / "tokenizer_config.json", {})
+    template = ChatTemplate(MlcSource(folder).chat_template or "")
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}]
+    assert template.render(talk) == ChatTemplate(CHAT_TEMPLATE).render(talk)
 
 
 def test_a_part_of_the_rows_is_that_part(tmp_path: Path) -> None:

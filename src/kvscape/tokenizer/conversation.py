@@ -47,6 +47,23 @@ class Conversation:
         ids = [stop if isinstance(stop, int) else token_id(stop) for stop in self.stop_tokens]
         return [found for found in ids if found is not None]
 
+    def to_json(self, name: str, bos_token_id: int | None, eos_token_ids: Iterable[int]) -> dict[str, Any]:
+        """Return the object that MLC-LLM reads, with the tokens of one model."""
+        return {
+            "name": name,
+            "system_template": self.system_template,
+            "system_message": self.system_message,
+            "system_prefix_token_ids": [bos_token_id] if bos_token_id is not None and self.has_bos else None,
+            "add_role_after_system_message": self.add_role_after_system_message,
+            "roles": dict(self.roles),
+            "role_templates": {**_CONTENT, **self.role_templates},
+            "seps": list(self.seps),
+            "role_content_sep": self.role_content_sep,
+            "role_empty_sep": self.role_empty_sep,
+            "stop_str": [],
+            "stop_token_ids": list(eos_token_ids),
+        }
+
     def jinja(self) -> str:
         """Return the template; it takes ``messages``, ``add_generation_prompt`` and ``bos_token``."""
         before, _, after = self.system_template.partition(_SYSTEM)

@@ -16,6 +16,7 @@ from kvscape.config import ModelConfig
 from kvscape.errors import ConfigError
 from kvscape.files import write_text, written_folder
 from kvscape.quantization.arrays import Array
+from kvscape.tokenizer.conversation import NAMED
 from kvscape.weights.mlc_config import FILE, QUANTIZATIONS, mlc_model_config
 from kvscape.weights.mlc_names import mlc_parts
 from kvscape.weights.readers.tensor_cache import TABLES
@@ -145,7 +146,7 @@ def _chat_config(model: ModelConfig, quantization: str, template: str | None) ->
         "attention_sink_size": -1,
         "tensor_parallel_shards": 1,
         "tokenizer_files": ["tokenizer.json", "tokenizer_config.json"],
-        "conv_template": named,
+        "conv_template": NAMED[named].to_json(named, model.bos_token_id, ends),
         "bos_token_id": model.bos_token_id,
         "eos_token_id": ends[0] if len(ends) == 1 else ends,
     }
