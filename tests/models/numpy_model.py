@@ -25,7 +25,7 @@ class NumpyModel(NumpyLlama):
         for layer in range(c.num_hidden_layers):
             name = f"model.layers.{layer}"
             attended = self._grouped(self._norm(x, f"{name}.input_layernorm"), f"{name}.self_attn", groups[layer])
-            if gemma:
+            if f"{name}.pre_feedforward_layernorm" in self.weights:
                 x = x + self._norm(attended, f"{name}.post_attention_layernorm")
                 inner = self._mlp(self._norm(x, f"{name}.pre_feedforward_layernorm"), f"{name}.mlp")
                 x = x + self._norm(inner, f"{name}.post_feedforward_layernorm")

@@ -116,7 +116,7 @@ def test_8_bit_activations_round_as_their_reference(built_architecture: BuildArc
         logits[np.arange(len(logits)), TOKENS[1:]] - np.log(np.exp(logits).sum(-1)) for logits in (near, exact)
     )
     assert np.abs(got - rounded).mean() < 0.3 * np.abs(got - plain).mean()
-    fused = {"qwen2": "swiglu_quantize_96", "gemma2": "geglu_quantize_96"}[name]
+    fused = {"qwen2": "swiglu_quantize_96_by_32", "gemma2": "geglu_quantize_96_by_32"}[name]
     assert fused in device(built).metadata.kernels
 
 

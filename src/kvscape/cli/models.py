@@ -1,11 +1,15 @@
 """``kvscape models``: what can be run, and what is in the cache."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kvscape.cli import options
-from kvscape.cli.output import print_json
+from kvscape.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def command(json: options.Json = False) -> None:
@@ -18,7 +22,7 @@ def command(json: options.Json = False) -> None:
     facts: dict[str, Any] = {
         "models": [f"pypi://{name}" for name in PACKAGES],
         "made_up_models": [f"random://{name}" for name in SHAPES],
-        "architectures": sorted(MODELS),
+        "architectures": {name: architecture.limits() for name, architecture in MODELS.items()},
         "quantizations": list(QUANTIZATIONS),
         "artifacts": _artifacts(),
     }
@@ -43,8 +47,20 @@ def _artifacts() -> list[dict[str, Any]]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    for name in ("models", "made_up_models", "architectures", "quantizations"):
+    for name in ("models", "made_up_models", "quantizations"):
         typer.echo(f"{name.replace('_', ' '):<15} {', '.join(facts[name])}")
+    console().print(_architectures(facts["architectures"]))
     typer.echo("cached artefacts" if facts["artifacts"] else "cached artefacts: none")
     for artifact in facts["artifacts"]:
         typer.echo(f"  {artifact['folder']} ({artifact['quantization']}, libraries: {len(artifact['libraries'])})")
+
+
+def _architectures(known: Mapping[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table("architecture", "models", "its config may ask for", "RoPE scaling", box=None, pad_edge=False)
+    for name, limits in known.items():
+        runs = limits["runs"].items()
+        asked = [f"{field} {' or '.join(map(str, values))}" if values else field for field, values in runs]
+        table.add_row(name, limits["known_as"], ", ".join(asked), ", ".join(limits["rope_types"]))
+    return table

@@ -32,35 +32,65 @@ _ANY: tuple[Any, ...] = ()
 class Architecture:
     """The class in ``kvscape.models.<model_type>``, made from (ModelConfig, Weights, KVPrecision).
 
-    ``runs`` has the values that a config's field may have, where they are not the plain ones; () means any.
+    ``runs`` has the values that a config's field may have, where they are not the plain ones; () means any. The others
+    say how its files differ from Llama's: norms of each head; norms before and behind the MLP; what the weights of its
+    norms lack in Hugging Face's files; whether these have queries, keys and values, and gate and up, joined.
     """
 
     name: str
     known_as: str
     runs: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     rope_types: tuple[str, ...] = ROPE_TYPES
+    head_norms: bool = False
+    feedforward_norms: bool = False
+    norm_offset: float = 0.0
+    joined: bool = False
 
     def values(self, name: str) -> tuple[Any, ...]:
         """What a config's field may be; () means anything."""
         return self.runs.get(name, _PLAIN[name])
 
+    def limits(self) -> dict[str, Any]:
+        """What is known of it and what it runs with, for a person and as JSON; () means anything."""
+        return {"known_as": self.known_as, "runs": dict(self.runs), "rope_types": self.rope_types}
+
 
 _WINDOW = {"sliding_window": _ANY}
-_QWEN2 = {**_WINDOW, "attention_bias": (True,)}
-_GEMMA = {**_WINDOW, "hidden_act": ("gelu_pytorch_tanh",), "query_pre_attn_scalar": _ANY}
-_GEMMA2 = {**_GEMMA, "attn_logit_softcapping": _ANY, "final_logit_softcapping": _ANY}
-_GEMMA3 = {**_GEMMA, "final_logit_softcapping": _ANY, "rope_local_base_freq": _ANY}
-_PHI3 = {**_WINDOW, "partial_rotary_factor": _ANY}
+_GEMMA = {
+    **_WINDOW,
+    "hidden_act": ("gelu_pytorch_tanh",),
+    "query_pre_attn_scalar": _ANY,
+    "final_logit_softcapping": _ANY,
+}
 
 MODELS: Mapping[str, Architecture] = MappingProxyType(
     {
-        "gemma2": Architecture("Gemma2ForCausalLM", "Gemma 2", _GEMMA2),
-        "gemma3_text": Architecture("Gemma3ForCausalLM", "Gemma 3, its text models", _GEMMA3),
+        "gemma2": Architecture(
+            "Gemma2ForCausalLM",
+            "Gemma 2",
+            {**_GEMMA, "attn_logit_softcapping": _ANY},
+            feedforward_norms=True,
+            norm_offset=1.0,
+        ),
+        "gemma3_text": Architecture(
+            "Gemma3ForCausalLM",
+            "Gemma 3, its text models",
+            {**_GEMMA, "rope_local_base_freq": _ANY},
+            head_norms=True,
+            feedforward_norms=True,
+            norm_offset=1.0,
+        ),
         "llama": Architecture("LlamaForCausalLM", "Llama 2 to 3.2, SmolLM2, TinyLlama"),
         "mistral": Architecture("MistralForCausalLM", "Mistral 7B", _WINDOW),
-        "phi3": Architecture("Phi3ForCausalLM", "Phi-3, Phi-4-mini", _PHI3, ("default", "longrope")),
-        "qwen2": Architecture("Qwen2ForCausalLM", "Qwen2, Qwen2.5", _QWEN2),
-        "qwen3": Architecture("Qwen3ForCausalLM", "Qwen3, its dense models", _WINDOW),
+        "phi3": Architecture(
+            "Phi3ForCausalLM",
+            "Phi-3, Phi-4, Phi-4-mini",
+            {**_WINDOW, "partial_rotary_factor": _ANY},
+            rope_types=("default", "longrope"),
+            joined=True,
+        ),
+        "qwen2": Architecture("Qwen2ForCausalLM", "Qwen2, Qwen2.5", {**_WINDOW, "attention_bias": (True,)}),
+        "qwen3": Architecture("Qwen3ForCausalLM", "Qwen3, its dense models", _WINDOW, head_norms=True),
     }
 )
 

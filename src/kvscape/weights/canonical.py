@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from kvscape.config import ModelConfig
+from kvscape.models.registry import find_architecture
 
 # The rows of one tensor that sources may have apart.
 Rows = tuple[int, ...]
@@ -42,8 +43,9 @@ def _layer(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     }
     if config.attention_bias:
         shapes["self_attn.qkv_proj.bias"] = (queries + 2 * keys,)
-    if config.model_type in ("qwen3", "gemma3_text"):
+    architecture = find_architecture(config.model_type)
+    if architecture.head_norms:
         shapes |= {"self_attn.q_norm": (config.head_dim,), "self_attn.k_norm": (config.head_dim,)}
-    if config.model_type in ("gemma2", "gemma3_text"):
+    if architecture.feedforward_norms:
         shapes |= {"pre_feedforward_layernorm": (hidden,), "post_feedforward_layernorm": (hidden,)}
     return shapes

@@ -3,13 +3,12 @@
 from collections.abc import Iterable
 
 from kvscape.config import ModelConfig
+from kvscape.models.registry import find_architecture
 from kvscape.weights.canonical import canonical_shapes, joined_rows
 from kvscape.weights.mapping import Part
 
 # What the parts of a joined tensor are called.
 _SPLIT = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-# Phi-3's files have them joined, in the same order.
-_JOINED = ("phi3",)
 # Gemma 3's text model within the one that also sees pictures: how its names begin, in transformers 4 and since 4.52.
 _TEXT_PREFIXES = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.": ""}
 _PICTURES = ("vision_tower.", "multi_modal_projector.", "model.vision_tower.", "model.multi_modal_projector.")
@@ -24,7 +23,7 @@ def _parts(config: ModelConfig, name: str, shape: tuple[int, ...]) -> Iterable[P
     matrix, bias = name.removesuffix(".bias"), name.endswith(".bias")
     ending = "bias" if bias else "weight"
     scope, _, last = matrix.rpartition(".")
-    if last not in _SPLIT or config.model_type in _JOINED:
+    if last not in _SPLIT or find_architecture(config.model_type).joined:
         return [Part(f"{matrix}.{ending}", shape)]
     rows = joined_rows(config)[f"{scope.rpartition('.')[2]}.{last}"]
     return [
@@ -49,4 +48,4 @@ def text_name(name: str) -> str:
 
 def norm_offset(config: ModelConfig, name: str) -> float:
     """Return what is added to a tensor: Gemma's norms multiply by 1 + w, and the models here by the tensor itself."""
-    return 1.0 if config.model_type.startswith("gemma") and name.endswith("norm") else 0.0
+    return find_architecture(config.model_type).norm_offset if name.endswith("norm") else 0.0

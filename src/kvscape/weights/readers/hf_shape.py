@@ -10,6 +10,7 @@ from typing import Any
 from kvscape.config import ModelConfig
 from kvscape.config.model import FULL, SLIDING
 from kvscape.errors import UnsupportedModelError, WeightsError
+from kvscape.models.registry import find_architecture
 from kvscape.weights.readers.fields import Fields
 from kvscape.weights.readers.hf_rope import read_rope
 
@@ -93,10 +94,8 @@ def _text_fields(config: Mapping[str, Any], where: str) -> tuple[Fields, str]:
     inner = outer.inner("text_config") if model_type == "gemma3" else None
     if inner is not None:
         return Fields(inner.values, inner.where, DEFAULTS["gemma3_text"]), "gemma3_text"
-    if model_type not in DEFAULTS:
-        supported = ", ".join(sorted(DEFAULTS))
-        raise UnsupportedModelError(f"architecture {model_type!r} is not supported", "", f"supported are {supported}")
-    return Fields(config, where, DEFAULTS[model_type]), model_type
+    find_architecture(model_type)
+    return Fields(config, where, DEFAULTS.get(model_type, {})), model_type
 
 
 def _refuse_variants(fields: Fields) -> None:
