@@ -20,7 +20,8 @@ engine = Engine(CpuDevice(Path(sys.argv[1]), Path(sys.argv[2]), 1), EngineConfig
 engine.add(Request("one", (5, 6, 7), SamplingParams(max_tokens=3, ignore_eos=True)))
 print(*[token for _ in range(3) for output in engine.step() for token in output.token_ids])
 loaded = Path("/proc/self/maps").read_text() if Path("/proc/self/maps").exists() else ""
-print("libtvm_compiler" in loaded, "tvm.relax" in sys.modules, "kvscape.compiler" in sys.modules)
+compiler = "tvm.relax" in sys.modules or "kvscape.compiler" in sys.modules
+print("libtvm_compiler" in loaded, compiler, "torch" in sys.modules)
 """
 
 

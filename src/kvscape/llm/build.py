@@ -14,6 +14,7 @@ from kvscape.files import remove_leftovers
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
 from kvscape.llm.compile_process import compile_in_child
+from kvscape.llm.known import KnownArtifact
 from kvscape.llm.model_lib import library_target
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
@@ -83,7 +84,12 @@ def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     path = resolve(build.model, progress, check_weightless)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
-    return _converted(open_source(path), build, progress)
+    known = KnownArtifact(path, build)
+    if (found := known.find()) and _usable(*found):
+        return Artifact(found[0])
+    artifact = _converted(open_source(path), build, progress)
+    known.write(artifact.folder, artifact.manifest.weights_key)
+    return artifact
 
 
 def _converted(source: Source, build: BuildConfig, progress: Progress) -> Artifact:

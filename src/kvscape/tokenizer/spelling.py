@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizers.decoders import Decoder
+
 from kvscape.errors import UnsupportedModelError
 from kvscape.tokenizer.byte_level import spelled_bytes
 from kvscape.tokenizer.gguf_spm import SPACE
@@ -25,9 +27,9 @@ class Spelling:
     strips: bool = False
 
 
-def find_spelling(tokenizer_json: str) -> Spelling:
-    """Return how a ``tokenizer.json`` spells; raise UnsupportedModelError for another way than the two known ones."""
-    decoders = list(_flat(json.loads(tokenizer_json).get("decoder")))
+def find_spelling(decoder: Decoder | None) -> Spelling:
+    """Return how a tokenizer spells; raise UnsupportedModelError for another way than the two known ones."""
+    decoders = list(_flat(json.loads(decoder.__getstate__()))) if decoder else []
     kinds = [decoder.get("type") for decoder in decoders]
     if kinds == ["ByteLevel"]:
         return Spelling(spelled_bytes, str.encode)

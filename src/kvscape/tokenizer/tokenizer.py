@@ -19,10 +19,9 @@ class Tokenizer:
 
     def __init__(self, tokenizer_json: str, bos_token_id: int | None = None) -> None:
         self._parsing = _parse(tokenizer_json)
-        # Two objects, not one whose flag is flipped between calls: an encode changes nothing.
-        self._plain = _parse(tokenizer_json)
-        self._plain.encode_special_tokens = True
-        self._spelling = find_spelling(tokenizer_json)
+        self._json, self._spelling = tokenizer_json, find_spelling(self._parsing.decoder)
+        self._added = self._parsing.get_added_tokens_decoder()
+        self._bytes: dict[int, bytes] = {}  # a start must not wait for the whole vocabulary
         self.bos_token_id = bos_token_id
 
     @classmethod
@@ -36,6 +35,13 @@ class Tokenizer:
             return cls(path.read_text(encoding="utf-8"), bos_token_id)
         except (OSError, UnicodeDecodeError) as error:
             raise WeightsError(f"cannot read {path}", str(error), "convert the model again") from None
+
+    @cached_property
+    def _plain(self) -> tokenizers.Tokenizer:
+        """Another object, not a flag that is flipped between calls: an encode changes nothing. A chat needs none."""
+        plain = _parse(self._json)
+        plain.encode_special_tokens = True
+        return plain
 
     @property
     def vocab_size(self) -> int:
@@ -62,18 +68,21 @@ class Tokenizer:
 
     def token_bytes(self, token_id: int) -> bytes:
         """Return what a token adds to the text: nothing for a control token or an id beyond the vocabulary."""
-        return self._bytes.get(int(token_id), b"")
+        known = self._bytes.get(token_id)
+        if known is None:
+            known = self._bytes[int(token_id)] = self._spelled(int(token_id))
+        return known
+
+    def _spelled(self, token_id: int) -> bytes:
+        added = self._added.get(token_id)
+        if added is not None:
+            return b"" if added.special else self._spelling.added_bytes(added.content)
+        token = self._parsing.id_to_token(token_id) if token_id >= 0 else None
+        return b"" if token is None else self._spelling.token_bytes(token)
 
     def token_text(self, token_id: int) -> str:
         """Return how the vocabulary names a token: of a control token, the text that a chat template writes."""
         return self._parsing.id_to_token(token_id) or ""
-
-    @cached_property
-    def _bytes(self) -> dict[int, bytes]:
-        added = self._parsing.get_added_tokens_decoder()
-        spell, spell_added = self._spelling.token_bytes, self._spelling.added_bytes
-        spelled = {token_id: spell(token) for token, token_id in self._parsing.get_vocab(False).items()}
-        return spelled | {i: b"" if token.special else spell_added(token.content) for i, token in added.items()}
 
 
 def _check_unicode(text: str) -> None:

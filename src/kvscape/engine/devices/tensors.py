@@ -7,12 +7,11 @@ from struct import Struct
 from typing import Any, TypeAlias
 
 import numpy as np
-import tvm_ffi
 
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.devices.host_memory import allocate
-from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.runtime import tvm, tvm_ffi
 
 _ALIGNED_INTS = ALIGNMENT_BYTES // 4
 
