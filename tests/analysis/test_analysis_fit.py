@@ -102,37 +102,37 @@ def test_the_largest_of_a_range(most: int, limit: int) -> None:
             EngineConfig(context_window_size=8192, max_batch_size=64),
             10 * 2**30,
             "the KV cache of context_window_size 8192 x max_batch_size 64 needs 11.25 GiB, in all "
-            "11.40 GiB: 10.00 GiB are free; use max_batch_size at most 56",
+            "11.38 GiB: 10.00 GiB are free; use max_batch_size at most 56",
         ),
         (
             EngineConfig(context_window_size=8192, max_batch_size=4),
-            251 * 2**20,
+            236 * 2**20,
             "the KV cache of context_window_size 8192 x max_batch_size 4 needs 720.0 MiB, in all "
-            "857.2 MiB: 251.0 MiB are free; use max_batch_size 1 and context_window_size at most 5200",
+            "842.2 MiB: 236.0 MiB are free; use max_batch_size 1 and context_window_size at most 5200",
         ),
         (
             EngineConfig(context_window_size=100_000, sliding_window_size=8192, attention_sink_size=4, kv_dtype="f32"),
-            251 * 2**20,
+            236 * 2**20,
             "the KV cache of context_window_size 100000 x max_batch_size 1 behind sliding_window_size 8192 needs "
-            "383.9 MiB, in all 520.5 MiB: 251.0 MiB are free; use sliding_window_size at most 2052",
+            "383.9 MiB, in all 505.5 MiB: 236.0 MiB are free; use sliding_window_size at most 2052",
         ),
         (
             EngineConfig(sliding_window_size=64, attention_sink_size=4),
-            141 * 2**20,
+            126 * 2**20,
             "the KV cache of context_window_size 2048 x max_batch_size 1 behind sliding_window_size 64 needs 13.4 MiB, "
-            "in all 150.0 MiB: 141.0 MiB are free; use context_window_size at most 285",
+            "in all 135.0 MiB: 126.0 MiB are free; use context_window_size at most 285",
         ),
         (
             EngineConfig(max_total_sequence_length=10_000),
-            251 * 2**20,
+            236 * 2**20,
             "the KV cache of max_total_sequence_length 10000 needs 219.7 MiB, in all "
-            "356.3 MiB: 251.0 MiB are free; use max_total_sequence_length at most 5200",
+            "341.3 MiB: 236.0 MiB are free; use max_total_sequence_length at most 5200",
         ),
         (
             EngineConfig(),
-            131 * 2**20,
+            116 * 2**20,
             "the KV cache of context_window_size 2048 x max_batch_size 1 needs 45.0 MiB, in all "
-            "181.6 MiB: 131.0 MiB are free; nothing is left for a KV cache: use a smaller model or quantization, "
+            "166.6 MiB: 116.0 MiB are free; nothing is left for a KV cache: use a smaller model or quantization, "
             "or free memory",
         ),
     ],
