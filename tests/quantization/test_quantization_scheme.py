@@ -2,7 +2,7 @@ import pytest
 
 from kvscape.errors import ConfigError
 from kvscape.quantization.format import FORMATS
-from kvscape.quantization.scheme import EMBEDDING, Scheme
+from kvscape.quantization.scheme import EMBEDDING, HEAD, Scheme
 
 MATRIX = "model.layers.0.mlp.down_proj"
 
@@ -17,7 +17,7 @@ def test_auto_keeps_each_tensors_own_format() -> None:
     [("q0f32", "f32"), ("q0f16", "f16"), ("q4f16_1", "q4f16_1"), ("q8f16_1", "q8f16_1"), ("q4af16_1", "q4af16_1")],
 )
 def test_a_named_quantization_holds_for_every_matrix(name: str, fmt: str) -> None:
-    for tensor in (MATRIX, EMBEDDING, "lm_head"):
+    for tensor in (MATRIX, EMBEDDING, HEAD):
         assert Scheme(name).format_of(tensor, (64, 64), FORMATS["f16"]).name == fmt
 
 
@@ -26,10 +26,10 @@ def test_norms_are_f32_always(name: str) -> None:
     assert Scheme(name).format_of("model.norm", (64,), FORMATS["f16"]).name == "f32"
 
 
-def test_the_embedding_may_differ_from_the_rest() -> None:
+def test_embedding_and_head_may_differ_from_the_rest() -> None:
     scheme = Scheme("q4f16_1", "q8f16_1")
-    assert scheme.format_of(EMBEDDING, (64, 64), FORMATS["f16"]).name == "q8f16_1"
-    assert scheme.format_of("lm_head", (64, 64), FORMATS["f16"]).name == "q4f16_1"
+    names = [scheme.format_of(tensor, (64, 64), FORMATS["f16"]).name for tensor in (EMBEDDING, HEAD, MATRIX)]
+    assert names == ["q8f16_1", "q8f16_1", "q4f16_1"]
 
 
 def test_an_embedding_can_be_kept_while_the_rest_is_rounded() -> None:

@@ -34,7 +34,8 @@ Model = Annotated[
 ]
 Quantization = Annotated[str | None, _option("quantization", "Weight format; auto keeps the file's own codes.", _MODEL)]
 EmbeddingQuantization = Annotated[
-    str | None, _option("embedding_quantization", "Weight format of the embedding.", _MODEL, "as --quantization has it")
+    str | None,
+    _option("embedding_quantization", "The embedding and the output layer.", _MODEL, "as --quantization has it"),
 ]
 Activation = Annotated[
     str | None, _option("activation", f"Activations in products: {' or '.join(ACTIVATIONS)}.", _MODEL)

@@ -8,6 +8,7 @@ from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.format import FORMATS, Format
 
 EMBEDDING = "model.embed_tokens"
+HEAD = "lm_head"  # of models that do not use the embedding for it
 
 # The format of every matrix; auto keeps each tensor as its file has it.
 QUANTIZATIONS: Mapping[str, Format | None] = MappingProxyType(
@@ -22,7 +23,7 @@ QUANTIZATIONS: Mapping[str, Format | None] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Scheme:
-    """A quantization, and another one for the embedding (which a tied ``lm_head`` shares) or None for the same.
+    """A quantization, and another one for the embedding and ``lm_head`` or None for the same.
 
     Raises ConfigError for an unknown name.
     """
@@ -37,14 +38,14 @@ class Scheme:
 
     @property
     def embedding(self) -> str:
-        """The embedding's quantization."""
+        """The quantization of embedding and head."""
         return self.embedding_quantization or self.quantization
 
     def format_of(self, name: str, shape: tuple[int, ...], own: Format) -> Format:
         """Return the format of one tensor; ``own`` is the format that keeps the file's values. Norms are f32 always."""
         if len(shape) == 1:
             return FORMATS["f32"]
-        return QUANTIZATIONS[self.embedding if name == EMBEDDING else self.quantization] or own
+        return QUANTIZATIONS[self.embedding if name in (EMBEDDING, HEAD) else self.quantization] or own
 
 
 def _check(what: str, name: str) -> None:
