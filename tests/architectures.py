@@ -133,6 +133,29 @@ def _random(name: str, shape: tuple[int, ...], seed: int, gain: float) -> F32:
     return values if len(shape) == 1 else values * np.float32(2 / shape[1] ** 0.5)
 
 
+def huggingface_tensors(config: ModelConfig) -> dict[str, F32]:
+    """The same weights by Hugging Face's names.
+
+    q, k, v and gate, up are apart unless they are phi3's; gemma's norms are without their 1.
+    """
+    queries = config.num_attention_heads * config.head_dim
+    keys = config.num_key_value_heads * config.head_dim
+    rows = {"qkv_proj": [queries, queries + keys], "gate_up_proj": [config.intermediate_size]}
+    parts = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+    state: dict[str, F32] = {}
+    for name, array in random_weights(config).items():
+        base = name.removesuffix(".bias")
+        *path, last = base.split(".")
+        kind = "bias" if base != name else "weight"
+        if last in parts and config.model_type != "phi3":
+            for part, piece in zip(parts[last], np.split(array, rows[last]), strict=True):
+                state[".".join([*path, part, kind])] = piece
+        else:
+            less = 1 if config.model_type.startswith("gemma") and name.endswith("norm") else 0
+            state[f"{base}.{kind}"] = array - np.float32(less)
+    return state
+
+
 @dataclass(frozen=True, eq=False)
 class RandomTensor:
     """A ``SourceTensor`` of floats."""

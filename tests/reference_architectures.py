@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
-from architectures import random_weights
+from architectures import huggingface_tensors
 from kvscape.config import FULL, SLIDING, ModelConfig, RopeScaling
 from kvscape.models.registry import MODELS
 
@@ -30,7 +29,7 @@ def reference_model(config: ModelConfig) -> Any:
     """Return the model in f32, with the random weights of its config."""
     name = MODELS[config.model_type].name
     model = getattr(transformers, name)(reference_config(config)).to(torch.float32)
-    state = {key: torch.from_numpy(array.copy()) for key, array in _state(config).items()}
+    state = {key: torch.from_numpy(array.copy()) for key, array in huggingface_tensors(config).items()}
     if config.tie_word_embeddings:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True)
@@ -68,23 +67,3 @@ def _rope(config: ModelConfig) -> dict[str, Any]:
         return rope_parameters(config)
     local = {"rope_type": "default", "rope_theta": config.rope_local_base_freq}
     return {FULL: rope_parameters(config), SLIDING: local}
-
-
-def _state(config: ModelConfig) -> dict[str, np.ndarray]:
-    """Hugging Face's tensors: q, k, v and gate, up apart unless they are phi3's; gemma's norms without their 1."""
-    queries = config.num_attention_heads * config.head_dim
-    keys = config.num_key_value_heads * config.head_dim
-    rows = {"qkv_proj": [queries, queries + keys], "gate_up_proj": [config.intermediate_size]}
-    parts = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-    state = {}
-    for name, array in random_weights(config).items():
-        base = name.removesuffix(".bias")
-        *path, last = base.split(".")
-        kind = "bias" if base != name else "weight"
-        if last in parts and config.model_type != "phi3":
-            for part, piece in zip(parts[last], np.split(array, rows[last]), strict=True):
-                state[".".join([*path, part, kind])] = piece
-        else:
-            less = 1 if config.model_type.startswith("gemma") and name.endswith("norm") else 0
-            state[f"{base}.{kind}"] = array - np.float32(less)
-    return state
