@@ -69,7 +69,7 @@ ARCHITECTURES: Mapping[str, ModelConfig] = MappingProxyType(
             layer_types=(FULL, SLIDING),
             rope_scaling=RopeScaling("yarn", 4.0, 128),
         ),
-        "qwen3": tiny("qwen3", head_dim=32, rope_theta=1e6),
+        "qwen3": tiny("qwen3", head_dim=32, rope_theta=1e6, rope_scaling=RopeScaling("yarn", 8.0, 64)),
         "gemma2": tiny(
             "gemma2",
             num_hidden_layers=3,
@@ -79,6 +79,7 @@ ARCHITECTURES: Mapping[str, ModelConfig] = MappingProxyType(
             final_logit_softcapping=4.0,
             sliding_window=32,
             layer_types=LOCAL_AND_GLOBAL,
+            rope_scaling=RopeScaling("linear", 3.0),
         ),
         "gemma3_text": tiny(
             "gemma3_text",
