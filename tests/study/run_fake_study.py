@@ -1,5 +1,6 @@
 """Runs a study of fake points in a process that a test can kill. Usage: STUDY_FILE STORE"""
 
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,4 +35,6 @@ def main(study: str, store: str) -> None:
 
 
 if __name__ == "__main__":
+    # Where the tests run behind a script's "&", SIGINT is ignored, and so it would be here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main(*sys.argv[1:])
