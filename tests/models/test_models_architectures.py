@@ -48,6 +48,18 @@ def test_a_score_in_chunks_beside_answers_is_that_of_transformers(
 
 
 @every_architecture
+def test_logits_behind_a_prompt_in_chunks_are_those_of_transformers(
+    built_architecture: BuildArchitecture, name: str
+) -> None:
+    device = WatchedDevice(built_architecture(name))
+    target = engine(device)
+    for row in GOLDEN["rows"]:
+        run(target, asked(str(row), TOKENS[: row + 1], 1, logprobs=0))
+    logits = np.concatenate(device.fetched)
+    np.testing.assert_allclose(logits, MODELS[name]["logits"], rtol=1e-3, atol=1e-4 * float(np.ptp(logits)))
+
+
+@every_architecture
 def test_a_greedy_answer_is_that_of_transformers(built_architecture: BuildArchitecture, name: str) -> None:
     device = WatchedDevice(built_architecture(name))
     golden = MODELS[name]["greedy"]
