@@ -17,7 +17,7 @@ def test_the_keys_are_those_that_are_promised() -> None:
     record = made_records()[0].to_json()
     assert {"parameters", "metrics", "predicted", "samples", "environment", "status", "reason"} <= set(record)
     assert set(record["metrics"]) <= set(METRICS)
-    assert STATUSES == ("ok", "infeasible", "failed", "timeout", "out_of_memory")
+    assert STATUSES == ("ok", "infeasible", "failed", "timeout", "out_of_memory", "predicted")
 
 
 def test_the_environment_says_what_may_change_a_speed() -> None:
@@ -30,3 +30,9 @@ def test_the_environment_says_what_may_change_a_speed() -> None:
 
 def test_a_package_that_is_not_there_is_said_so() -> None:
     assert _version("no-such-package-at-all") == "not installed"
+
+
+def test_a_record_of_before_there_were_intervals_still_loads() -> None:
+    old = made_records()[0].to_json()
+    del old["intervals"], old["predicted_intervals"]
+    assert Record.from_json(old) == made_records()[0]

@@ -22,12 +22,16 @@ METRICS = (
     "chars_per_s",
     "perplexity",
 )
-STATUSES = ("ok", "infeasible", "failed", "timeout", "out_of_memory")
+STATUSES = ("ok", "infeasible", "failed", "timeout", "out_of_memory", "predicted")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One design point: ``parameters`` as flags, ``metrics`` as medians of ``samples``, and what was predicted."""
+    """One design point: ``parameters`` as flags, ``metrics`` as medians of ``samples``, and what was predicted.
+
+    A point of status "predicted" was not run: it has no metrics. ``intervals`` and ``predicted_intervals`` hold
+    [low, high] of a metric, 95 % of what is to be expected of its median and of its prediction.
+    """
 
     parameters: dict[str, Any]
     metrics: dict[str, float]
@@ -37,6 +41,8 @@ class Record:
     status: str = "ok"
     reason: str = ""
     kernels: tuple[str, ...] = ()
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    predicted_intervals: dict[str, list[float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
