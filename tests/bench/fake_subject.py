@@ -64,5 +64,8 @@ class FakeSubject:
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return np.full(len(token_ids) - 1, -1.0, np.float32)
 
+    def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        yield np.zeros((len(token_ids) - 1, MODEL.vocab_size), np.float32)
+
     def close(self) -> None:
         pass

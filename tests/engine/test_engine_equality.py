@@ -121,6 +121,38 @@ def test_score_is_the_log_softmax_of_the_model(chunk: int) -> None:
     np.testing.assert_allclose(scores, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("chunk", "rows"), [(1, [1] * 59), (25, [25, 25, 9]), (512, [59])])
+def test_distributions_are_the_models_own_logits_chunk_by_chunk(chunk: int, rows: list[int]) -> None:
+    text = prompt(3, 60)
+    expected = np.stack([toy_logits(text[:length]) for length in range(1, 60)])
+    chunks = [part.copy() for part in engine(prefill_chunk_size=chunk, page_size=4).distributions(text)]
+    assert [len(part) for part in chunks] == rows
+    np.testing.assert_array_equal(np.concatenate(chunks), expected)
+
+
+def test_leaving_distributions_early_frees_the_engine() -> None:
+    target = engine(prefill_chunk_size=4)
+    parts = target.distributions(prompt(3, 60))
+    next(parts)
+    with pytest.raises(RuntimeError, match="idle"):
+        target.score(PROMPTS[3])
+    parts.close()  # type: ignore[attr-defined]
+    assert not target.has_work and all(pool.num_free == pool.num_pages for pool in target.cache.allocators)
+
+
+def test_logits_of_a_preempted_prompt_come_once_beside_its_answer() -> None:
+    target = engine(max_batch_size=2, prefill_chunk_size=3, page_size=4, max_total_sequence_length=80)
+    long_answer = Request("long", prompt(0, 16), SamplingParams(max_tokens=60, ignore_eos=True))
+    target.add(long_answer)
+    both = Request("both", prompt(1, 40), SamplingParams(max_tokens=20, n=2), prompt_logprobs=True, prompt_logits=True)
+    target.add(both)
+    parts = []
+    while target.has_work:
+        parts += [out.prompt_logits.copy() for out in target.step() if out.prompt_logits is not None]
+    assert target.metrics.preemptions > 0
+    np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(list(engine().distributions(prompt(1, 40)))))
+
+
 def test_scores_beside_generation_survive_preemption() -> None:
     target = engine(max_batch_size=2, prefill_chunk_size=3, page_size=4, max_total_sequence_length=80)
     long_answer = Request("long", prompt(0, 16), SamplingParams(max_tokens=60, ignore_eos=True))

@@ -52,6 +52,16 @@ def test_a_score_is_that_of_rounded_keys_and_values(built: BuiltTiny, kv_dtype: 
 
 
 @of_precisions
+def test_distributions_are_what_the_score_is_read_from(built: BuiltTiny, kv_dtype: str) -> None:
+    config = EngineConfig(context_window_size=256, prefill_chunk_size=64, kv_dtype=kv_dtype)
+    engine = Engine(CpuDevice(built.library, built.packed_weights, threads=2), config)
+    logits = np.concatenate([rows.astype(np.float64) for rows in engine.distributions(TOKENS)])
+    logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    chosen = logprobs[np.arange(len(logits)), TOKENS[1:]]
+    np.testing.assert_allclose(chosen, score(built, kv_dtype), rtol=1e-5, atol=1e-6)
+
+
+@of_precisions
 @pytest.mark.parametrize("chunk", [1, 7, 16, 64])
 def test_one_chunk_is_many_bit_for_bit(built: BuiltTiny, kv_dtype: str, chunk: int) -> None:
     np.testing.assert_array_equal(score(built, kv_dtype, chunk), score(built, kv_dtype))

@@ -51,6 +51,9 @@ class EvenSubject:
         self.first_tokens.append(token_ids[0])
         return np.full(len(token_ids) - 1, np.log(0.25), np.float32)
 
+    def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        raise NotImplementedError
+
     def close(self) -> None: ...
 
 

@@ -57,6 +57,9 @@ class FakeEngine:
     def score(self, token_ids: list[int]) -> Any:
         return np.zeros(len(token_ids) - 1, np.float32)
 
+    def distributions(self, token_ids: list[int]) -> Any:
+        yield np.zeros((len(token_ids) - 1, MODEL.vocab_size), np.float32)
+
 
 class FakeTokenizer:
     bos_token_id = 1
@@ -124,6 +127,7 @@ def test_it_answers_for_the_model_and_its_tokenizer(llm: FakeLLM) -> None:
     assert (measured.model, measured.kernels, measured.bits_per_weight) == (MODEL, ("gemv", "append_f16"), 5.0)
     assert (measured.leading_token_id, measured.encode("ab"), measured.decode([3])) == (1, [3, 3], "x")
     assert measured.score([3, 4, 5]).shape == (2,)
+    assert [rows.shape for rows in measured.distributions([3, 4, 5])] == [(2, MODEL.vocab_size)]
 
 
 def test_closing_it_closes_the_model(llm: FakeLLM) -> None:

@@ -75,6 +75,15 @@ def test_scores_are_log_softmax_of_what_follows(subject: LlamaCppSubject) -> Non
     np.testing.assert_allclose(subject.score(tokens), expected, atol=1e-5)
 
 
+def test_distributions_are_the_logits_a_score_reads(subject: LlamaCppSubject) -> None:
+    """The context takes four tokens at once."""
+    tokens = [int(token) for token in np.random.default_rng(1).integers(0, VOCAB, 11)]
+    chunks = [rows.copy() for rows in subject.distributions(tokens)]
+    assert [len(rows) for rows in chunks] == [4, 4, 2]
+    expected = [TABLE[sum(tokens[: index + 1]) % VOCAB] for index in range(10)]
+    np.testing.assert_array_equal(np.concatenate(chunks), expected)
+
+
 def test_scoring_takes_another_context_and_gives_it_back(subject: LlamaCppSubject, api: FakeLlamaCpp) -> None:
     subject.score([3, 4, 5])
     list(subject.generate(PROMPTS, 2))

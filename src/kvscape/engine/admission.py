@@ -35,6 +35,8 @@ def check_request(request: Request, model: ModelConfig, config: EngineConfig) ->
 def _check_task(request: Request) -> None:
     if not request.prompt_token_ids:
         raise ConfigError("the prompt is empty", "there is nothing to continue", "give at least one token")
+    if request.prompt_logits and not request.prompt_logprobs:
+        raise ConfigError("prompt_logits alone", "they come with a score", "ask for prompt_logprobs too")
     if request.generates:
         return
     if not request.prompt_logprobs:

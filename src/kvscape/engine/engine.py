@@ -1,7 +1,7 @@
 """The engine: schedule, run, postprocess, until every request has its answer."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
 from itertools import count
 
@@ -100,17 +100,35 @@ class Engine:
 
         The engine must be idle; with other requests running, add a Request with ``prompt_logprobs`` instead.
         """
-        if self.has_work:
-            raise RuntimeError("Engine.score needs an idle engine")
-        request = Request("score", tuple(map(int, token_ids)), SamplingParams(max_tokens=0), prompt_logprobs=True)
+        scores = [output.prompt_logprobs for output in self._scored(token_ids) if output.prompt_logprobs is not None]
+        return scores[0]
+
+    def distributions(self, token_ids: Ordered[int]) -> Iterator[FloatArray]:
+        """Logits of the tokens 1 to n - 1, each given those before it: f32 [rows, vocab_size], chunk by chunk.
+
+        These are the n - 1 rows that ``score`` reads: row i of all is the distribution of token i + 1, and there is
+        none for what would follow the last token. An array may be a view, valid until the next one is asked for. The
+        engine must be idle until the iterator ends or is closed.
+        """
+        for output in self._scored(token_ids, logits=True):
+            if output.prompt_logits is not None:
+                yield output.prompt_logits
+
+    def _scored(self, token_ids: Ordered[int], logits: bool = False) -> Iterator[Output]:
+        """Compute a text alone; yield what each step gives."""
+        self._check_idle()
+        nothing = SamplingParams(max_tokens=0)
+        request = Request("score", tuple(map(int, token_ids)), nothing, prompt_logprobs=True, prompt_logits=logits)
         self.add(request)
         try:
-            while True:
-                for output in self.step():
-                    if output.prompt_logprobs is not None:
-                        return output.prompt_logprobs
+            while self.has_work:
+                yield from self.step()
         finally:
             self.cancel(request.request_id)
+
+    def _check_idle(self) -> None:
+        if self.has_work:
+            raise RuntimeError("scoring a text needs an idle engine")
 
     def _postprocess(self, chunks: list[Chunk], result: StepResult) -> list[Output]:
         self.metrics.steps += bool(chunks)
@@ -126,10 +144,12 @@ class Engine:
         self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
         sequence.prompt_logprobs += result.scores.get(sequence, [])
+        logits = result.logits.get(sequence)
+        handed_out = [] if logits is None else [Output(sequence.request_id, prompt_logits=logits)]
         if sequence in result.tokens:
-            return [self._append(one, result) for one in (sequence, *self._scheduler.fork(sequence))]
+            return handed_out + [self._append(one, result) for one in (sequence, *self._scheduler.fork(sequence))]
         scored = not sequence.request.generates and sequence.num_pending == 0
-        return [self._output(sequence, (), "", "length")] if scored else []
+        return handed_out + ([self._output(sequence, (), "", "length")] if scored else [])
 
     def _append(self, sequence: Sequence, result: StepResult) -> Output:
         token_id = result.tokens[sequence]
@@ -154,7 +174,16 @@ class Engine:
         self._retire(sequence)
         scores = np.array(sequence.prompt_logprobs, np.float32) if sequence.request.prompt_logprobs else None
         text += sequence.text.finish()
-        return Output(sequence.request_id, token_ids, text, logprobs, reason, scores, sequence.metrics, sequence.index)
+        return Output(
+            sequence.request_id,
+            token_ids,
+            text,
+            logprobs,
+            reason,
+            prompt_logprobs=scores,
+            metrics=sequence.metrics,
+            index=sequence.index,
+        )
 
     def _retire(self, sequence: Sequence) -> None:
         choices = self._sequences[sequence.request_id]

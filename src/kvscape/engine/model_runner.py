@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple
 
 from kvscape.engine.batch import step_input
@@ -15,9 +16,13 @@ from kvscape.engine.sequence import Chunk, Sequence
 
 @dataclass
 class StepResult:
-    """What one step found: log-probabilities of prompt tokens, and the next token, that of unforked siblings too."""
+    """What one step found: log-probabilities of prompt tokens, and the next token, that of unforked siblings too.
+
+    ``logits`` are the rows of prompt tokens where a request asked for them, valid until the next step.
+    """
 
     scores: dict[Sequence, list[float]] = field(default_factory=dict)
+    logits: dict[Sequence, FloatArray] = field(default_factory=dict)
     tokens: dict[Sequence, int] = field(default_factory=dict)
     logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
 
@@ -70,6 +75,16 @@ class ModelRunner:
         for row, logprob in zip(rows, logprobs.tolist(), strict=True):
             if row.target is not None:
                 result.scores.setdefault(row.sequence, []).append(logprob)
+        result.logits |= self._handed_out(rows, logits)
+
+    def _handed_out(self, rows: Ordered[LogitRow], logits: Logits) -> dict[Sequence, FloatArray]:
+        """A sequence's scored rows lie side by side, in the order of its tokens."""
+        asked = [i for i, row in enumerate(rows) if row.sequence.request.prompt_logits and row.target is not None]
+        if not asked:
+            return {}
+        fetched = self._device.fetch(logits)
+        groups = {sequence: list(group) for sequence, group in groupby(asked, lambda index: rows[index].sequence)}
+        return {sequence: fetched[group[0] : group[-1] + 1] for sequence, group in groups.items()}
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
         choosing = [(index, one) for index, row in enumerate(rows) for one in row.choosing]

@@ -83,12 +83,16 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt to continue, to score, or both."""
+    """One prompt to continue, to score, or both.
+
+    ``prompt_logits`` goes with ``prompt_logprobs``: each step also hands out the logits that it scored from.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     params: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: bool = False
+    prompt_logits: bool = False
 
     @property
     def generates(self) -> bool:
@@ -97,7 +101,9 @@ class Request:
     def choice(self, index: int) -> "Request":
         """The request that gives choice ``index`` alone; log-probabilities of the prompt come with choice 0."""
         params = replace(self.params, n=1, seed=(self.params.seed + index) % _SEEDS)
-        return replace(self, params=params, prompt_logprobs=self.prompt_logprobs and index == 0)
+        first = index == 0
+        scores, logits = self.prompt_logprobs and first, self.prompt_logits and first
+        return replace(self, params=params, prompt_logprobs=scores, prompt_logits=logits)
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,8 @@ class Output:
     ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
     tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
     ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i) and ``metrics`` come with the last output.
+    ``prompt_logits`` come in outputs of their own, f32 [rows, vocab_size], n - 1 rows in all, in order; they may change
+    in the next step.
     """
 
     request_id: str
@@ -124,5 +132,6 @@ class Output:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     prompt_logprobs: FloatArray | None = None
+    prompt_logits: FloatArray | None = None
     metrics: RequestMetrics | None = None
     index: int = 0

@@ -105,5 +105,8 @@ class KvscapeSubject:
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._llm.engine.score(token_ids)
 
+    def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        return self._llm.engine.distributions(token_ids)
+
     def close(self) -> None:
         self._llm.close()

@@ -69,4 +69,12 @@ class Subject(Protocol):
         """Natural log-probability of each token given those before it, [n - 1]."""
         ...
 
+    def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """Logits of each token given those before it, chunk by chunk: f32 [rows, vocab_size], n - 1 rows in all.
+
+        Row i of all is the distribution of token i + 1: the rows that ``score`` reads, from the same forward, so there
+        is none for what would follow the last token. An array may be a view, valid until the next is asked for.
+        """
+        ...
+
     def close(self) -> None: ...

@@ -114,13 +114,17 @@ class LlamaCppSubject:
             yield [Token(sequence, token) for sequence, token in enumerate(last)]
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        parts, first = [], 1
+        for logits in self.distributions(token_ids):
+            parts.append(_logprobs(logits, token_ids[first : first + len(logits)]))
+            first += len(logits)
+        return np.concatenate(parts)
+
+    def distributions(self, token_ids: Sequence[int]) -> Iterator[Logits]:
         context = self._with_rows(max(self._point.engine.prefill_chunk_size, self._point.engine.max_batch_size))
         places = [Place(token, position, 0, True) for position, token in enumerate(token_ids[:-1])]
-        parts = []
         for chunk in _chunks(places, context.max_tokens):
-            targets = [token_ids[place.position + 1] for place in chunk]
-            parts.append(_logprobs(context.decode(chunk), targets))
-        return np.concatenate(parts)
+            yield context.decode(chunk)
 
     def close(self) -> None:
         self._context.close()
