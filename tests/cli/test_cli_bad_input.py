@@ -76,7 +76,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
     "an empty prompt": (flagged("generate", "--prompt", ""), "the prompt is empty"),
     "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),
-    "an empty text": (no_text, "there is nothing to score"),
+    "an empty text": (no_text, "it holds no words"),
     "no text": (flagged("ppl", "--text", "/nowhere/text.txt"), "cannot read /nowhere/text.txt"),
     "no study file": (lambda folder, model: ["study", str(folder / "x.toml")], "cannot read"),
     "wrong study file": (broken_study, "did you mean 'kv_dtype'?"),
