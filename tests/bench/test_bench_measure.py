@@ -63,6 +63,30 @@ def test_the_warm_up_is_run_and_not_recorded(measured: tuple[Record, FakeSubject
     assert len(record.samples["itl_s"]) == 2 * 2 * 4
 
 
+def test_each_median_has_its_interval() -> None:
+    clock = FakeClock()
+    point = replace(POINT, workload=replace(POINT.workload, num_runs=3))
+    record = measure(FakeSubject(clock), point, clock)
+    assert record.intervals["decode_tokens_per_s"] == [8.0, 8.0]
+    assert record.intervals["ttft_s"] == [1.5, 1.5]  # of both streams, in every run
+    assert set(record.intervals) < set(METRICS)
+    assert record.warm_up_s == [3.0]
+
+
+def test_two_runs_have_no_interval(measured: tuple[Record, FakeSubject]) -> None:
+    assert measured[0].intervals == {}
+
+
+def test_a_precision_asks_for_more_runs() -> None:
+    clock = FakeClock()
+    subject = FakeSubject(clock)
+    steps: list[None] = []
+    point = replace(POINT, workload=replace(POINT.workload, precision=0.03))
+    record = measure(subject, point, clock, lambda: steps.append(None))
+    assert len(record.samples["decode_tokens_per_s"]) == 5
+    assert len(subject.runs) == len(steps) == 6
+
+
 def test_no_run_repeats_the_prompts_of_another(measured: tuple[Record, FakeSubject]) -> None:
     prompts = [tuple(prompt) for run in measured[1].runs for prompt in run]
     assert len(set(prompts)) == len(prompts) == 6

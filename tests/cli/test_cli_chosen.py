@@ -46,6 +46,16 @@ def test_a_device_that_cannot_run_is_refused(device: str) -> None:
         build_config({"device": device})
 
 
+@pytest.mark.parametrize("text", ["3%", "0.03", " 3 %"])
+def test_a_precision_is_a_share(text: str) -> None:
+    assert workload({"precision": text}).precision == pytest.approx(0.03)
+
+
+def test_what_is_no_share_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'much' is not a share"):
+        workload({"precision": "much"})
+
+
 def test_zero_is_given() -> None:
     assert workload({"seed": 0, "prompt_tokens": 5}).prompt_tokens == 5
     with pytest.raises(ConfigError, match="num_runs = 0"):

@@ -18,7 +18,7 @@ def test_flat_has_every_parameter_by_its_flags_name() -> None:
     assert (flat["quantization"], flat["kv_dtype"], flat["prompt_tokens"], flat["threads"]) == (
         "q4f16_1", "int8", 64, 2,
     )  # fmt: skip
-    assert len(flat) == 5 + 9 + 4 + 2
+    assert len(flat) == 5 + 9 + 5 + 2
 
 
 def test_flat_and_back_is_the_same_point() -> None:
@@ -38,6 +38,9 @@ def test_flat_and_back_is_the_same_point() -> None:
         ({"prompt_tokens": 0}, "prompt_tokens = 0"),
         ({"num_runs": 0}, "num_runs = 0"),
         ({"seed": -1}, "seed = -1"),
+        ({"precision": 0}, "precision = 0: it must lie between 0 and 1"),
+        ({"precision": 3}, "precision = 3"),
+        ({"precision": "3%"}, "precision = '3%' in space.toml: expected float or none"),
     ],
 )
 def test_mistakes_are_named(mapping: dict[str, Any], message: str) -> None:

@@ -20,6 +20,12 @@ def test_the_keys_are_those_that_are_promised() -> None:
     assert STATUSES == ("ok", "infeasible", "failed", "timeout", "out_of_memory", "predicted")
 
 
+def test_records_of_earlier_versions_load() -> None:
+    older = made_records()[0].to_json()
+    del older["intervals"], older["warm_up_s"]
+    assert Record.from_json(older).intervals == {}
+
+
 def test_the_environment_says_what_may_change_a_speed() -> None:
     environment = current_environment()
     facts = environment.to_json()

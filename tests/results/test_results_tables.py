@@ -50,6 +50,12 @@ def test_a_row_has_parameters_and_what_was_measured(tmp_path: Path) -> None:
     assert set(PARAMETERS) <= set(row) and "kv_cache_bytes" not in row
 
 
+def test_intervals_have_two_columns(tmp_path: Path) -> None:
+    record = replace(made_record("auto", "int8", 4096, 4), intervals={"ttft_s": [0.15, 0.17]})
+    (row,) = rows(write_record_tables([record], tmp_path)[1])
+    assert (row["ttft_s_low"], row["ttft_s_high"], row["e2e_s_low"]) == ("0.15", "0.17", "")
+
+
 def test_a_point_that_did_not_run_has_a_row_with_its_reason(tmp_path: Path) -> None:
     results, _, *_ = write_record_tables(made_records(), tmp_path)
     row = rows(results)[-1]

@@ -5,7 +5,7 @@ from fake_kvscape import FACTS
 
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.quality import Settings, Text
-from kvscape.study.key import quality_key, speed_key
+from kvscape.study.key import _without_model, quality_key, speed_key
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.space import Quality
 
@@ -26,6 +26,7 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, engine=EngineConfig(kv_dtype="int8")),
         replace(POINT, engine=EngineConfig(prefix_cache=False)),
         replace(POINT, workload=Workload(seed=1)),
+        replace(POINT, workload=Workload(precision=0.03)),
     ],
 )
 def test_whatever_changes_speed_changes_its_key(other: DesignPoint) -> None:
@@ -38,6 +39,11 @@ def test_a_speed_belongs_to_a_machine_and_to_the_weights_and_kernels_that_ran() 
     assert key != speed_key(POINT, MODEL, "there")
     assert key != speed_key(POINT, replace(MODEL, weights_key="other"), "here")
     assert key != speed_key(POINT, replace(MODEL, library_key="other"), "here")
+
+
+def test_a_precision_that_is_not_asked_for_leaves_older_keys_as_they_are() -> None:
+    parameters = {name: value for name, value in POINT.flat().items() if name not in ("model", "precision")}
+    assert _without_model(POINT) == parameters
 
 
 def test_the_same_weights_under_another_name_are_the_same() -> None:

@@ -1,14 +1,16 @@
-"""One design point measured: a warm-up, some runs, and the record of all of it."""
+"""One design point measured: runs to warm up, runs that count, and the record of all of them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from kvscape.analysis.statistics import median_interval, warm_up_runs
 from kvscape.bench.peak_memory import peak_rss_bytes
 from kvscape.bench.predict import predict
 from kvscape.bench.probe import measure_rates
+from kvscape.bench.repeats import enough
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.timeline import Timeline
 from kvscape.bench.workload import make_prompts
@@ -24,6 +26,10 @@ PER_STREAM = ("ttft_s", "tpot_s", "e2e_s", "itl_s")
 PER_RUN = ("prefill_tokens_per_s", "decode_tokens_per_s")
 
 
+# Of fewer runs an interval says nothing.
+_LEAST_FOR_INTERVAL = 3
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of the workload: when tokens came, and how much text they make."""
@@ -32,26 +38,32 @@ class Run:
     characters: int
 
     @property
+    def duration_s(self) -> float:
+        return max(self.timeline.e2e_s)
+
+    @property
     def chars_per_s(self) -> float:
-        return self.characters / max(self.timeline.e2e_s)
+        return self.characters / self.duration_s
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return tuple(getattr(self.timeline, name) for name in PER_RUN)
 
 
 def measure(
     subject: Subject, point: DesignPoint, clock: Clock = time.perf_counter, advance: Callable[[], None] | None = None
 ) -> Record:
-    """Measure a loaded point; ``advance`` is called after each of its ``num_runs`` + 1 runs.
+    """Measure a loaded point; ``advance`` is called after each run, of which there are ``num_runs`` + 1 or more.
 
     Raises CapacityError when prompt and answer are longer than the context.
     """
     _check(point)
-    samples: Samples = {name: [] for name in (*PER_RUN, *PER_STREAM, "chars_per_s")}
-    for number in range(point.workload.num_runs + 1):
-        run = run_once(subject, point, number, clock)
-        if number > 0:  # the first run warms up caches, clocks and threads
-            _collect(samples, run)
+    runs: list[Run] = []
+    while not enough(runs, point.workload):
+        runs.append(run_once(subject, point, len(runs), clock))
         if advance is not None:
             advance()
-    return _record(subject, point, samples)
+    return _record(subject, point, runs)
 
 
 def run_once(subject: Subject, point: DesignPoint, number: int, clock: Clock) -> Run:
@@ -86,15 +98,16 @@ def point_reason(point: DesignPoint) -> str:
     return ""
 
 
-def _collect(samples: Samples, run: Run) -> None:
-    for name in PER_RUN:
-        samples[name].append(getattr(run.timeline, name))
-    for name in PER_STREAM:
-        samples[name].extend(getattr(run.timeline, name))
-    samples["chars_per_s"].append(run.chars_per_s)
+def _samples(runs: Sequence[Run]) -> Samples:
+    """Every value by its name, run after run."""
+    per_run = {name: [getattr(run.timeline, name) for run in runs] for name in PER_RUN}
+    per_stream = {name: [value for run in runs for value in getattr(run.timeline, name)] for name in PER_STREAM}
+    return {**per_run, **per_stream, "chars_per_s": [run.chars_per_s for run in runs]}
 
 
-def _record(subject: Subject, point: DesignPoint, samples: Samples) -> Record:
+def _record(subject: Subject, point: DesignPoint, runs: Sequence[Run]) -> Record:
+    warm_up = warm_up_runs([run.duration_s for run in runs])
+    samples = _samples(runs[warm_up:])
     memory, threads = subject.memory, thread_facts(point.threads)
     metrics = {
         **asdict(memory),
@@ -111,6 +124,8 @@ def _record(subject: Subject, point: DesignPoint, samples: Samples) -> Record:
         samples=samples,
         environment={**current_environment().to_json(), **threads, **asdict(rates)},
         kernels=subject.kernels,
+        intervals=intervals(samples, len(runs) - warm_up),
+        warm_up_s=[run.duration_s for run in runs[:warm_up]],
     )
 
 
@@ -119,3 +134,14 @@ def summarize(samples: Samples) -> dict[str, float]:
     medians = {name: float(np.median(values)) for name, values in samples.items() if name != "itl_s"}
     p50, p99 = (float(value) for value in np.percentile(samples["itl_s"], (50, 99)))
     return {**medians, "itl_p50_s": p50, "itl_p99_s": p99}
+
+
+def intervals(samples: Samples, runs: int) -> dict[str, list[float]]:
+    """95 % intervals of the medians; times between tokens have none, and few runs neither."""
+    if runs < _LEAST_FOR_INTERVAL:
+        return {}
+    return {
+        name: list(median_interval(np.reshape(values, (runs, -1))))
+        for name, values in samples.items()
+        if name != "itl_s"
+    }

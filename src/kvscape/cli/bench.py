@@ -43,6 +43,7 @@ def command(
     prompt_tokens: options.PromptTokens = None,
     max_tokens: options.MaxTokens = None,
     num_runs: options.NumRuns = None,
+    precision: options.Precision = None,
     seed: options.Seed = None,
     subject: options.Subject = None,
     plan: Plan = False,
@@ -82,10 +83,12 @@ def _print(record: "Record") -> None:
 
     from kvscape.report.quantity import QUANTITIES
 
-    table = Table("", "measured", "predicted", "", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns[1:3]:
+    table = Table("", "measured", "95 %", "predicted", "", box=None, pad_edge=False, header_style="bold")
+    for column in table.columns[1:4]:
         column.justify = "right"
     for q in QUANTITIES.values():
         if q.name in record.metrics:
-            table.add_row(q.title, q.shown(record.metrics[q.name]), q.shown(record.predicted.get(q.name)), q.unit)
+            spread = " to ".join(map(q.shown, record.intervals.get(q.name, ())))
+            shown = q.shown(record.metrics[q.name]), spread, q.shown(record.predicted.get(q.name))
+            table.add_row(q.title, *shown, q.unit)
     console().print(table)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload, parse_overrides
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload, parse_overrides, parse_share
 from kvscape.errors import ConfigError
 
 Flags = Mapping[str, Any]
@@ -45,7 +45,10 @@ def engine_fields(flags: Flags) -> dict[str, Any]:
 
 
 def workload(flags: Flags) -> Workload:
-    return Workload(**_given(flags, _names(Workload)))
+    given = _given(flags, _names(Workload))
+    if "precision" in given:
+        given["precision"] = parse_share(given["precision"])
+    return Workload(**given)
 
 
 def _given(flags: Flags, names: Iterable[str]) -> dict[str, Any]:

@@ -70,7 +70,15 @@ Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _E
 
 PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]
 MaxTokens = Annotated[int | None, _option("max_tokens", "Tokens to generate.", _WORK)]
-NumRuns = Annotated[int | None, _option("num_runs", "Measured runs, after one to warm up.", _WORK)]
+NumRuns = Annotated[int | None, _option("num_runs", "Measured runs at least, after those to warm up.", _WORK)]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Run on until the medians are known to this, e.g. 3%; at most 10 x --num-runs. [default: off]",
+        rich_help_panel=_WORK,
+    ),
+]
 Seed = Annotated[int | None, _option("seed", "Seed of what is random.", _WORK)]
 Subject = Annotated[str | None, _option("subject", "What is measured.", _WORK)]
 

@@ -6,6 +6,7 @@ from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint, Workload
 from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
+from kvscape.config.share import parse_share
 from kvscape.config.window import Window
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "Workload",
     "library_kv_dtypes",
     "parse_overrides",
+    "parse_share",
 ]

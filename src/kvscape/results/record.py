@@ -30,7 +30,8 @@ class Record:
     """One design point: ``parameters`` as flags, ``metrics`` as medians of ``samples``, and what was predicted.
 
     A point of status "predicted" was not run: it has no metrics. ``intervals`` and ``predicted_intervals`` hold
-    [low, high] of a metric, 95 % of what is to be expected of its median and of its prediction.
+    [low, high] of a metric, 95 % of what is to be expected of its median and of its prediction; few runs have none.
+    ``warm_up_s`` says how long the runs took that are no samples.
     """
 
     parameters: dict[str, Any]
@@ -43,6 +44,7 @@ class Record:
     kernels: tuple[str, ...] = ()
     intervals: dict[str, list[float]] = field(default_factory=dict)
     predicted_intervals: dict[str, list[float]] = field(default_factory=dict)
+    warm_up_s: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -30,6 +30,7 @@ PARAMETERS = (
     "max_tokens",
     "num_runs",
     "seed",
+    "precision",
 )
 RESULTS = (
     "kv_cache_bytes",
@@ -52,6 +53,7 @@ METRICS = (
     "itl_p99_s",
     "e2e_s",
 )
+INTERVALS = ("prefill_tokens_per_s", "decode_tokens_per_s", "ttft_s", "tpot_s", "e2e_s")
 PERPLEXITY = (
     "perplexity",
     "standard_error",
@@ -62,6 +64,7 @@ PERPLEXITY = (
     "text",
     "text_sha256",
 )
+_BOUNDS = tuple(f"{name}_{side}" for name in INTERVALS for side in ("low", "high"))
 
 
 def model_label(parameters: dict[str, object]) -> str:
@@ -80,12 +83,21 @@ def write_record_tables(records: Iterable[Record], folder: Path, keep: bool = Fa
         by_model.setdefault(model_label(record.parameters), []).append(record)
     paths = []
     for label, group in sorted(by_model.items()):
-        for kind, columns in (("results", RESULTS), ("metrics", METRICS)):
+        for kind, columns in (("results", RESULTS), ("metrics", (*METRICS, *_BOUNDS))):
             path = folder / f"kv_cache_dse_{kind}_{label}.csv"
-            rows = [{**r.parameters, **r.metrics, "status": r.status, "reason": r.reason} for r in group]
+            rows = [{**r.parameters, **r.metrics, **_bounds(r), "status": r.status, "reason": r.reason} for r in group]
             _write(path, (*PARAMETERS, *columns, "status", "reason"), rows, PARAMETERS if keep else ())
             paths.append(path)
     return paths
+
+
+def _bounds(record: Record) -> dict[str, float]:
+    """The 95 % interval of each median in two columns; empty where there were too few runs."""
+    return {
+        f"{name}_{side}": value
+        for name, interval in record.intervals.items()
+        for side, value in zip(("low", "high"), interval, strict=True)
+    }
 
 
 def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from kvscape.config import parse_share
 from kvscape.errors import ConfigError, near_match
 
 _UNITS = {
@@ -43,10 +44,7 @@ def parse_bytes(text: str) -> int:
 
 def parse_increase(text: str) -> float:
     """The ratio 1.02 of "2%" or "0.02"; raise ConfigError for anything else."""
-    number, unit = _split(text, "an increase", "write for example 2%")
-    if unit not in ("", "%"):
-        raise ConfigError(f"{text!r} is not an increase", f"unknown unit {unit!r}", "write for example 2%")
-    return 1 + (number / 100 if unit else number)
+    return 1 + parse_share(text)
 
 
 _SPELLED = tuple(name.replace("IB", "iB") for name in _UNITS)

@@ -28,7 +28,8 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
 
 def _without_model(point: DesignPoint) -> dict[str, Any]:
     """All parameters but the model's name, which the hash of its weights stands for."""
-    return {name: value for name, value in point.flat().items() if name != "model"}
+    unset = {"model", "precision"} if point.workload.precision is None else {"model"}  # keys of older stores hold
+    return {name: value for name, value in point.flat().items() if name not in unset}
 
 
 def _digest(kind: str, point: DesignPoint, facts: ModelFacts | None, **rest: Any) -> str:
