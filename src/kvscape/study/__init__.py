@@ -8,7 +8,7 @@ from kvscape.study.pareto import OBJECTIVES, pareto_front
 from kvscape.study.progress import ProgressBar, StudyProgress
 from kvscape.study.recommend import Recommendation, recommend
 from kvscape.study.run import Study
-from kvscape.study.space import Quality, Space, parse_space, read_space
+from kvscape.study.space import Quality, Space, parse_space, read_space, space_of_axes
 from kvscape.study.store import Store
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "parse_space",
     "read_space",
     "recommend",
+    "space_of_axes",
 ]

@@ -1,9 +1,8 @@
-"""The design space of a study, read from TOML."""
+"""The design space of a study, read from TOML or from flags."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,12 @@ from kvscape.config import DesignPoint
 from kvscape.config.fields import from_mapping
 from kvscape.errors import ConfigError, near_match
 from kvscape.quality import Settings, Text, built_in_text, text_from_file
-from kvscape.subjects import find_subject
+from kvscape.study.axis import parse_axis
+from kvscape.study.condition import Condition, read_condition
+from kvscape.study.expand import DEFAULTS, WORKLOAD, Excluded, Expansion, Parameters, read_grid
+from kvscape.study.tie import read_tie
 
-Parameters = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """A point that the study's author ruled out, and why."""
-
-    point: DesignPoint
-    reason: str
+FLAGS = Path("the command line")
 
 
 @dataclass(frozen=True)
@@ -42,6 +36,7 @@ class Space:
     excluded: tuple[Excluded, ...] = ()
     quality: Quality | None = None
     timeout_s: float = 600.0
+    workloads: Mapping[str, Parameters] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,9 @@ class SpaceFile:
     axes: dict[str, Any] = field(default_factory=dict)
     grid: list[Any] = field(default_factory=list)
     points: list[Any] = field(default_factory=list)
+    workloads: dict[str, Any] = field(default_factory=dict)
+    when: dict[str, Any] = field(default_factory=dict)
+    tie: dict[str, Any] = field(default_factory=dict)
     exclude: list[Any] = field(default_factory=list)
     ppl: dict[str, Any] = field(default_factory=dict)
 
@@ -69,39 +67,64 @@ def read_space(path: Path) -> Space:
     return parse_space(raw, path)
 
 
+def space_of_axes(axes: Sequence[str], name: str = "study") -> Space:
+    """The product of ``--axis name=values`` flags; raise ConfigError for an axis that is given twice."""
+    read = [parse_axis(text) for text in axes]
+    for axis, _ in read:
+        if sum(axis == other for other, _ in read) > 1:
+            raise ConfigError(f"--axis {axis}", "it is given twice", "give its values in one flag")
+    return parse_space({"name": name, "axes": dict(read)}, FLAGS)
+
+
 def parse_space(raw: Mapping[str, Any], path: Path) -> Space:
     """Build a space from a file's content; ``path`` names it and is where its text file is looked for."""
     file = from_mapping(SpaceFile, raw, path.name)
-    every = [*_products(file, path.name), *(_table(entry, f"[[points]] of {path.name}") for entry in file.points)]
-    points = dict.fromkeys(_point({**file.base, **chosen}, path.name) for chosen in every)
+    expansion = _expansion(file, path.name)
+    found = dict.fromkeys(_every(file, expansion, path.name))
+    points = [entry for entry in found if isinstance(entry, DesignPoint)]
     if not points:
         raise ConfigError(
             f"{path.name} has no points", "there is nothing to measure", "add [axes], [[grid]] or [[points]]"
         )
     rules = [_rule(entry, f"[[exclude]] of {path.name}") for entry in file.exclude]
-    excluded = {point: reason for point in points if (reason := _ruled_out(point, rules))}
+    ruled_out = {point: reason for point in points if (reason := _ruled_out(point, rules))}
     return Space(
         name=file.name or path.stem,
-        points=tuple(point for point in points if point not in excluded),
-        excluded=tuple(Excluded(point, reason) for point, reason in excluded.items()),
+        points=tuple(point for point in points if point not in ruled_out),
+        excluded=(
+            *(entry for entry in found if isinstance(entry, Excluded)),
+            *(Excluded(point, reason) for point, reason in ruled_out.items()),
+        ),
         quality=_quality(file.ppl, path) if "ppl" in raw else None,
         timeout_s=file.timeout_s,
+        workloads=expansion.workloads,
     )
 
 
-def _products(file: SpaceFile, name: str) -> Iterator[Parameters]:
-    grids = [*([file.axes] if file.axes else []), *file.grid]
-    for grid in grids:
-        axes = {key: _values(value) for key, value in _table(grid, f"[[grid]] of {name}").items()}
-        for chosen in product(*axes.values()):
-            yield dict(zip(axes, chosen, strict=True))
+def _expansion(file: SpaceFile, name: str) -> Expansion:
+    workloads = {key: _table(entry, f"[workloads] of {name}") for key, entry in file.workloads.items()}
+    when = {key: _table(entry, f"[when] of {name}") for key, entry in file.when.items()}
+    for key in (*when, *file.tie):
+        if key not in DEFAULTS:
+            raise ConfigError(f"unknown key {key!r} in {name}", "", near_match(key, DEFAULTS))
+    return Expansion(
+        base=file.base,
+        where=name,
+        workloads=workloads,
+        when={key: read_condition(entry, f"[when] of {name}") for key, entry in when.items()},
+        ties={key: read_tie(text, DEFAULTS, f"[tie] of {name}") for key, text in file.tie.items()},
+    )
 
 
-def _values(value: Any) -> Sequence[Any]:
-    """An axis: a list, or one value alone."""
-    if value == []:
-        raise ConfigError("an axis has no values", "its product with the others is empty", "give it at least one value")
-    return value if isinstance(value, list) else [value]
+def _every(file: SpaceFile, expansion: Expansion, name: str) -> list[DesignPoint | Excluded]:
+    grids = [_table(entry, f"[[grid]] of {name}") for entry in (*([file.axes] if file.axes else []), *file.grid)]
+    if not grids and not file.points and file.workloads:
+        grids = [{WORKLOAD: list(file.workloads)}]
+    listed = [_table(entry, f"[[points]] of {name}") for entry in file.points]
+    return [
+        *(entry for grid in grids for entry in expansion.points(read_grid(grid, expansion.workloads))),
+        *(expansion.point(entry) for entry in listed),
+    ]
 
 
 def _table(entry: Any, where: str) -> Parameters:
@@ -110,21 +133,12 @@ def _table(entry: Any, where: str) -> Parameters:
     return entry
 
 
-def _point(parameters: Parameters, where: str) -> DesignPoint:
-    point = DesignPoint.from_flat(parameters, where)
-    find_subject(point.subject).check(point)
-    return point
-
-
 @dataclass(frozen=True)
 class Rule:
-    """Rules out the points whose every named parameter has one of the values."""
+    """Rules out the points of a condition."""
 
-    conditions: Mapping[str, Sequence[Any]]
+    condition: Condition
     reason: str
-
-    def matches(self, parameters: Parameters) -> bool:
-        return all(parameters[name] in values for name, values in self.conditions.items())
 
 
 def _rule(entry: Any, where: str) -> Rule:
@@ -132,16 +146,14 @@ def _rule(entry: Any, where: str) -> Rule:
     reason = table.pop("reason", None)
     if not isinstance(reason, str) or not table:
         raise ConfigError(f"an exclusion in {where}", "it needs conditions and a reason", 'add reason = "..."')
-    known = DesignPoint().flat()
-    for name in table:
-        if name not in known:
-            raise ConfigError(f"unknown key {name!r} in {where}", "", near_match(name, known))
-    return Rule({name: _values(value) for name, value in table.items()}, reason)
+    return Rule(read_condition(table, where), reason)
 
 
-def _ruled_out(point: DesignPoint, rules: Iterable[Rule]) -> str:
+def _ruled_out(point: DesignPoint, rules: Sequence[Rule]) -> str:
+    if not rules:
+        return ""
     parameters = point.flat()
-    return next((rule.reason for rule in rules if rule.matches(parameters)), "")
+    return next((rule.reason for rule in rules if rule.condition.holds(parameters)), "")
 
 
 def _quality(table: Parameters, path: Path) -> Quality:

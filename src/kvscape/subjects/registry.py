@@ -24,6 +24,7 @@ class Entry:
     ``check`` raises a KvscapeError for what the subject does not have, before anything is downloaded. ``shape``
     downloads a model and says its shape. ``prepare`` makes what ``load`` needs and says what it is, as
     ``kvscape compile --json`` prints it; None where the compiler itself does. ``predict`` is the memory of a point.
+    ``lacks`` are the parameters that it does not have at all.
     """
 
     version: Callable[[], str]
@@ -32,6 +33,7 @@ class Entry:
     prepare: Callable[[BuildConfig, Progress], dict[str, Any]] | None
     predict: Predict
     load: Load
+    lacks: tuple[str, ...] = ()
 
 
 SUBJECTS: Mapping[str, Entry] = {
@@ -50,6 +52,7 @@ SUBJECTS: Mapping[str, Entry] = {
         prepare=llamacpp.prepare_llamacpp,
         predict=llamacpp.predict,
         load=llamacpp.load_llamacpp,
+        lacks=llamacpp.LACKED,
     ),
 }
 

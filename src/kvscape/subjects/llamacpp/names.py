@@ -29,6 +29,7 @@ _KNOBS = (
     "threads",
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
+LACKED = (*_LACKED, "activation")
 
 
 def kv_types(kv_dtype: str) -> tuple[str, str]:
