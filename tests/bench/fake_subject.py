@@ -39,6 +39,7 @@ class FakeSubject:
     predicted_memory = Memory(weights_bytes=100_000, kv_cache_bytes=2000, kv_bytes_per_token=10, workspace_bytes=400)
     bits_per_weight = 5.0
     kernels = ("q4af16_1_gemv",)
+    build_key = "made up"
     ordinary_token_ids: Sequence[int] = range(10, 90)
     leading_token_id: int | None = None
 
@@ -52,6 +53,9 @@ class FakeSubject:
     def decode(self, token_ids: Sequence[int]) -> str:
         return "ab" * len(token_ids)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return b"ab"
+
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
         self.runs.append([list(prompt) for prompt in prompts])
         for request in range(len(prompts)):
@@ -63,6 +67,9 @@ class FakeSubject:
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return np.full(len(token_ids) - 1, -1.0, np.float32)
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        yield self.score(token_ids)
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         yield np.zeros((len(token_ids) - 1, MODEL.vocab_size), np.float32)

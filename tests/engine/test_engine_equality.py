@@ -130,6 +130,12 @@ def test_distributions_are_the_models_own_logits_chunk_by_chunk(chunk: int, rows
     np.testing.assert_array_equal(np.concatenate(chunks), expected)
 
 
+def test_a_score_comes_chunk_by_chunk() -> None:
+    parts = list(engine(prefill_chunk_size=16).score_chunks(prompt(3, 60)))
+    assert [len(part) for part in parts] == [16, 16, 16, 11]
+    np.testing.assert_array_equal(np.concatenate(parts), engine().score(prompt(3, 60)))
+
+
 def test_leaving_distributions_early_frees_the_engine() -> None:
     target = engine(prefill_chunk_size=4)
     parts = target.distributions(prompt(3, 60))

@@ -21,6 +21,7 @@ class EvenSubject:
     """Every token has probability 1/4; one character is one token."""
 
     bits_per_weight = 0.0
+    build_key = "even"
     kernels: tuple[str, ...] = ()
     ordinary_token_ids: Sequence[int] = ()
     leading_token_id = 7
@@ -50,6 +51,12 @@ class EvenSubject:
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         self.first_tokens.append(token_ids[0])
         return np.full(len(token_ids) - 1, np.log(0.25), np.float32)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(token_id).encode()
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        yield self.score(token_ids)
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         raise NotImplementedError

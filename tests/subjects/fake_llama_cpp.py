@@ -116,6 +116,13 @@ class FakeLlamaCpp:
         out[: len(text)] = text
         return len(text)
 
+    def llama_token_to_piece(self, vocab: Any, token: int, out: Any, room: int, strip: int, special: bool) -> int:
+        text = bytes([token - 3]) * (40 if token == 253 else 1) if token >= 3 else b""
+        if len(text) > room:
+            return -len(text)
+        out[: len(text)] = text
+        return len(text)
+
     def llama_batch_free(self, batch: Any) -> None:
         self.freed.append("batch")
 

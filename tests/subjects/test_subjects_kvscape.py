@@ -57,6 +57,9 @@ class FakeEngine:
     def score(self, token_ids: list[int]) -> Any:
         return np.zeros(len(token_ids) - 1, np.float32)
 
+    def score_chunks(self, token_ids: list[int]) -> Any:
+        yield self.score(token_ids)
+
     def distributions(self, token_ids: list[int]) -> Any:
         yield np.zeros((len(token_ids) - 1, MODEL.vocab_size), np.float32)
 
@@ -82,9 +85,15 @@ class FakeLLM:
         self.engine, self.tokenizer = FakeEngine(), FakeTokenizer()
         self.memory = Memory(10, 20, 30, 40)
         self.metadata = SimpleNamespace(
-            model=MODEL, workspaces=workspaces, kernels=("gemv", "append_f16", "append_int8"), kv_dtypes=KV_DTYPES
+            key="library",
+            model=MODEL,
+            workspaces=workspaces,
+            kernels=("gemv", "append_f16", "append_int8"),
+            kv_dtypes=KV_DTYPES,
         )
-        self.artifact = SimpleNamespace(manifest=SimpleNamespace(weights_bytes=1000, bits_per_weight=5.0))
+        self.artifact = SimpleNamespace(
+            manifest=SimpleNamespace(weights_bytes=1000, bits_per_weight=5.0, weights_key="weights")
+        )
 
     def close(self) -> None:
         self.closed = True
@@ -127,6 +136,8 @@ def test_it_answers_for_the_model_and_its_tokenizer(llm: FakeLLM) -> None:
     assert (measured.model, measured.kernels, measured.bits_per_weight) == (MODEL, ("gemv", "append_f16"), 5.0)
     assert (measured.leading_token_id, measured.encode("ab"), measured.decode([3])) == (1, [3, 3], "x")
     assert measured.score([3, 4, 5]).shape == (2,)
+    assert [part.shape for part in measured.score_chunks([3, 4, 5])] == [(2,)]
+    assert (measured.token_bytes(1), measured.token_bytes(3), measured.build_key) == (b"", b"x", "weights library")
     assert [rows.shape for rows in measured.distributions([3, 4, 5])] == [(2, MODEL.vocab_size)]
 
 

@@ -127,6 +127,9 @@ def test_it_answers_for_the_model_and_its_tokenizer(
     assert list(subject.ordinary_token_ids) == list(range(3, VOCAB))
     text = "a text of some length: ä"
     assert subject.decode(subject.encode(text)) == text
+    assert b"".join(map(subject.token_bytes, [1, *subject.encode(text)])) == text.encode()
+    assert subject.token_bytes(253) == b"\xfa" * 40  # longer than the first guess
+    assert "SSE3 AVX2" in subject.build_key
     assert subject.leading_token_id is None
     api.adds_bos = True
     assert subject.leading_token_id == 1

@@ -100,8 +100,14 @@ class Engine:
 
         The engine must be idle; with other requests running, add a Request with ``prompt_logprobs`` instead.
         """
-        scores = [output.prompt_logprobs for output in self._scored(token_ids) if output.prompt_logprobs is not None]
-        return scores[0]
+        return np.concatenate(list(self.score_chunks(token_ids)))
+
+    def score_chunks(self, token_ids: Ordered[int]) -> Iterator[FloatArray]:
+        """What ``score`` returns, each chunk's part as soon as it is computed."""
+        told = 0
+        for sequence, _ in self._scored(token_ids):
+            yield np.array(sequence.prompt_logprobs[told:], np.float32)
+            told = len(sequence.prompt_logprobs)
 
     def distributions(self, token_ids: Ordered[int]) -> Iterator[FloatArray]:
         """Logits of the tokens 1 to n - 1, each given those before it: f32 [rows, vocab_size], chunk by chunk.
@@ -110,19 +116,19 @@ class Engine:
         none for what would follow the last token. An array may be a view, valid until the next one is asked for. The
         engine must be idle until the iterator ends or is closed.
         """
-        for output in self._scored(token_ids, logits=True):
-            if output.prompt_logits is not None:
-                yield output.prompt_logits
+        for _, outputs in self._scored(token_ids, logits=True):
+            yield from (output.prompt_logits for output in outputs if output.prompt_logits is not None)
 
-    def _scored(self, token_ids: Ordered[int], logits: bool = False) -> Iterator[Output]:
-        """Compute a text alone; yield what each step gives."""
+    def _scored(self, token_ids: Ordered[int], logits: bool = False) -> Iterator[tuple[Sequence, list[Output]]]:
+        """Compute a text alone; yield its sequence and what each step gives."""
         self._check_idle()
         nothing = SamplingParams(max_tokens=0)
         request = Request("score", tuple(map(int, token_ids)), nothing, prompt_logprobs=True, prompt_logits=logits)
         self.add(request)
+        (sequence,) = self._sequences[request.request_id]
         try:
             while self.has_work:
-                yield from self.step()
+                yield sequence, self.step()
         finally:
             self.cancel(request.request_id)
 

@@ -75,6 +75,10 @@ class KvscapeSubject:
         return self._llm.artifact.manifest.bits_per_weight
 
     @property
+    def build_key(self) -> str:
+        return f"{self._llm.artifact.manifest.weights_key} {self._llm.metadata.key}"
+
+    @property
     def kernels(self) -> tuple[str, ...]:
         used = self._llm.engine.config.kv_dtype
         others = tuple(f"_{kv_dtype}" for kv_dtype in self._llm.metadata.kv_dtypes if kv_dtype != used)
@@ -95,6 +99,9 @@ class KvscapeSubject:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._llm.tokenizer.decode(token_ids)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._llm.tokenizer.token_bytes(token_id)
+
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
         engine, params = self._llm.engine, SamplingParams(max_tokens=max_tokens, ignore_eos=True)
         for number, prompt in enumerate(prompts):
@@ -104,6 +111,9 @@ class KvscapeSubject:
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         return self._llm.engine.score(token_ids)
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        return self._llm.engine.score_chunks(token_ids)
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
         return self._llm.engine.distributions(token_ids)

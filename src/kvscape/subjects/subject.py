@@ -41,6 +41,11 @@ class Subject(Protocol):
     def bits_per_weight(self) -> float: ...
 
     @property
+    def build_key(self) -> str:
+        """Names the weights and the code that run, so that what was scored with others is never taken for theirs."""
+        ...
+
+    @property
     def kernels(self) -> tuple[str, ...]:
         """Names of the kernels that run."""
         ...
@@ -61,12 +66,20 @@ class Subject(Protocol):
 
     def decode(self, token_ids: Sequence[int]) -> str: ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to the text; a control token adds nothing."""
+        ...
+
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
         """Run all prompts together, greedily, to exactly ``max_tokens`` tokens each; yield after every step."""
         ...
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Natural log-probability of each token given those before it, [n - 1]."""
+        ...
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """What ``score`` returns, in parts, each as soon as it is computed."""
         ...
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:

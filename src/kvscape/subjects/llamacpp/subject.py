@@ -12,7 +12,7 @@ from kvscape.analysis.memory import Memory
 from kvscape.config import DesignPoint, ModelConfig
 from kvscape.errors import ConfigError, WeightsError
 from kvscape.subjects.llamacpp.context import Context, Logits, Place
-from kvscape.subjects.llamacpp.library import Library, find_library
+from kvscape.subjects.llamacpp.library import PACKAGE, Library, find_library, package_version
 from kvscape.subjects.llamacpp.memory import measured_memory, predict
 from kvscape.subjects.llamacpp.model_file import ModelFile, find_model_file
 from kvscape.subjects.llamacpp.names import check_point
@@ -82,6 +82,10 @@ class LlamaCppSubject:
         return 8 * self._weights_bytes / int(self._library.api.llama_model_n_params(self._model))
 
     @property
+    def build_key(self) -> str:
+        return f"{self._file.key} {PACKAGE} {package_version()} {' '.join(self._library.features)}"
+
+    @property
     def kernels(self) -> tuple[str, ...]:
         """llama.cpp does not name its kernels: what it was compiled with stands for them."""
         return ("llama.cpp", *self._library.features)
@@ -100,6 +104,9 @@ class LlamaCppSubject:
     def decode(self, token_ids: Sequence[int]) -> str:
         return self._vocabulary.decode(token_ids)
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return self._vocabulary.token_bytes(token_id)
+
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
         context = self._with_rows(self._point.engine.max_batch_size)
         last: list[int] = []
@@ -114,11 +121,13 @@ class LlamaCppSubject:
             yield [Token(sequence, token) for sequence, token in enumerate(last)]
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
-        parts, first = [], 1
+        return np.concatenate(list(self.score_chunks(token_ids)))
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        first = 1
         for logits in self.distributions(token_ids):
-            parts.append(_logprobs(logits, token_ids[first : first + len(logits)]))
+            yield _logprobs(logits, token_ids[first : first + len(logits)])
             first += len(logits)
-        return np.concatenate(parts)
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[Logits]:
         context = self._with_rows(max(self._point.engine.prefill_chunk_size, self._point.engine.max_batch_size))

@@ -41,3 +41,12 @@ class Vocabulary:
             if size >= 0:
                 return text.raw[:size].decode("utf-8", "replace")
             room = -size
+
+    def token_bytes(self, token_id: int) -> bytes:
+        room = 16
+        while True:
+            text = ctypes.create_string_buffer(room)
+            size = self._api.llama_token_to_piece(self._vocab, token_id, text, room, 0, False)
+            if size >= 0:
+                return text.raw[:size]
+            room = -size
