@@ -2,6 +2,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kvscape.errors import ResultsError
@@ -30,6 +31,50 @@ def test_a_key_is_there_once(store: Store) -> None:
     store.put("a", replace(RECORD, status="failed"))
     store.put("a", RECORD)
     assert store.study_records("s") == [RECORD]
+
+
+def sample(*rates: float, **environment: object) -> Record:
+    names = ("ttft_s", "tpot_s", "e2e_s", "itl_s", "prefill_tokens_per_s", "decode_tokens_per_s", "chars_per_s")
+    samples = {name: list(rates) for name in names}
+    metrics = {"total_bytes": 5.0, "decode_tokens_per_s": float(np.median(rates))}
+    return replace(RECORD, samples=samples, metrics=metrics, environment=environment)
+
+
+def test_repeats_of_a_point_are_one_record_of_all_samples(store: Store) -> None:
+    for number, rates in enumerate(((10.0, 12.0), (20.0, 22.0), (11.0, 13.0))):
+        store.put("a", sample(*rates), repeat=number)
+    store.set_points("s", [("a", None)])
+    (record,) = store.study_records("s")
+    assert record == store.record("a")
+    assert record.samples["decode_tokens_per_s"] == [10.0, 12.0, 20.0, 22.0, 11.0, 13.0]
+    assert (record.metrics["decode_tokens_per_s"], record.metrics["total_bytes"]) == (12.5, 5.0)
+    low, high = record.intervals["decode_tokens_per_s"]
+    assert 10 <= low < 12.5 < high <= 22
+    assert record.environment["repeats"] == 3
+
+
+def test_repeats_that_failed_or_were_disturbed_count_only_alone(store: Store) -> None:
+    store.put("a", sample(30.0, disturbed=True), repeat=0)
+    assert store.repeats("a") == [store.record("a")]
+    store.put("a", sample(10.0), repeat=1)
+    store.put("a", replace(RECORD, samples={}, status="failed"), repeat=2)
+    assert store.record("a") == sample(10.0)
+
+
+def test_many_records_replace_all_repeats_of_their_keys(store: Store) -> None:
+    store.put("a", RECORD)
+    store.put("a", RECORD, repeat=1)
+    refused = replace(RECORD, status="infeasible", metrics={})
+    store.replace_all([("a", refused), ("b", refused)])
+    assert (store.repeats("a"), store.repeats("b")) == ([refused], [refused])
+
+
+def test_durations_are_kept_for_estimates(store: Store) -> None:
+    store.put("a", RECORD, 0, 2.0)
+    store.put("a", RECORD, 1, 4.0)
+    store.put("b", RECORD)
+    store.put("q", QUALITY, duration_s=9.0)
+    assert store.durations_s() == {"a": 3.0, "q": 9.0}
 
 
 def test_a_study_has_its_own_records_in_its_own_order(store: Store) -> None:
@@ -74,7 +119,7 @@ def test_another_schema_version_is_refused(store: Store) -> None:
     connection = sqlite3.connect(store.path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(ResultsError, match="its schema has version 99, this kvscape writes 1"):
+    with pytest.raises(ResultsError, match="its schema has version 99, this kvscape writes 2; update kvscape"):
         Store(store.path)
 
 

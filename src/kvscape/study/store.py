@@ -2,31 +2,32 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 
 from kvscape.errors import ResultsError
 from kvscape.results import PerplexityRecord, Record
+from kvscape.study.merge import Merged, merge
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.repeats import joined
+from kvscape.study.schema import prepare
 
-SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE records (key TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE perplexities (key TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE points (
-    study TEXT NOT NULL, position INTEGER NOT NULL, speed_key TEXT NOT NULL, quality_key TEXT,
-    PRIMARY KEY (study, position), UNIQUE (study, speed_key)
-) WITHOUT ROWID;
-"""
 _BUSY_S = 60.0
+
+Keys = tuple[str, str | None]
+"""A point's speed key, and its quality key where perplexity is asked for."""
 
 
 class Store:
     """Records by content key, and which of them belong to which study.
 
-    Write-ahead logging, so a killed writer leaves whole records only, and readers never wait.
-    Raises ResultsError when the file is something else or from another schema version.
+    Write-ahead logging, so a killed writer leaves whole records only, readers never wait and writers take turns.
+    Raises ResultsError when the file is something else, of a newer kvscape, or cannot be written, as on a full disk.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,23 +35,11 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-            self._prepare()
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            prepare(self._connection, str(path))
         except (OSError, sqlite3.DatabaseError) as error:
             raise ResultsError(f"cannot open the store {path}", str(error), "give another file") from None
-
-    def _prepare(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.execute("BEGIN IMMEDIATE")  # two studies may create one store
-        with self._connection:
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        if version not in (0, SCHEMA_VERSION):
-            why = f"its schema has version {version}, this kvscape writes {SCHEMA_VERSION}"
-            raise ResultsError(f"cannot use the store {self.path}", why, "give another file")
 
     def __enter__(self) -> "Store":
         return self
@@ -64,30 +53,77 @@ class Store:
         self._connection.close()
 
     def record(self, key: str) -> Record | None:
-        content = self._content("records", key)
-        return Record.from_json(json.loads(content)) if content else None
+        """All repeats of a point in one record."""
+        repeats = self.repeats(key)
+        return joined(repeats) if repeats else None
+
+    def repeats(self, key: str) -> list[Record]:
+        """Each time that a point was measured."""
+        rows = self._connection.execute("SELECT content FROM records WHERE key = ? ORDER BY repeat", (key,))
+        return [_record(row[0]) for row in rows]
 
     def perplexity(self, key: str) -> PerplexityRecord | None:
-        content = self._content("perplexities", key)
-        return PerplexityRecord.from_json(json.loads(content)) if content else None
+        row = self._connection.execute("SELECT content FROM perplexities WHERE key = ?", (key,)).fetchone()
+        return PerplexityRecord.from_json(json.loads(row[0])) if row else None
 
-    def _content(self, table: str, key: str) -> str | None:
-        row = self._connection.execute(f"SELECT content FROM {table} WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else None
-
-    def put(self, key: str, record: Record | PerplexityRecord) -> None:
-        """Write a record in one transaction; an older one with the same key is replaced."""
-        table = "records" if isinstance(record, Record) else "perplexities"
+    def put(
+        self, key: str, record: Record | PerplexityRecord, repeat: int = 0, duration_s: float | None = None
+    ) -> None:
+        """Write a record in one transaction; an older one with the same key and repeat is replaced."""
         content = json.dumps(record.to_json())
-        self._connection.execute(f"INSERT OR REPLACE INTO {table} VALUES (?, ?)", (key, content))
+        with self._writing():
+            if isinstance(record, Record):
+                row = (key, repeat, content, duration_s)
+                self._connection.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", row)
+            else:
+                self._connection.execute(
+                    "INSERT OR REPLACE INTO perplexities VALUES (?, ?, ?)", (key, content, duration_s)
+                )
 
-    def set_points(self, study: str, keys: Iterable[tuple[str, str | None]]) -> None:
+    def replace_all(self, records: Iterable[tuple[str, Record]]) -> None:
+        """Write many records in one transaction, each in the place of all repeats of its key."""
+        rows = [(key, json.dumps(record.to_json())) for key, record in records]
+        with self._writing():
+            self._connection.executemany("DELETE FROM records WHERE key = ?", [(key,) for key, _ in rows])
+            self._connection.executemany("INSERT INTO records VALUES (?, 0, ?, NULL)", rows)
+
+    def durations_s(self) -> dict[str, float]:
+        """How long each record took, its process's start and end included; by key, the mean over its repeats."""
+        return dict(
+            self._connection.execute(
+                "SELECT key, AVG(duration_s) FROM records WHERE duration_s IS NOT NULL GROUP BY key "
+                "UNION ALL SELECT key, duration_s FROM perplexities WHERE duration_s IS NOT NULL"
+            )
+        )
+
+    def build(self, key: str) -> ModelFacts | None:
+        """What was found of a build when it was made last."""
+        row = self._connection.execute("SELECT content FROM builds WHERE key = ?", (key,)).fetchone()
+        return ModelFacts.from_json(json.loads(row[0])) if row else None
+
+    def put_build(self, key: str, facts: ModelFacts) -> None:
+        with self._writing():
+            row = (key, json.dumps(facts.to_json()))
+            self._connection.execute("INSERT OR REPLACE INTO builds VALUES (?, ?)", row)
+
+    def set_points(self, study: str, keys: Iterable[Keys]) -> None:
         """Say which (speed key, quality key) make up a study, in order; its earlier list is replaced."""
         rows = [(study, position, speed, quality) for position, (speed, quality) in enumerate(dict(keys).items())]
-        self._connection.execute("BEGIN IMMEDIATE")
-        with self._connection:
+        with self._writing():
             self._connection.execute("DELETE FROM points WHERE study = ?", (study,))
             self._connection.executemany("INSERT INTO points VALUES (?, ?, ?, ?)", rows)
+
+    def points(self, study: str) -> list[Keys]:
+        """What makes up a study, in order."""
+        rows = self._connection.execute(
+            "SELECT speed_key, quality_key FROM points WHERE study = ? ORDER BY position", (study,)
+        )
+        return list(rows)
+
+    def merge(self, path: Path) -> Merged:
+        """Take over what another store has and this one lacks; the other file is only read."""
+        with self._writing():
+            return merge(self._connection, path)
 
     def studies(self) -> list[str]:
         """Names of the studies in this file."""
@@ -96,11 +132,12 @@ class Store:
     def study_records(self, study: str) -> list[Record]:
         """The finished records of a study in its order, each with the perplexity of its quality."""
         rows = self._connection.execute(
-            "SELECT r.content, q.content FROM points p JOIN records r ON r.key = p.speed_key "
-            "LEFT JOIN perplexities q ON q.key = p.quality_key WHERE p.study = ? ORDER BY p.position",
+            "SELECT p.position, r.content, q.content FROM points p JOIN records r ON r.key = p.speed_key "
+            "LEFT JOIN perplexities q ON q.key = p.quality_key WHERE p.study = ? ORDER BY p.position, r.repeat",
             (study,),
         )
-        return [_merged(record, quality) for record, quality in rows]
+        points = [list(repeats) for _, repeats in groupby(rows, itemgetter(0))]
+        return [_merged(joined([_record(row[1]) for row in repeats]), repeats[0][2]) for repeats in points]
 
     def study_perplexities(self, study: str) -> list[PerplexityRecord]:
         """The finished perplexities of a study, each once, in the order of its points."""
@@ -111,9 +148,23 @@ class Store:
         )
         return [PerplexityRecord.from_json(json.loads(row[0])) for row in rows]
 
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction: all of it is on the disk, or nothing."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                yield
+        except sqlite3.Error as error:
+            do = "mend that and run the command again: what is in the store is kept"
+            raise ResultsError(f"cannot write the store {self.path}", str(error), do) from None
 
-def _merged(record_json: str, quality_json: str | None) -> Record:
-    record = Record.from_json(json.loads(record_json))
+
+def _record(content: str) -> Record:
+    return Record.from_json(json.loads(content))
+
+
+def _merged(record: Record, quality_json: str | None) -> Record:
     quality = PerplexityRecord.from_json(json.loads(quality_json)) if quality_json else None
     if quality is None or quality.status != "ok" or record.status != "ok":
         return record
