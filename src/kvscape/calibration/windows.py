@@ -1,0 +1,68 @@
+"""Windows of tokens to calibrate on: of a text, or of what the model writes itself."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from kvscape.engine.request import Request, SamplingParams
+from kvscape.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kvscape.llm import LLM
+
+Windows: TypeAlias = npt.NDArray[np.int32]
+"""Token ids [windows, tokens of one]."""
+
+WINDOW = 512
+MOST = 64
+FEWEST = 4
+SEED = 0
+_BATCH = 16
+
+
+def windows_of(token_ids: Sequence[int], window: int, bos: int | None) -> Windows:
+    """Up to ``MOST`` windows, evenly over all of a text; where the model's texts begin with a token, each does.
+
+    Raises ConfigError for a text that is too short.
+    """
+    count = len(token_ids) // window
+    if count < FEWEST:
+        why = f"it has {len(token_ids)} tokens"
+        raise ConfigError("the calibration text is too short", why, f"give at least {FEWEST * window}")
+    chosen = np.linspace(0, count - 1, min(count, MOST)).round().astype(int)
+    windows: Windows = np.asarray(token_ids[: count * window], np.int32).reshape(count, window)[chosen]
+    if bos is not None:
+        windows[:, 0] = bos
+    return windows
+
+
+def written_windows(llm: "LLM", window: int, count: int, wrote: Callable[[int], None]) -> Windows:
+    """What the model writes at temperature 1, each window from a random token on (and the one that texts begin with).
+
+    ``wrote(n)`` is told of n more tokens.
+    """
+    rng = np.random.default_rng(SEED)
+    bos = [] if llm.tokenizer.bos_token_id is None else [llm.tokenizer.bos_token_id]
+    first = [token for token in range(llm.metadata.model.vocab_size) if llm.tokenizer.token_bytes(token)]
+    windows: list[list[int]] = []
+    for start in range(0, count, _BATCH):
+        prompts = [[*bos, int(rng.choice(first))] for _ in range(min(_BATCH, count - start))]
+        windows += _continued(llm, prompts, window, SEED + start, wrote)
+    return np.array(windows, np.int32)
+
+
+def _continued(
+    llm: "LLM", prompts: list[list[int]], window: int, seed: int, wrote: Callable[[int], None]
+) -> list[list[int]]:
+    texts = {str(number): list(prompt) for number, prompt in enumerate(prompts)}
+    for number, prompt in texts.items():
+        params = SamplingParams(window - len(prompt), 1.0, seed=seed + int(number), ignore_eos=True)
+        llm.engine.add(Request(number, tuple(prompt), params))
+    while llm.engine.has_work:
+        outputs = llm.engine.step()
+        for output in outputs:
+            texts[output.request_id] += output.token_ids
+        wrote(sum(len(output.token_ids) for output in outputs))
+    return list(texts.values())
