@@ -9,10 +9,7 @@ import numpy as np
 from kvscape.quality.distributions import Distributions, Doubles, Floats, Ids
 from kvscape.quality.reference_format import SHOWN
 from kvscape.quality.reference_rows import ReferenceRows, WholeRows
-from kvscape.weights.blocks import in_order
-
-# Rows of one piece of work: some arrays of a piece stay in a core's cache.
-_BLOCK = 8
+from kvscape.weights.blocks import blocks, in_order
 
 
 class ReferencePart(Protocol):
@@ -63,14 +60,13 @@ class TokenDivergences:
 def compare(reference: ReferencePart, logits: Floats, targets: Ids) -> TokenDivergences:
     """Compare rows of a candidate's logits [rows, vocab_size] with the reference's, blocks of rows on all cores.
 
-    ``targets``: [rows] the tokens that really come.
+    ``targets``: [rows] the tokens that really come; there is at least one.
     """
-    parts = [slice(start, start + _BLOCK) for start in range(0, len(targets), _BLOCK)]
 
     def one(part: slice) -> TokenDivergences:
         return _compared(reference.rows(part), Distributions.of(logits[part]), targets[part])
 
-    return TokenDivergences.joined(list(in_order(one, parts)))
+    return TokenDivergences.joined(list(in_order(one, blocks(*logits.shape))))
 
 
 def _compared(reference: ReferenceRows, candidate: Distributions, targets: Ids) -> TokenDivergences:
