@@ -49,18 +49,17 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
 
     ``dump`` is a folder that gets the module after each pass.
     """
-    check_sizes(spec.model)
+    _check_sizes(spec.model)
     mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
-    mod = run_pipeline(mod, pipeline(kernel_dispatch(spec.target), spec.activation, usage, metadata), dump)
+    mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
     with lowering():
         executable = relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None)
     write_library(executable, output)
 
 
-def check_sizes(model: ModelConfig) -> None:
-    """Raise UnsupportedModelError for sizes that the kernels cannot take."""
+def _check_sizes(model: ModelConfig) -> None:
     for name, multiple in (("head_dim", 2 * LANES), ("intermediate_size", LANES)):
         if getattr(model, name) % multiple:
             raise UnsupportedModelError(
@@ -68,8 +67,7 @@ def check_sizes(model: ModelConfig) -> None:
             )
 
 
-def kernel_dispatch(target: CpuTarget) -> Any:
-    """What gives each operator its kernel on ``target``."""
+def _dispatch(target: CpuTarget) -> Any:
     isa = ISAS[target.name]
 
     def dispatch(op: Operator) -> Kernel | None:

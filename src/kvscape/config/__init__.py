@@ -1,6 +1,5 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
-from kvscape.config.calibration import BUILT_IN, SELF, Calibration
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
@@ -11,16 +10,13 @@ from kvscape.config.share import parse_share
 from kvscape.config.window import Window
 
 __all__ = [
-    "BUILT_IN",
     "FULL",
     "KEY_GROUP",
     "KV_DTYPES",
     "ROPE_TYPES",
-    "SELF",
     "SLIDING",
     "UNSCALED",
     "BuildConfig",
-    "Calibration",
     "DesignPoint",
     "EngineConfig",
     "KVPrecision",

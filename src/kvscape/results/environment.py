@@ -11,7 +11,17 @@ import psutil
 from kvscape.analysis.cpu import cpu_features, cpu_name, default_threads
 from kvscape.version import __version__
 
-PACKAGES = ("apache-tvm", "apache-tvm-ffi", "apache-tvm-ffi-orcjit", "numpy", "gguf", "tokenizers", "llama-cpp-python")
+PACKAGES = (
+    "apache-tvm",
+    "apache-tvm-ffi",
+    "apache-tvm-ffi-orcjit",
+    "numpy",
+    "gguf",
+    "tokenizers",
+    "llama-cpp-python",
+    "torch",
+    "transformers",
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from kvscape.analysis.memory import Memory, Workspace
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, ModelConfig
 from kvscape.errors import ConfigError, near_match
 from kvscape.hub import Progress
-from kvscape.subjects import kvscape_subject, llamacpp
+from kvscape.subjects import kvscape_subject, llamacpp, transformers
 from kvscape.subjects.subject import Subject
 
 Load = Callable[[DesignPoint, str, Path | None], Subject]
@@ -53,6 +53,15 @@ SUBJECTS: Mapping[str, Entry] = {
         predict=llamacpp.predict,
         load=llamacpp.load_llamacpp,
         lacks=llamacpp.LACKED,
+    ),
+    "transformers": Entry(
+        version=transformers.package_version,
+        check=transformers.check_point,
+        shape=transformers.source_model,
+        prepare=transformers.prepare_transformers,
+        predict=transformers.predict,
+        load=transformers.load_transformers,
+        lacks=transformers.LACKED,
     ),
 }
 

@@ -63,7 +63,7 @@ def _scaling(scaling: RopeScaling) -> dict[str, Any] | None:
     if scaling == RopeScaling():
         return None
     default = {field.name: field.default for field in fields(RopeScaling)}
-    needed = {"linear": ("factor",), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
+    needed = {"longrope": (), "llama3": ("factor", "low_freq_factor", "high_freq_factor")}
     kept = ("rope_type", *needed.get(scaling.rope_type, ("factor",)))
     values = {n: v for n, v in asdict(scaling).items() if n in kept or v != default[n]}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
