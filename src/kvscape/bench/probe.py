@@ -23,14 +23,15 @@ def measure_rates(nbytes: int, threads: int | None = None) -> DeviceRates:
     """
     cores = current_environment().cores
     share = min(1.0, (threads or cores) / cores)  # BLAS takes all cores
-    return DeviceRates(_memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())
+    return DeviceRates(memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())
 
 
-def _memory_bytes_per_s(nbytes: int, threads: int) -> float:
+def memory_bytes_per_s(nbytes: int, threads: int) -> float:
+    """Speed at which threads read a buffer again and again."""
     parts = np.array_split(np.ones(max(nbytes // 4, threads * 1024), np.float32), threads)
     size = sum(part.nbytes for part in parts)
     with ThreadPoolExecutor(threads) as pool:
-        return size * _best_rate(lambda: list(pool.map(_read, parts)))
+        return size * best_rate(lambda: list(pool.map(_read, parts)))
 
 
 def _read(part: NDArray[np.float32]) -> float:
@@ -40,10 +41,10 @@ def _read(part: NDArray[np.float32]) -> float:
 def _operations_per_s() -> float:
     a = np.ones((MATRIX, MATRIX), np.float32)
     out = np.empty_like(a)
-    return 2.0 * MATRIX**3 * _best_rate(lambda: np.matmul(a, a, out=out))
+    return 2.0 * MATRIX**3 * best_rate(lambda: np.matmul(a, a, out=out))
 
 
-def _best_rate(call: Callable[[], object]) -> float:
+def best_rate(call: Callable[[], object]) -> float:
     """Calls a second in the best of some passes of ``PASS_S`` seconds: a disturbed pass says nothing of the machine."""
     call()
     return max(_rate(call) for _ in range(PASSES))

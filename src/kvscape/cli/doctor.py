@@ -3,18 +3,54 @@
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from kvscape.cli import options
 from kvscape.cli.output import print_facts, print_json
 
+if TYPE_CHECKING:
+    from kvscape.analysis.device import Device
+
 _BUILD = ("LLVM_VERSION", "USE_LLVM", "USE_CUDA", "USE_VULKAN", "USE_BLAS", "GIT_COMMIT_HASH")
 
 
-def command(json: options.Json = False) -> None:
+Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Measure this machine's limits, which predictions begin with; some seconds.")
+]
+
+
+def command(calibrate: Calibrate = False, threads: options.Threads = None, json: options.Json = False) -> None:
     """Show versions, TVM's build and targets, the processor, the compiler, the cache and free memory."""
+    device = _device(calibrate, threads)
     facts = {**_versions(), **_tvm(), **_machine(), **_cache()}
-    print_json(facts) if json else print_facts(facts)
+    if json:
+        print_json({**facts, "calibration": device and device.to_json()})
+    else:
+        print_facts({**facts, "calibration": _limits(device)})
+
+
+def _device(calibrate: bool, threads: int | None) -> "Device | None":
+    from kvscape.bench.calibrated import calibrate_device, stored_device
+    from kvscape.cli.turn import own_turn
+
+    if not calibrate:
+        return stored_device(threads)
+    with own_turn():
+        return calibrate_device(threads)
+
+
+def _limits(device: "Device | None") -> list[str] | str:
+    if device is None:
+        return "none yet: kvscape doctor --calibrate"
+    return [
+        f"{device.threads} threads",
+        f"{device.memory_bytes_per_s / 1e9:.1f} GB/s",
+        f"{device.integer_operations_per_s / 1e9:.0f} integer GOP/s",
+        f"{device.float_operations_per_s / 1e9:.0f} float GOP/s",
+        f"{device.call_s * 1e6:.1f} us a call",
+    ]
 
 
 def _versions() -> dict[str, Any]:

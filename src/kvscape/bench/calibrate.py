@@ -1,0 +1,89 @@
+"""This machine's limits in the kernels that models run: ``kvscape doctor --calibrate``."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.device import Device
+from kvscape.bench.probe import best_rate, memory_bytes_per_s
+from kvscape.results import current_environment
+
+if TYPE_CHECKING:
+    from kvscape.quantization.format import Format
+
+# Beyond what a processor's caches hold, as most models' weights are.
+_BUFFER_BYTES = 256 << 20
+_WIDE, _NARROW, _TOKENS = 768, 64, 128
+
+
+def calibrate(threads: int | None = None) -> Device:
+    """Measure in some seconds, compiling three kernels included; the process must not have run a model before."""
+    count = threads or default_threads()
+    os.environ["TVM_NUM_THREADS"] = str(count)
+    kernels = _compiled()
+    products = 2.0 * _TOKENS * _WIDE**2
+    return Device(
+        machine=current_environment().machine,
+        threads=count,
+        memory_bytes_per_s=memory_bytes_per_s(_BUFFER_BYTES, count),
+        integer_operations_per_s=products * best_rate(kernels["integer"]),
+        float_operations_per_s=products * best_rate(kernels["float"]),
+        call_s=1 / best_rate(kernels["call"]),
+    )
+
+
+def _compiled() -> dict[str, Callable[[], object]]:
+    """Kernels for this processor with their arguments: products of integers, of floats, and of next to nothing."""
+    import tvm
+    from tvm.target import Target
+
+    from kvscape.compiler.kernels.cpu.float_matmul import float_matmul
+    from kvscape.compiler.kernels.cpu.int8_matmul import int8_matmul
+    from kvscape.compiler.kernels.cpu.isa import ISAS
+    from kvscape.compiler.pipeline import lowering
+    from kvscape.compiler.target import detect_target
+    from kvscape.quantization.format import FORMATS
+
+    target, q8, f16 = detect_target(), FORMATS["q8f16_1"], FORMATS["f16"]
+    isa = ISAS[target.name]
+    functions = {
+        "integer": int8_matmul(isa, q8, _WIDE, _WIDE),
+        "float": float_matmul(isa.rows, f16, _WIDE, _WIDE),
+        "call": int8_matmul(isa, q8, _NARROW, _NARROW),
+    }
+    arguments = {
+        "integer": _integer_arguments(q8, _TOKENS, _WIDE),
+        "float": [np.zeros((_WIDE // isa.rows, _WIDE, isa.rows), np.float16), *_floats(_TOKENS, 2)],
+        "call": _integer_arguments(q8, 1, _NARROW),
+    }
+    mod = tvm.IRModule({name: function.with_attr("global_symbol", name) for name, function in functions.items()})
+    with lowering():
+        built = tvm.compile(mod, target=Target(dict(target.llvm)))
+    return {name: _bound(built[name], arguments[name]) for name in functions}
+
+
+def _integer_arguments(fmt: "Format", tokens: int, size: int) -> list[Any]:
+    """Codes, scales, activations with their scales and sums, and the result, of a square matrix."""
+    groups = fmt.groups(size)
+    return [
+        np.zeros(size * groups * fmt.words_per_group * 4, np.uint8),
+        np.zeros(size * groups, fmt.scale_dtype),
+        np.zeros((tokens, size), np.int8),
+        np.zeros((tokens, groups), np.float32),
+        np.zeros((tokens, groups), np.int32),
+        np.zeros((tokens, size), np.float32),
+    ]
+
+
+def _floats(tokens: int, count: int) -> list[Any]:
+    return [np.zeros((tokens, _WIDE), np.float32) for _ in range(count)]
+
+
+def _bound(function: Callable[..., object], arrays: Sequence[Any]) -> Callable[[], object]:
+    import tvm
+
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    return lambda: function(*tensors)

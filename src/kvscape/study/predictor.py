@@ -1,0 +1,123 @@
+"""Predict every design point of a space from the machine's limits and the points measured so far."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from kvscape.analysis.device import Device
+from kvscape.analysis.memory import Memory
+from kvscape.config import DesignPoint
+from kvscape.errors import ConfigError
+from kvscape.results import PerplexityRecord, Record
+from kvscape.study.feasibility import infeasible_reason
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.quality_model import PredictedQuality, QualityModel
+from kvscape.study.speed_model import Case, Speed, SpeedModel, make_case
+from kvscape.subjects import find_subject
+
+UNLIMITED_BYTES = 1 << 62
+FindFacts = Callable[[DesignPoint], ModelFacts | None]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A point that can run: as the engine fits it, its bytes, and its times by the roofline."""
+
+    memory: Memory
+    case: Case
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """What ``fit`` learned: speed for each subject, and quality."""
+
+    device: Device
+    facts: FindFacts
+    speeds: Mapping[str, SpeedModel]
+    quality: QualityModel
+    measured: Sequence[Record]
+
+    @classmethod
+    def fit(
+        cls,
+        records: Sequence[Record],
+        perplexities: Sequence[PerplexityRecord],
+        device: Device,
+        facts: FindFacts,
+    ) -> "Predictor":
+        """Learn from the records that were measured on this device; of a point without ``facts`` nothing is known."""
+        measured: dict[str, list[tuple[Record, Case]]] = {}
+        for record in records:
+            if record.status == "ok" and record.environment.get("machine", device.machine) == device.machine:
+                point = DesignPoint.from_flat(record.parameters)
+                if known := _known(point, facts, device):
+                    measured.setdefault(point.subject, []).append((record, known.case))
+        speeds = {subject: _speed_model(pairs) for subject, pairs in measured.items()}
+        used = [record for pairs in measured.values() for record, _ in pairs]
+        return cls(device, facts, speeds, QualityModel.of(perplexities), used)
+
+    def predict(self, points: Sequence[DesignPoint], available_bytes: int = UNLIMITED_BYTES) -> list[Record]:
+        """Records of status "predicted", or "infeasible" with the reason; their metrics are empty, nothing was run."""
+        known = [self._feasible(point, available_bytes) for point in points]
+        speeds = self._speeds([one.case for one in known if isinstance(one, _Known)])
+        return [
+            _record(point, one.memory, next(speeds), quality)
+            if isinstance(one, _Known)
+            else Record(point.flat(), {}, {}, {}, {}, status="infeasible", reason=one)
+            for point, one, quality in zip(points, known, self.quality.predict(points), strict=True)
+        ]
+
+    def with_predictions(self, records: Sequence[Record]) -> list[Record]:
+        """Put beside each measured speed what all other measured points say of it; other records stay as they are."""
+        held_out = (speed for model in self.speeds.values() for speed in model.held_out())
+        beside = {id(record): speed for record, speed in zip(self.measured, held_out, strict=True)}
+        return [_beside(record, beside[id(record)]) if id(record) in beside else record for record in records]
+
+    def _feasible(self, point: DesignPoint, available_bytes: int) -> _Known | str:
+        facts = self.facts(point)
+        if facts is None:
+            return "its build failed"
+        reason = infeasible_reason(point, facts, available_bytes)
+        return reason or _known(point, self.facts, self.device) or "the model was not made for it"
+
+    def _speeds(self, cases: Sequence[Case]) -> Iterator[Speed]:
+        """Of each case, in order; every subject has its own model."""
+        found: dict[int, Speed] = {}
+        for subject in {case.point.subject for case in cases}:
+            own = [number for number, case in enumerate(cases) if case.point.subject == subject]
+            model = self.speeds.get(subject, SpeedModel((), np.zeros((0, 2))))
+            found.update(zip(own, model.predict([cases[number] for number in own]), strict=True))
+        return (found[number] for number in range(len(cases)))
+
+
+def _record(point: DesignPoint, memory: Memory, speed: Speed, quality: PredictedQuality | None) -> Record:
+    predicted = {**asdict(memory), "total_bytes": memory.total_bytes, **speed.metrics}
+    intervals = dict(speed.intervals)
+    if quality is not None:
+        predicted["perplexity"] = quality.perplexity
+        if quality.interval is not None:
+            intervals["perplexity"] = list(quality.interval)
+    return Record(point.flat(), {}, predicted, {}, {}, status="predicted", predicted_intervals=intervals)
+
+
+def _speed_model(pairs: Sequence[tuple[Record, Case]]) -> SpeedModel:
+    times = np.array([case.fitted_times(record.metrics) for record, case in pairs])
+    return SpeedModel([case for _, case in pairs], times)
+
+
+def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known | None:
+    facts = find_facts(point)
+    if facts is None:
+        return None
+    try:
+        fitted = replace(point, engine=point.engine.fitted(facts.model))
+    except ConfigError:
+        return None
+    predict = find_subject(point.subject).predict
+    memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
+    return _Known(memory, make_case(fitted, facts.model, memory, device))
+
+
+def _beside(record: Record, speed: Speed) -> Record:
+    return replace(record, predicted={**record.predicted, **speed.metrics}, predicted_intervals=speed.intervals)

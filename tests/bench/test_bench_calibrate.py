@@ -1,0 +1,28 @@
+import pytest
+
+from kvscape.analysis.device import Device
+from kvscape.bench import calibrate as module
+from kvscape.bench import probe
+from kvscape.bench.calibrate import calibrate
+from kvscape.results import current_environment
+
+
+@pytest.fixture(scope="module")
+def device() -> Device:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TVM_NUM_THREADS", "2")
+        patch.setattr(probe, "PASS_S", 0.002)
+        patch.setattr(module, "_BUFFER_BYTES", 4 << 20)
+        return calibrate(2)
+
+
+def test_every_limit_is_one_that_a_processor_can_have(device: Device) -> None:
+    assert (device.machine, device.threads) == (current_environment().machine, 2)
+    assert 1e8 < device.memory_bytes_per_s < 1e13
+    assert 1e9 < device.integer_operations_per_s < 1e14
+    assert 1e8 < device.float_operations_per_s < 1e14
+    assert 1e-7 < device.call_s < 1e-2
+
+
+def test_a_device_survives_json(device: Device) -> None:
+    assert Device.from_json(device.to_json()) == device
