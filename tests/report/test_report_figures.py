@@ -13,6 +13,7 @@ from kvscape.report.frame import from_perplexities, from_records
 from kvscape.report.memory import memory_figures, quantization_compare
 from kvscape.report.pareto import pareto
 from kvscape.report.perplexity import perplexity_vs_quantization
+from kvscape.report.points import point_frame
 from kvscape.report.speed import speed_figures, speed_vs
 from kvscape.report.study_figures import study_figures
 from kvscape.report.theme import QUANTIZATION_COLOURS, colours
@@ -99,7 +100,7 @@ def test_texts_and_protocols_stand_apart() -> None:
 
 def test_the_map_marks_the_front_and_the_recommendation() -> None:
     records = made_records()
-    figure = pareto(records, records[:3], records[1].parameters)
+    figure = pareto(point_frame(records, records[:3], records[1].parameters))
     rows = rows_with(figure, "total_bytes")
     assert sum(r["front"] for r in rows) == 3
     assert [r["total_bytes"] for r in rows if r["recommended"]] == [
@@ -109,14 +110,16 @@ def test_the_map_marks_the_front_and_the_recommendation() -> None:
 
 def test_every_figure_is_strict_json() -> None:
     sections = study_figures(made_records(), made_perplexities())
-    assert list(sections) == ["The map", "Memory", "Quality", "Throughput", "Latency"]
+    assert list(sections) == [
+        "The map", "Choices", "What moves each measure", "Memory", "Quality", "Throughput", "Latency",
+    ]  # fmt: skip
     for figures in sections.values():
         for figure in figures:
             json.dumps(figure.spec, allow_nan=False)
 
 
 def test_one_specification_gives_every_format(tmp_path: Path) -> None:
-    figure = pareto(made_records())
+    figure = pareto(point_frame(made_records()))
     png, svg, page = figure.write_all(tmp_path)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text() and "Total memory (MiB)" in svg.read_text()
@@ -125,7 +128,7 @@ def test_one_specification_gives_every_format(tmp_path: Path) -> None:
 
 def test_an_unknown_format_is_said(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="did you mean 'png'"):
-        pareto(made_records()).write(tmp_path / "map.pngg")
+        pareto(point_frame(made_records())).write(tmp_path / "map.pngg")
 
 
 def test_a_quantization_has_one_colour_everywhere() -> None:

@@ -6,16 +6,23 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from kvscape.report.points import MEASURES, has, moving
 from kvscape.report.quantity import PARAMETERS, QUANTITIES
-from kvscape.report.theme import KV_COLOURS, KV_SHAPES, PART_COLOURS, colours
+from kvscape.report.theme import KV_COLOURS, KV_SHAPES, PART_COLOURS, SUBJECT_SHAPES, colours
 
 OFF = "off"
+WORDS = {"subject": "Subject", **PARAMETERS}
 
 
 def data(frame: pl.DataFrame) -> alt.InlineData:
     """Rows inside the specification: the figure needs no other file. Quantities are in the unit they are shown in."""
+    return alt.InlineData(values=in_units(frame))
+
+
+def in_units(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows with their quantities in the unit they are shown in."""
     scaled = [pl.col(q.name) * q.factor for q in QUANTITIES.values() if q.name in frame.columns]
-    return alt.InlineData(values=frame.with_columns(*scaled).to_dicts())
+    return frame.with_columns(*scaled).to_dicts()
 
 
 def with_batch(frame: pl.DataFrame) -> pl.DataFrame:
@@ -41,6 +48,11 @@ def category(name: str, frame: pl.DataFrame, title: str | None = None) -> alt.X:
     )
 
 
+def level_words(value: Any) -> str:
+    """A knob's value as it is read: 4,096 or off."""
+    return OFF if value == -1 else f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def ordered(name: str, frame: pl.DataFrame) -> list[Any]:
     """A parameter's values in the order they are shown in: numbers rising, "off" last, names as in the palette."""
     values = frame[name].unique().to_list()
@@ -57,9 +69,14 @@ def amount(name: str, title: str | None = None, zero: bool = True) -> alt.Y:
     return alt.Y(f"{name}:Q", title=label, scale=alt.Scale(zero=zero, nice=True), axis=alt.Axis(format=",~r"))
 
 
-def by_quantization(frame: pl.DataFrame) -> alt.Color:
+def by_quantization(frame: pl.DataFrame, legend: bool = True) -> alt.Color:
     domain, palette = colours(frame["quantization"].to_list())
-    return alt.Color("quantization:N", title="Quantization", scale=alt.Scale(domain=domain, range=palette))
+    scale = alt.Scale(domain=domain, range=palette)
+    return alt.Color("quantization:N", title="Quantization", scale=scale, **_legend(legend))
+
+
+def _legend(shown: bool) -> dict[str, Any]:
+    return {} if shown else {"legend": None}
 
 
 def by_kv(frame: pl.DataFrame) -> alt.Color:
@@ -72,9 +89,31 @@ def by_part() -> alt.Color:
     return alt.Color("part:N", title="Memory", sort=names, scale=alt.Scale(domain=names, range=palette))
 
 
-def shape_by_kv(frame: pl.DataFrame) -> alt.Shape:
+def shape_by_kv(frame: pl.DataFrame, legend: bool = True) -> alt.Shape:
     domain, shapes = colours(frame["kv_dtype"].to_list(), KV_SHAPES)
-    return alt.Shape("kv_dtype:N", title="KV precision", scale=alt.Scale(domain=domain, range=shapes))
+    scale = alt.Scale(domain=domain, range=shapes)
+    return alt.Shape("kv_dtype:N", title="KV precision", scale=scale, **_legend(legend))
+
+
+def shape_by(frame: pl.DataFrame, legend: bool = True) -> alt.Shape:
+    """Shapes tell subjects apart where there are several, else KV precisions."""
+    if frame["subject"].n_unique() == 1:
+        return shape_by_kv(frame, legend)
+    domain, shapes = colours(frame["subject"].to_list(), SUBJECT_SHAPES)
+    scale = alt.Scale(domain=domain, range=shapes)
+    return alt.Shape("subject:N", title="Subject", scale=scale, **_legend(legend))
+
+
+def point_tips(frame: pl.DataFrame) -> list[alt.Tooltip]:
+    """What a point of ``points.point_frame`` is, where its numbers are from, and its measures."""
+    knobs = dict.fromkeys(("quantization", "kv_dtype", *moving(frame)))
+    tips = [alt.Tooltip(f"{name}:N", title=WORDS[name]) for name in knobs]
+    tips.append(alt.Tooltip("origin:N", title="Numbers are"))
+    for name in MEASURES:
+        if has(frame, name):
+            quantity = QUANTITIES[name]
+            tips.append(alt.Tooltip(f"{name}:Q", title=quantity.label, format=f",.{quantity.digits}f"))
+    return tips
 
 
 def tooltips(frame: pl.DataFrame) -> list[alt.Tooltip]:

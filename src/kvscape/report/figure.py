@@ -14,17 +14,32 @@ from kvscape.report.theme import CONFIG
 
 Chart: TypeAlias = alt.Chart | alt.LayerChart | alt.FacetChart | alt.HConcatChart | alt.VConcatChart
 
+Rows: TypeAlias = list[dict[str, Any]]
+
+# Altair copies a chart's data at every step, so a chart names its rows and they are put in at the end.
+ROWS = alt.NamedData(name="points")
 FORMATS = ("png", "svg", "html")
 _SCALE = 2.0
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``name`` is the stem of its file; ``title`` is what stands above it."""
+    """``name`` is the stem of its file; ``title`` and ``subtitle`` are what stands above it.
+
+    ``linked`` says that its rows are those of ``points.point_frame``, which a page gives to all such figures at once.
+    """
 
     name: str
     title: str
     spec: dict[str, Any]
+    subtitle: str = ""
+    linked: bool = False
+
+    @property
+    def chart(self) -> Chart:
+        """The figure as an Altair object, which a notebook shows."""
+        chart: Chart = alt.Chart.from_dict(self.spec)
+        return chart
 
     def content(self, suffix: str) -> bytes:
         """The figure in one of ``FORMATS``; raise ResultsError for another."""
@@ -48,7 +63,12 @@ class Figure:
         return [self.write(folder / f"{self.name}.{suffix}") for suffix in formats]
 
 
-def figure(name: str, title: str, subtitle: str, chart: Chart) -> Figure:
-    """Give a chart its title and the common look."""
+def figure(
+    name: str, title: str, subtitle: str, chart: Chart, rows: Rows | None = None, linked: bool = False
+) -> Figure:
+    """Give a chart its title and the common look; ``rows`` are what its data named ``ROWS`` stand for."""
     titled = chart.properties(title=alt.TitleParams(title, subtitle=subtitle) if subtitle else alt.TitleParams(title))
-    return Figure(name, title, {**titled.to_dict(), "config": CONFIG})
+    spec = {**titled.to_dict(validate=False), "config": CONFIG}
+    if rows is not None:
+        spec["datasets"] = {**spec.get("datasets", {}), ROWS.name: rows}
+    return Figure(name, title, spec, subtitle, linked)

@@ -19,7 +19,6 @@ from kvscape.report.encodings import (
 from kvscape.report.figure import Figure, figure
 from kvscape.report.frame import plotted
 from kvscape.report.quantity import MIB, QUANTITIES
-from kvscape.report.theme import INK
 
 _DESIGN = ("kv_dtype", "max_batch_size")
 _PARTS = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "runtime_bytes")
@@ -51,7 +50,7 @@ def _bars(rows: pl.DataFrame, parameter: str) -> alt.LayerChart | alt.FacetChart
         xOffset=alt.XOffset("kv_dtype:N", sort=ordered("kv_dtype", rows)),
         y=amount("kv_cache_bytes"),
     )
-    text = base.mark_text(dy=-7, fontSize=10, color=INK).encode(text=alt.Text("kv_cache_bytes:Q", format=",.1f"))
+    text = base.mark_text(dy=-7, style="label", fontSize=10).encode(text=alt.Text("kv_cache_bytes:Q", format=",.1f"))
     return alt.layer(base.mark_bar(cornerRadiusEnd=2).encode(color=by_kv(rows)), text).properties(
         width=panel_width(parameter, rows, 84), height=_HEIGHT
     )
@@ -97,7 +96,7 @@ def quantization_compare(frame: pl.DataFrame, where: str = "the tables") -> Figu
     longest = rows.filter(pl.col("context_window_size") == rows["context_window_size"].max())
     cache = largest(longest, ("quantization", "kv_dtype"), ["kv_cache_bytes"])
     base = alt.Chart(data(weights)).encode(x=category("quantization", weights), y=amount("weights_bytes"))
-    text = base.mark_text(dy=-7, fontSize=10).encode(text=alt.Text("weights_bytes:Q", format=",.1f"))
+    text = base.mark_text(dy=-7, style="label", fontSize=10).encode(text=alt.Text("weights_bytes:Q", format=",.1f"))
     left = alt.layer(base.mark_bar(cornerRadiusEnd=2).encode(color=by_quantization(weights)), text)
     right = _bars(cache, "quantization").properties(data=data(cache))
     chart = alt.hconcat(left.properties(width=panel_width("quantization", weights, 84), height=_HEIGHT), right)

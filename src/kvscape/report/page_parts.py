@@ -1,67 +1,125 @@
-"""The page's parts that are words and numbers: recommendation, table, environment."""
+"""The page's parts that are words and numbers: recommendation, filters, table, environment."""
 
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
+
+from kvscape.report.encodings import level_words
 from kvscape.report.quantity import PARAMETERS, QUANTITIES
-from kvscape.report.tables import cells
+from kvscape.report.trust import record_of, spread, trust
 from kvscape.results import Record
 
 _HIGHLIGHTS = ("decode_tokens_per_s", "prefill_tokens_per_s", "total_bytes", "kv_cache_bytes", "ttft_s", "perplexity")
+# Unit squares, as Vega's symbols are: circle, square, triangle-up, diamond.
+_GLYPHS = {
+    "circle": '<circle cx="6" cy="6" r="4.5"/>',
+    "square": '<rect x="2" y="2" width="8" height="8"/>',
+    "triangle-up": '<path d="M6 1.5 11 10.5H1z"/>',
+    "diamond": '<path d="M6 .8 10 6 6 11.2 2 6z"/>',
+}
 
 
-def recommendation_card(recommendation: Mapping[str, Any]) -> str:
-    """The point to ship, its figures and its commands; a missed budget says by how much."""
+def recommendation_card(
+    recommendation: Mapping[str, Any], records: Sequence[Record] = (), frame: pl.DataFrame | None = None
+) -> str:
+    """The point to ship, its figures, how far to trust them, and its commands; a missed budget says by how much."""
     met = recommendation["status"] == "met"
     point, metrics = recommendation["point"], recommendation["metrics"]
+    record = record_of(records, point)
     chips = "".join(
-        f"<span>{html.escape(_word(title))} <b>{html.escape(_value(point[name]))}</b></span>"
+        f"<span>{html.escape(_word(title))} <b>{html.escape(level_words(point[name]))}</b></span>"
         for name, title in PARAMETERS.items()
         if name in point
     )
-    numbers = "".join(_number(name, metrics[name]) for name in _HIGHLIGHTS if metrics.get(name) is not None)
-    commands = html.escape("\n".join(recommendation.get("commands", ())))
-    reason = f"<p class='reason'>{html.escape(recommendation.get('reason', ''))}</p>" if not met else ""
+    numbers = "".join(_number(name, metrics[name], record) for name in _HIGHLIGHTS if metrics.get(name) is not None)
+    reason = f'<p class="reason">{html.escape(recommendation.get("reason", ""))}</p>' if not met else ""
+    words = "".join(f"<p>{html.escape(line)}</p>" for line in (trust(record, frame) if frame is not None else ()))
     heading = "Recommended" if met else "No point meets the budget; the nearest miss"
     return (
-        f'<section class="card {"met" if met else "missed"}"><h2>{heading}</h2>{reason}'
-        f'<div class="chips">{chips}</div><div class="numbers">{numbers}</div><pre>{commands}</pre></section>'
+        f'<section id="answer" class="card {"met" if met else "missed"}"><h2>{heading}</h2>{reason}'
+        f'<div class="chips">{chips}</div><div class="numbers">{numbers}</div>'
+        f'<div class="trust">{words}</div>{_commands(recommendation.get("commands", ()))}</section>'
     )
+
+
+def _commands(commands: Sequence[str]) -> str:
+    text = html.escape("\n".join(commands))
+    return f'<div class="commands"><button type="button" class="copy">Copy</button><pre>{text}</pre></div>'
 
 
 def _word(title: str) -> str:
     return title.split(" (")[0]
 
 
-def _value(value: Any) -> str:
-    return "off" if value == -1 else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _number(name: str, value: float) -> str:
+def _number(name: str, value: float, record: Record | None) -> str:
     quantity = QUANTITIES[name]
     unit = f" <small>{quantity.unit}</small>" if quantity.unit else ""
-    return f"<div><b>{quantity.shown(value)}{unit}</b><span>{html.escape(quantity.title)}</span></div>"
+    about = spread(record, name)
+    between = f"<i>{html.escape(about)}</i>" if about else ""
+    return f"<div><b>{quantity.shown(value)}{unit}</b><span>{html.escape(quantity.title)}</span>{between}</div>"
 
 
-def points_table(records: Sequence[Record], front: Sequence[Record]) -> str:
-    """Every record in a table that sorts by a click on a heading; the front's rows are marked."""
-    table = cells(records, front)
-    kinds = ["number" if numeric else "text" for numeric in table.numeric]
+def filters(knobs: Sequence[Mapping[str, Any]], origins: Sequence[str]) -> str:
+    """A group of choices for each knob; their colours and shapes are the maps' legend."""
+    groups = [_choices(knob["name"], knob["title"], knob["levels"]) for knob in knobs if knob["filter"] == "choice"]
+    groups += [_range(knob) for knob in knobs if knob["filter"] == "range"]
+    if len(origins) > 1:
+        levels = [{"value": origin, "words": origin} for origin in origins]
+        groups.append(_choices("origin", "Numbers", levels))
+    front = [{"value": True, "words": "front only"}]
+    return (
+        '<details class="filters" id="filters" open><summary>Filter <output id="count" aria-live="polite"></output>'
+        f"</summary><form>{''.join(groups)}{_choices('front', 'Pareto', front)}"
+        '<button type="reset">Show all</button></form></details>'
+    )
+
+
+def _choices(name: str, title: str, levels: Sequence[Mapping[str, Any]]) -> str:
+    shown = "".join(
+        f'<label><input type="checkbox" name="{html.escape(name)}" value="{place}">'
+        f"<span>{_glyph(level)}{html.escape(str(level['words']))}</span></label>"
+        for place, level in enumerate(levels)
+    )
+    legend = " legend" if any("colour" in level or "shape" in level for level in levels) else ""
+    return f'<fieldset class="choice{legend}"><legend>{html.escape(title)}</legend>{shown}</fieldset>'
+
+
+def _glyph(level: Mapping[str, Any]) -> str:
+    if "colour" not in level and "shape" not in level:
+        return ""
+    drawn = _GLYPHS.get(str(level.get("shape", "circle")), _GLYPHS["circle"])
+    colour = html.escape(str(level.get("colour", "currentColor")))
+    return f'<svg viewBox="0 0 12 12" aria-hidden="true" fill="{colour}">{drawn}</svg>'
+
+
+def _range(knob: Mapping[str, Any]) -> str:
+    name, levels = html.escape(knob["name"]), [level["value"] for level in knob["levels"] if level["value"] != -1]
+    ends = "".join(
+        f'<label>{word} <input type="number" name="{name}" data-end="{end}" placeholder="{value}"></label>'
+        for word, end, value in (("from", "least", min(levels)), ("to", "most", max(levels)))
+    )
+    return f'<fieldset class="range"><legend>{html.escape(knob["title"])}</legend>{ends}</fieldset>'
+
+
+def points_table(knobs: Sequence[Mapping[str, Any]], measures: Sequence[Mapping[str, Any]]) -> str:
+    """The table's frame; the page's script fills it, so that thousands of points stay light."""
+    columns = [(knob["name"], knob["short"], "", "number" if knob["numeric"] else "text") for knob in knobs]
+    columns += [(measure["name"], measure["short"], measure["unit"], "number") for measure in measures]
+    columns.append(("status", "status", "", "text"))
     heads = "".join(
-        f'<th class="{kind}" tabindex="0" scope="col" aria-sort="none">'
-        f"{html.escape(name)}<small>{html.escape(unit)}</small></th>"
-        for name, unit, kind in zip(table.headings, table.units, kinds, strict=True)
+        f'<th class="{kind}" scope="col" aria-sort="none"><button type="button" data-sort="{html.escape(name)}">'
+        f"{html.escape(short)}<small>{html.escape(unit)}</small></button></th>"
+        for name, short, unit, kind in columns
     )
-    rows = "".join(
-        f"<tr{' class=front' if marked else ''}>"
-        + "".join(f'<td class="{kind}">{html.escape(cell)}</td>' for cell, kind in zip(row, kinds, strict=True))
-        + "</tr>"
-        for row, marked in zip(table.explained, table.marked, strict=True)
+    return (
+        '<p class="note">Bold rows are on the Pareto front. A click on a heading sorts.</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="Table of points"><table id="points">'
+        f"<thead><tr>{heads}</tr></thead><tbody></tbody></table></div>"
+        '<button type="button" id="more" hidden></button><noscript>The table needs JavaScript; '
+        "<code>kvscape report --markdown</code> prints it.</noscript>"
     )
-    note = "<p class='note'>Bold rows are on the Pareto front.</p>" if any(table.marked) else ""
-    head, body = f"<thead><tr>{heads}</tr></thead>", f"<tbody>{rows}</tbody>"
-    return f'{note}<div class="scroll"><table class="sortable">{head}{body}</table></div>'
 
 
 def environment_list(records: Sequence[Record]) -> str:

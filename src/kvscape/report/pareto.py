@@ -1,65 +1,135 @@
-"""The map: memory against decode speed and quality, the front filled and what it beats faint."""
+"""The maps: memory, speed and quality in pairs; what is on the front stands out, intervals are whiskers."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from kvscape.errors import ResultsError
-from kvscape.report.encodings import amount, by_quantization, data, shape_by_kv, tooltips
-from kvscape.report.figure import Figure, figure
-from kvscape.report.frame import from_records, plotted
+from kvscape.report.encodings import by_quantization, point_tips, shape_by
+from kvscape.report.figure import ROWS, Chart, Figure, figure
+from kvscape.report.points import has, known, plain
 from kvscape.report.quantity import QUANTITIES
-from kvscape.report.theme import INK
-from kvscape.results import Record
 
-_WIDTH, _HEIGHT = 820, 400
-_NEEDED = ("quantization", "kv_dtype", "total_bytes")
+DECODE = ("total_bytes", "decode_tokens_per_s")
+QUALITY = ("total_bytes", "perplexity")
+TRADE = ("perplexity", "decode_tokens_per_s")
+_NAMES = {DECODE: "pareto_decode", QUALITY: "pareto_perplexity", TRADE: "pareto_trade"}
+_WIDTH, _HEIGHT = 820, 380
+_MOST_LINES = 4
+
+# Marks that a page has brushed: all of them while ``picked`` is null.
+PICKED = "(!picked || picked[datum.id])"
+STANDS_OUT = "(datum.front || datum.recommended)"
 
 
-def pareto(
-    records: Sequence[Record],
-    front: Sequence[Record] = (),
-    point: dict[str, Any] | None = None,
-    measure: str = "decode_tokens_per_s",
-) -> Figure:
-    """Total memory against ``measure``; ``front`` and the recommended ``point`` (its parameters) stand out.
+def maps(frame: pl.DataFrame) -> list[Figure]:
+    """The planes that the study has measures for; raise ResultsError when nothing was measured."""
+    planes = [DECODE, *((QUALITY, TRADE) if has(frame, "perplexity") else ())]
+    return [pareto(frame, *plane) for plane in planes]
 
-    Raises ResultsError when no record was measured.
-    """
-    if not records:
-        raise ResultsError("nothing to plot", "there is no record", "run 'kvscape study' first")
-    best = [record.parameters for record in front]
-    marked = from_records(records).with_columns(
-        front=pl.Series([not best or record.parameters in best for record in records]),
-        recommended=pl.Series([record.parameters == point for record in records]),
+
+def pareto(frame: pl.DataFrame, x: str = DECODE[0], y: str = DECODE[1]) -> Figure:
+    """One plane of the map, from ``points.point_frame``; a staircase joins the best of each workload."""
+    rows = known(frame, x, y)
+    base = alt.Chart().encode(x=_x(x), y=_y(y))
+    layers = [_staircase(base, x, y), *_whiskers(rows, base, x, y), _marks(base, rows), *_hints(base)]
+    whole = alt.layer(*layers).transform_filter(f"isValid(datum.{x}) && isValid(datum.{y})")
+    chart = linked(whole, _WIDTH, _HEIGHT)
+    title = f"{QUANTITIES[x].title} and {QUANTITIES[y].title.lower()}"
+    return figure(_NAMES.get((x, y), f"pareto_{x}_{y}"), title, _subtitle(rows, x, y), chart, plain(rows), linked=True)
+
+
+def linked(chart: Any, width: int, height: int) -> Chart:
+    """Give a chart the points by name and the parameters that a page sets: which marks are picked or pointed at."""
+    told: Chart = chart.properties(data=ROWS, width=width, height=height).add_params(
+        alt.param(name="picked", value=None), alt.param(name="hovered", value=None)
     )
-    rows = plotted(marked, (*_NEEDED, measure), "the study")
-    base = alt.Chart(data(rows)).encode(x=_memory_axis(), y=amount(measure, zero=measure != "perplexity"))
-    marks = base.mark_point(filled=True, size=110, stroke="white", strokeWidth=0.8).encode(
-        color=by_quantization(rows),
-        shape=shape_by_kv(rows),
-        opacity=alt.condition("datum.front || datum.recommended", alt.value(0.95), alt.value(0.25)),
-        tooltip=tooltips(rows),
-    )
-    ring = base.transform_filter("datum.recommended").mark_point(size=420, color=INK, strokeWidth=1.8)
-    name = base.transform_filter("datum.recommended")
-    halo = name.mark_text(text="recommended", dx=16, align="left", fontWeight=600, stroke="white", strokeWidth=4)
-    text = name.mark_text(text="recommended", dx=16, align="left", fontWeight=600, color=INK)
-    chart = alt.layer(marks, ring, halo, text).properties(width=_WIDTH, height=_HEIGHT)
-    title = f"Total memory and {QUANTITIES[measure].title.lower()}"
-    return figure(f"pareto_{measure.removesuffix('_tokens_per_s')}", title, _subtitle(best), chart)
+    return told
 
 
-def _memory_axis() -> alt.X:
+def _x(name: str) -> alt.X:
+    scale = alt.Scale(zero=False, nice=True, padding=24)
     return alt.X(
-        "total_bytes:Q",
-        title=QUANTITIES["total_bytes"].label,
-        scale=alt.Scale(zero=False, nice=True, padding=24),
-        axis=alt.Axis(format=",~r", grid=True),
+        f"{name}:Q", title=QUANTITIES[name].label, scale=scale, axis=alt.Axis(format=",~r", grid=True, tickCount=8)
     )
 
 
-def _subtitle(best: list[dict[str, Any]]) -> str:
-    return "each mark is a design point; faint ones are beaten in memory, speed and quality alike" if best else ""
+def _y(name: str) -> alt.Y:
+    scale = alt.Scale(zero=False, nice=True, padding=12) if name == "perplexity" else alt.Scale(zero=True, nice=True)
+    return alt.Y(f"{name}:Q", title=QUANTITIES[name].label, scale=scale, axis=alt.Axis(format=",~r"))
+
+
+def _staircase(base: alt.Chart, x: str, y: str) -> alt.Chart:
+    """The best ``y`` so far as ``x`` gets worse, for each workload; where there are many, for the recommended one's."""
+    sign = 1 if QUANTITIES[y].best == "min" else -1
+    line: alt.Chart = (
+        base.transform_filter("datum.status === 'ok' || datum.status === 'predicted'")
+        .transform_joinaggregate(workloads="distinct(workload)")
+        .transform_filter(f"datum.workloads <= {_MOST_LINES} || datum.home")
+        .transform_calculate(cost=f"{sign} * datum.{y}")
+        .transform_window(
+            best="min(cost)",
+            frame=[None, 0],
+            sort=[alt.SortField(x), alt.SortField("cost")],
+            groupby=["workload"],
+        )
+        .transform_filter("datum.cost <= datum.best")
+        .mark_line(interpolate="step-after", style="front")
+        .encode(detail="workload:N", order=alt.Order(f"{x}:Q"))
+    )
+    return line
+
+
+def _whiskers(rows: pl.DataFrame, base: alt.Chart, x: str, y: str) -> list[alt.Chart]:
+    """Intervals of the measured medians, and of the predictions that stand out."""
+    drawn = base.transform_filter(f"datum.origin === 'measured' || {STANDS_OUT}").encode(
+        opacity=alt.when(f"{PICKED} && {STANDS_OUT}").then(alt.value(0.9)).otherwise(alt.value(0.15))
+    )
+    found = []
+    if has(rows, f"{y}_low"):
+        found.append(drawn.mark_rule(style="whisker").encode(y=alt.Y(f"{y}_low:Q"), y2=f"{y}_high:Q"))
+    if has(rows, f"{x}_low"):
+        found.append(drawn.mark_rule(style="whisker").encode(x=alt.X(f"{x}_low:Q"), x2=f"{x}_high:Q"))
+    return found
+
+
+def _marks(base: alt.Chart, rows: pl.DataFrame) -> alt.Chart:
+    opacity = (
+        alt.when(f"!{PICKED}").then(alt.value(0.06)).when(STANDS_OUT).then(alt.value(0.95)).otherwise(alt.value(0.3))
+    )
+    marks: alt.Chart = (
+        base.mark_point(filled=True, style="mark")
+        .encode(
+            color=by_quantization(rows),
+            shape=shape_by(rows),
+            size=alt.when("datum.origin === 'predicted'").then(alt.value(34)).otherwise(alt.value(110)),
+            opacity=opacity,
+            order=alt.Order("front:Q"),
+            tooltip=point_tips(rows),
+        )
+        .add_params(alt.selection_interval(name="brush"))
+    )
+    return marks
+
+
+def _hints(base: alt.Chart) -> list[alt.Chart]:
+    """The recommended point by name, and a ring around the one that the page's table points at."""
+    told = base.transform_filter("datum.recommended")
+    text: dict[str, Any] = {"text": "recommended", "dx": 16, "align": "left", "fontWeight": 600}
+    return [
+        told.mark_point(size=420, style="ring"),
+        told.mark_text(**text, style="halo"),
+        told.mark_text(**text, style="label"),
+        base.transform_filter("datum.id === hovered").mark_point(size=260, style="ring"),
+    ]
+
+
+def _subtitle(rows: pl.DataFrame, x: str, y: str) -> str:
+    parts = ["a mark is a design point"]
+    if "predicted" in rows["origin"]:
+        parts.append("a small one is predicted, not measured")
+    if rows["front"].any():
+        parts.append("faint ones are beaten in memory, speed and quality alike")
+    if any(has(rows, f"{name}_low") for name in (x, y)):
+        parts.append("whiskers: the interval of a median")
+    return "; ".join(parts)

@@ -1,7 +1,8 @@
-"""How a measure or a parameter is shown to a person: its title, its unit, and the factor to that unit."""
+"""How a measure or a parameter is shown: its title, its unit, the factor to that unit, and which way is better."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 MIB = 1 / 2**20
 
@@ -15,6 +16,7 @@ class Quantity:
     unit: str = ""
     factor: float = 1.0
     digits: int = 1
+    best: Literal["min", "max", ""] = ""
 
     @property
     def label(self) -> str:
@@ -29,25 +31,44 @@ class Quantity:
 QUANTITIES: Mapping[str, Quantity] = {
     q.name: q
     for q in (
-        Quantity("total_bytes", "Total memory", "MiB", MIB),
-        Quantity("weights_bytes", "Weights", "MiB", MIB),
-        Quantity("kv_cache_bytes", "KV cache", "MiB", MIB),
-        Quantity("kv_bytes_per_token", "KV cache per token", "KiB", 1 / 2**10),
-        Quantity("workspace_bytes", "Workspace", "MiB", MIB),
-        Quantity("runtime_bytes", "Runtime", "MiB", MIB),
-        Quantity("peak_rss_bytes", "Peak process memory", "MiB", MIB),
+        Quantity("total_bytes", "Total memory", "MiB", MIB, best="min"),
+        Quantity("weights_bytes", "Weights", "MiB", MIB, best="min"),
+        Quantity("kv_cache_bytes", "KV cache", "MiB", MIB, best="min"),
+        Quantity("kv_bytes_per_token", "KV cache per token", "KiB", 1 / 2**10, best="min"),
+        Quantity("workspace_bytes", "Workspace", "MiB", MIB, best="min"),
+        Quantity("runtime_bytes", "Runtime", "MiB", MIB, best="min"),
+        Quantity("peak_rss_bytes", "Peak process memory", "MiB", MIB, best="min"),
         Quantity("bits_per_weight", "Bits per weight", digits=2),
-        Quantity("decode_tokens_per_s", "Decode speed", "tokens/s"),
-        Quantity("prefill_tokens_per_s", "Prefill speed", "tokens/s"),
-        Quantity("ttft_s", "Time to first token", "ms", 1e3),
-        Quantity("tpot_s", "Time per output token", "ms", 1e3, 2),
-        Quantity("itl_p50_s", "Inter-token latency, median", "ms", 1e3, 2),
-        Quantity("itl_p99_s", "Inter-token latency, 99th percentile", "ms", 1e3, 2),
-        Quantity("e2e_s", "End to end", "ms", 1e3),
-        Quantity("chars_per_s", "Characters", "1/s"),
-        Quantity("perplexity", "Perplexity", digits=2),
-        Quantity("prefix_cache_hit_rate", "Prefix cache hits", "%", 100),
+        Quantity("decode_tokens_per_s", "Decode speed", "tokens/s", best="max"),
+        Quantity("prefill_tokens_per_s", "Prefill speed", "tokens/s", best="max"),
+        Quantity("ttft_s", "Time to first token", "ms", 1e3, best="min"),
+        Quantity("tpot_s", "Time per output token", "ms", 1e3, 2, best="min"),
+        Quantity("itl_p50_s", "Inter-token latency, median", "ms", 1e3, 2, best="min"),
+        Quantity("itl_p99_s", "Inter-token latency, 99th percentile", "ms", 1e3, 2, best="min"),
+        Quantity("e2e_s", "End to end", "ms", 1e3, best="min"),
+        Quantity("chars_per_s", "Characters", "1/s", best="max"),
+        Quantity("perplexity", "Perplexity", digits=2, best="min"),
+        Quantity("prefix_cache_hit_rate", "Prefix cache hits", "%", 100, best="max"),
     )
+}
+
+SHORT: Mapping[str, str] = {
+    "subject": "subject",
+    "quantization": "quantization",
+    "kv_dtype": "KV",
+    "context_window_size": "context",
+    "prefill_chunk_size": "chunk",
+    "max_batch_size": "batch",
+    "sliding_window_size": "window",
+    "attention_sink_size": "sinks",
+    "total_bytes": "memory",
+    "kv_cache_bytes": "KV cache",
+    "prefill_tokens_per_s": "prefill",
+    "decode_tokens_per_s": "decode",
+    "ttft_s": "TTFT",
+    "tpot_s": "TPOT",
+    "e2e_s": "E2E",
+    "perplexity": "PPL",
 }
 
 PARAMETERS: Mapping[str, str] = {

@@ -10,14 +10,14 @@ from kvscape.report.encodings import (
     batches,
     by_quantization,
     category,
-    data,
+    in_units,
     ordered,
     panel_width,
     shape_by_kv,
     tooltips,
     with_batch,
 )
-from kvscape.report.figure import Figure, figure
+from kvscape.report.figure import ROWS, Figure, figure
 from kvscape.report.frame import plotted
 from kvscape.report.quantity import PARAMETERS, QUANTITIES
 
@@ -55,6 +55,7 @@ def speed_vs(frame: pl.DataFrame, kind: str, parameter: str, where: str = "the t
         f"{kind.capitalize()} by {words if words.startswith('KV') else words.lower()}",
         f"a mark is a design point; a line is the median; {_measure_words(kind)}",
         panels,
+        in_units(rows),
     )
 
 
@@ -65,8 +66,8 @@ def _measure_words(kind: str) -> str:
 def _panels(rows: pl.DataFrame, parameter: str, measure: str) -> alt.LayerChart | alt.FacetChart:
     inner = _layers(rows, parameter, measure)
     if parameter == "max_batch_size":
-        return inner.properties(data=data(rows))
-    chart: alt.FacetChart = inner.facet(column=batches(rows), data=data(rows)).resolve_scale(y="independent")
+        return inner.properties(data=ROWS)
+    chart: alt.FacetChart = inner.facet(column=batches(rows), data=ROWS).resolve_scale(y="independent")
     return chart
 
 

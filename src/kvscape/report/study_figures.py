@@ -1,49 +1,62 @@
-"""Which figures a study gets, and where they stand on its page."""
+"""Which figures a study gets, and under which heading they stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from kvscape.report.effects import effect_figures
 from kvscape.report.figure import Figure
 from kvscape.report.frame import from_perplexities, from_records, varying
 from kvscape.report.memory import memory_figures, quantization_compare
-from kvscape.report.pareto import pareto
+from kvscape.report.parallel import parallel
+from kvscape.report.pareto import maps
 from kvscape.report.perplexity import perplexity_vs_quantization
+from kvscape.report.points import point_frame
+from kvscape.report.prediction import prediction_figures
 from kvscape.report.speed import MEASURES, speed_vs
 from kvscape.results import PerplexityRecord, Record
 from kvscape.results.tables import model_label
+
+MAP, CHOICES, EFFECTS, PREDICTION = "The map", "Choices", "What moves each measure", "Predicted and measured"
 
 
 def study_figures(
     records: Sequence[Record],
     perplexities: Sequence[PerplexityRecord] = (),
     front: Sequence[Record] = (),
-    point: dict[str, Any] | None = None,
+    point: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Figure]]:
     """Figures by the heading they stand under; raise ResultsError when nothing was measured."""
-    measured = [record for record in records if record.status == "ok"]
+    points = point_frame(records, front, point)
+    sections = {
+        MAP: maps(points),
+        CHOICES: [parallel(points)],
+        EFFECTS: effect_figures(points),
+        PREDICTION: prediction_figures(points),
+        **_measured([record for record in records if record.status == "ok"], perplexities),
+    }
+    return {heading: figures for heading, figures in sections.items() if figures}
+
+
+def _measured(records: Sequence[Record], perplexities: Sequence[PerplexityRecord]) -> dict[str, list[Figure]]:
+    """One figure for each measure and knob, from what was measured alone."""
+    if not records:
+        return {}
+    frame = from_records(records)
     scored = [record for record in perplexities if record.status == "ok"]
-    sections = {"The map": _maps(measured, front, point)}
-    sections["Memory"] = [*_memory(measured), quantization_compare(from_records(measured))]
-    if scored:
-        name = f"{scored[0].text}_ppl_vs_quant"
-        sections["Quality"] = [perplexity_vs_quantization(from_perplexities(scored), name)]
-    frame = from_records(measured)
-    for kind in MEASURES:
-        sections[kind.capitalize()] = [speed_vs(frame, kind, parameter) for parameter in _speed_parameters(frame)]
-    return sections
+    quality = (
+        [perplexity_vs_quantization(from_perplexities(scored), f"{scored[0].text}_ppl_vs_quant")] if scored else []
+    )
+    speeds = {
+        kind.capitalize(): [speed_vs(frame, kind, parameter) for parameter in _speed_parameters(frame)]
+        for kind in MEASURES
+    }
+    return {"Memory": [*_memory(records), quantization_compare(frame)], "Quality": quality, **speeds}
 
 
 def _speed_parameters(frame: pl.DataFrame) -> list[str]:
     return list(dict.fromkeys(["quantization", *varying(frame)]))
-
-
-def _maps(measured: Sequence[Record], front: Sequence[Record], point: dict[str, Any] | None) -> list[Figure]:
-    figures = [pareto(measured, front, point)]
-    if any("perplexity" in record.metrics for record in measured):
-        figures.append(pareto(measured, front, point, "perplexity"))
-    return figures
 
 
 def _memory(measured: Sequence[Record]) -> list[Figure]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from kvscape.report.quantity import PARAMETERS, QUANTITIES
+from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
 from kvscape.results import Record
 
 SHOWN = (
@@ -19,23 +19,6 @@ SHOWN = (
     "perplexity",
 )
 _WORDS = ("subject", "quantization", "kv_dtype")
-_SHORT = {
-    "subject": "subject",
-    "quantization": "quantization",
-    "kv_dtype": "KV",
-    "context_window_size": "context",
-    "prefill_chunk_size": "chunk",
-    "max_batch_size": "batch",
-    "sliding_window_size": "window",
-    "attention_sink_size": "sinks",
-    "total_bytes": "memory",
-    "kv_cache_bytes": "KV cache",
-    "prefill_tokens_per_s": "prefill",
-    "decode_tokens_per_s": "decode",
-    "ttft_s": "TTFT",
-    "tpot_s": "TPOT",
-    "perplexity": "PPL",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,7 @@ def cells(records: Sequence[Record], front: Sequence[Record] = ()) -> Cells:
     measures = [name for name in SHOWN if any(name in record.metrics for record in records)]
     best = [record.parameters for record in front]
     return Cells(
-        headings=[*(_SHORT[name] for name in (*names, *measures)), "status"],
+        headings=[*(SHORT[name] for name in (*names, *measures)), "status"],
         units=[*("" for _ in names), *(QUANTITIES[name].unit for name in measures), ""],
         rows=[[*_parameters(r, names), *_measures(r, measures), r.status] for r in records],
         reasons=[record.reason for record in records],
