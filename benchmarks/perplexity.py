@@ -40,7 +40,7 @@ def main() -> None:
     for case in CASES:
         with LLM(quantization=case.quantization, kv_dtype=case.kv_dtype, context_window_size=512) as llm:
             windows = cut(llm.tokenizer.encode(text.content), settings, llm.tokenizer.bos_token_id)
-            result = perplexity(llm, windows)
+            result = perplexity(llm.engine, windows)
         difference = result.perplexity / case.reference - 1
         print(
             f"{case.quantization:14}{case.kv_dtype:6}{result.perplexity:11.4f}{result.standard_error:8.3f}"

@@ -6,18 +6,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+from urllib.parse import unquote
 
 REPOSITORY = "org/name"
+Commits = dict[str, dict[str, bytes]]
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves one repository; ``commits`` maps a revision to its files, ``requests`` are the paths asked for.
+    """Serves one repository, of models or of ``datasets``; ``commits`` maps a revision to its files.
 
-    Of a file in ``stalled`` the body stops after so many bytes, until ``go_on`` is set. ``ranges`` were asked for.
+    ``requests`` are the paths asked for, ``ranges`` what was asked of them. Of a file in ``stalled`` the body stops
+    after so many bytes, until ``go_on`` is set.
     """
 
-    def __init__(self, commits: dict[str, dict[str, bytes]]) -> None:
+    def __init__(self, commits: Commits, repository: str = REPOSITORY, kind: str = "models") -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.repository, self.api = repository, f"/api/{kind}/{repository}"
+        self.files = f"/{repository}" if kind == "models" else f"/{kind}/{repository}"
         self.commits, self.requests = commits, list[str]()
         self.stalled, self.go_on, self.ranges = dict[str, int](), Event(), list[str]()
 
@@ -59,13 +64,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, with_body: bool) -> None:
         path = self.path.partition("?")[0]
         self.server.requests.append(f"{self.command} {path}")
-        if path.startswith(f"/api/models/{REPOSITORY}/revision/"):
-            return self._revision(path.rsplit("/", 1)[1])
-        if path.startswith(f"/api/models/{REPOSITORY}/tree/"):
+        if path.startswith(f"{self.server.api}/revision/"):
+            return self._revision(unquote(path.rsplit("/", 1)[1]))
+        if path.startswith(f"{self.server.api}/tree/"):
             return self._json(self._tree(path.rsplit("/", 1)[1]))
-        if path.startswith(f"/{REPOSITORY}/resolve/"):
-            _, _, _, _, commit, name = path.split("/", 5)
-            return self._file(commit, name, with_body)
+        if path.startswith(f"{self.server.files}/resolve/"):
+            commit, _, name = path.removeprefix(f"{self.server.files}/resolve/").partition("/")
+            return self._file(commit_hash(unquote(commit)), name, with_body)
         return self._refuse("RepoNotFound")
 
     def _files(self, commit: str) -> dict[str, bytes]:
@@ -74,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _revision(self, revision: str) -> None:
         if revision not in self.server.commits:
             return self._refuse("RevisionNotFound")
-        return self._json({"id": REPOSITORY, "sha": commit_hash(revision), "siblings": []})
+        return self._json({"id": self.server.repository, "sha": commit_hash(revision), "siblings": []})
 
     def _tree(self, commit: str) -> list[dict[str, object]]:
         return [

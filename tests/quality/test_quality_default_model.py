@@ -35,7 +35,7 @@ def text() -> Text:
 def measured(llm: LLM, text: Text) -> Perplexity:
     # the beginning is enough: encoding all of it takes as long as scoring two chunks
     tokens = llm.tokenizer.encode(text.content[:20_000])
-    return perplexity(llm, cut(tokens, SETTINGS, llm.tokenizer.bos_token_id))
+    return perplexity(llm.engine, cut(tokens, SETTINGS, llm.tokenizer.bos_token_id))
 
 
 def test_without_rounding_it_is_that_of_transformers(text: Text, default_q0f32: LLM) -> None:

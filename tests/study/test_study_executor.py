@@ -9,13 +9,13 @@ from fake_kvscape import CRASH, GARBAGE, HANG, KILLED, NO_MEMORY, REFUSED
 from run_fake_study import Silent, fake_command
 
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
-from kvscape.quality import Settings, Text
+from kvscape.quality import Settings, Text, TextChoice
 from kvscape.results import Record
 from kvscape.study import ProcessExecutor, Quality, Space, Store, Study
 from kvscape.study.executor import Failed
 from kvscape.study.flags import kvscape_command
 
-QUALITY = Quality(Settings("windows", 64), Text("text", "words"), Path("poem.txt"))
+QUALITY = Quality(Settings("windows", 64), Text("text", "words"), TextChoice(Path("poem.txt")))
 
 
 @pytest.fixture(autouse=True)

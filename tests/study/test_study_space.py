@@ -88,7 +88,7 @@ def test_a_text_lies_beside_the_study(tmp_path: Path) -> None:
     (tmp_path / "poem.txt").write_text("one two")
     quality = space("axes = {seed = [0]}\n[ppl]\ntext = 'poem.txt'", tmp_path / "study.toml").quality
     assert quality is not None
-    assert (quality.text.content, quality.path) == ("one two", tmp_path / "poem.txt")
+    assert (quality.text.content, quality.choice.text) == ("one two", tmp_path / "poem.txt")
 
 
 def test_a_file_that_is_no_study_is_one_clear_line(tmp_path: Path) -> None:

@@ -9,23 +9,39 @@ from kvscape.cli import options
 from kvscape.cli.chosen import build_config, engine_fields, subject_name
 from kvscape.cli.loading import done_jit, prepare
 from kvscape.cli.output import print_facts, print_json
-from kvscape.cli.progress import bar
+from kvscape.cli.progress import perplexity_bar
 from kvscape.cli.turn import own_turn
 from kvscape.config import DesignPoint, EngineConfig
 
 if TYPE_CHECKING:
-    from kvscape.quality import Settings
+    from kvscape.quality import Settings, Text, TextChoice
     from kvscape.results import PerplexityRecord
 
 _TEXT = "Text"
-Protocol = Annotated[str, typer.Option("--protocol", help="windows or llamacpp.", rich_help_panel=_TEXT)]
-Context = Annotated[int, typer.Option("--context", help="Tokens of one window.", rich_help_panel=_TEXT)]
-Limit = Annotated[
-    int | None, typer.Option("--limit", help="Windows at most. [default: all of the text]", rich_help_panel=_TEXT)
+
+
+def _text_option(flag: str, help_text: str) -> Any:
+    return typer.Option(flag, help=help_text, rich_help_panel=_TEXT)
+
+
+Protocol = Annotated[str, _text_option("--protocol", "windows, stride, llamacpp, stream or word (docs/quality.md).")]
+Context = Annotated[
+    int | None,
+    _text_option("--context", "Tokens of one window. [default: the protocol's: 2048, or the model's; llamacpp 512]"),
 ]
+Stride = Annotated[
+    int | None, _text_option("--stride", "Tokens between windows, or a stream's marks. [default: 512; stream 1000]")
+]
+Limit = Annotated[int | None, _text_option("--limit", "Windows, or documents, at most. [default: all of the text]")]
 TextFile = Annotated[
-    Path | None, typer.Option("--text", help="UTF-8 file to score. [default: the built-in text]", rich_help_panel=_TEXT)
+    Path | None, _text_option("--text", "UTF-8 file, .jsonl or .parquet to score. [default: the built-in text]")
 ]
+TextField = Annotated[str | None, _text_option("--text-field", "Field of a .jsonl or .parquet file. [default: text]")]
+Dataset = Annotated[
+    str | None, _text_option("--dataset", "A text of the Hugging Face hub: wikitext2, wikitext103, ptb, c4-sample.")
+]
+Split = Annotated[str | None, _text_option("--split", "test or validation. [default: test; c4-sample validation]")]
+Restart = Annotated[bool, _text_option("--restart", "Score again what an interrupted run has scored.")]
 Out = Annotated[Path | None, typer.Option("--out", help="CSV file that gets a row, e.g. wikitext2_ppl_results.csv.")]
 
 
@@ -44,50 +60,69 @@ def command(
     threads: options.Threads = None,
     subject: options.Subject = None,
     protocol: Protocol = "windows",
-    window: Context = 512,
+    window: Context = None,
+    stride: Stride = None,
     limit: Limit = None,
     text: TextFile = None,
+    text_field: TextField = None,
+    dataset: Dataset = None,
+    split: Split = None,
+    restart: Restart = False,
     out: Out = None,
     json: options.Json = False,
 ) -> None:
     """Measure perplexity through the same engine and KV cache as generation."""
-    from kvscape.quality import Settings
+    from kvscape.quality import Settings, TextChoice
     from kvscape.results.tables import write_perplexity_table
 
-    record = _measure(context.params, Settings(protocol, window, limit))
+    settings = Settings(protocol, window or 0, limit, stride or 0)
+    record = _measure(context.params, settings, TextChoice(text, text_field, dataset, split))
     if out is not None:
         write_perplexity_table([record], out, keep=True)
     facts = {**record.to_json(), "files": [out]} if out is not None else record.to_json()
     print_json(facts) if json else print_facts(_shown(record))
 
 
-def _measure(flags: dict[str, Any], settings: "Settings") -> "PerplexityRecord":
-    build, engine = build_config(flags), engine_fields(flags)
-    from kvscape.quality import built_in_text, measure_perplexity, quality_point, text_from_file
-    from kvscape.subjects import loaded_subject
+def _measure(flags: dict[str, Any], settings: "Settings", choice: "TextChoice") -> "PerplexityRecord":
+    build, engine = build_config(flags), EngineConfig(**engine_fields(flags))
+    from kvscape.hub import DownloadBar
+    from kvscape.quality import quality_point
+    from kvscape.subjects import find_subject
 
-    text = text_from_file(flags["text"]) if flags["text"] is not None else built_in_text()
-    asked = DesignPoint(build, EngineConfig(**engine), subject=subject_name(flags), threads=flags["threads"])
+    asked = DesignPoint(build, engine, subject=subject_name(flags), threads=flags["threads"])
+    subject = find_subject(asked.subject)
+    subject.check(asked)
+    with DownloadBar() as progress:
+        text = choice.read(settings.protocol, progress)
+        model = subject.shape(build, progress)
+    # With a window the positions are those inside the cache: a sequence may be longer than the model's context.
+    if flags["window"] is None and engine.sliding_window_size == -1:
+        settings = settings.within(model.longest_context)
     point = quality_point(asked, settings)
     prepare(point, flags)
+    return _score(flags, point, settings, text)
+
+
+def _score(flags: dict[str, Any], point: DesignPoint, settings: "Settings", text: "Text") -> "PerplexityRecord":
+    from kvscape.quality import measure_perplexity, open_journal
+    from kvscape.subjects import loaded_subject
+
     with (
         own_turn(),
         loaded_subject(point, done_jit(flags), flags["model_lib"]) as loaded,
-        bar("ppl") as (set_total, advance),
+        open_journal(loaded, point, settings, text, flags["restart"]) as journal,
+        perplexity_bar() as told,
     ):
-
-        def started(windows: int) -> Any:
-            set_total(windows)
-            return advance
-
-        return measure_perplexity(loaded, point, settings, text, started)
+        return measure_perplexity(loaded, point, settings, text, told, journal)
 
 
 def _shown(record: "PerplexityRecord") -> dict[str, Any]:
+    stride = f", stride {record.stride}" if record.stride else ""
     return {
-        "perplexity": f"{record.perplexity:.4f} ± {record.standard_error:.4f}",
+        "perplexity": f"{record.perplexity:.4f} ± {record.standard_error:.4f}, of a {record.unit}",
         "mean NLL": f"{record.mean_nll:.5f}",
-        "tokens scored": f"{record.tokens_scored:,}",
-        "protocol": f"{record.protocol}, windows of {record.context}",
+        "bits per byte": f"{record.bits_per_byte:.5f}",
+        "tokens scored": f"{record.tokens_scored:,} of {record.text_tokens:,}",
+        "protocol": f"{record.protocol}, windows of {record.context}{stride}",
         "text": record.text,
     }

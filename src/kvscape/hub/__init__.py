@@ -3,6 +3,6 @@
 from kvscape.hub.cache import cache_dir
 from kvscape.hub.packages import PACKAGES, Package
 from kvscape.hub.progress import DownloadBar, Progress, silent
-from kvscape.hub.resolve import resolve
+from kvscape.hub.resolve import fetch_dataset_file, resolve
 
-__all__ = ["PACKAGES", "DownloadBar", "Package", "Progress", "cache_dir", "resolve", "silent"]
+__all__ = ["PACKAGES", "DownloadBar", "Package", "Progress", "cache_dir", "fetch_dataset_file", "resolve", "silent"]

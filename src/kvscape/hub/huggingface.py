@@ -10,14 +10,23 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from huggingface_hub import DryRunFileInfo, snapshot_download, try_to_load_from_cache
+from huggingface_hub import (
+    DryRunFileInfo,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    snapshot_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (
     DryRunError,
     GatedRepoError,
     LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import tqdm
 
 from kvscape.errors import HubError
@@ -42,17 +51,19 @@ _TEXTS = (
     _INDEX,
     *_MLC_TABLES,
 )
+_UNREACHED = ("the hub cannot be reached and the cache does not hold it", "check the network")
 _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$", re.ASCII)
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>.+?))?(/(?P<file>[^@]+\.gguf))?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class HubName:
-    """``HF://org/name``, perhaps ``@revision``, perhaps ``/file.gguf``."""
+    """``HF://org/name``, perhaps ``@revision``, perhaps ``/file.gguf``; ``kind`` is the hub's type of repository."""
 
     repo: str
     revision: str | None = None
     file: str | None = None
+    kind: str = "model"
 
     @classmethod
     def parse(cls, name: str) -> "HubName":
@@ -63,7 +74,8 @@ class HubName:
         return cls(match["repo"], match["revision"], match["file"])
 
     def __str__(self) -> str:
-        return f"HF://{self.repo}" + (f"@{self.revision}" if self.revision else "")
+        place = "" if self.kind == "model" else f"{self.kind}s/"
+        return f"HF://{place}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
 def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
@@ -78,7 +90,7 @@ def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
         files = _PART.sub(r"-*-of-\1.gguf", escape(name.file))
         folder = _snapshot(name, [files], f"downloading {name}", progress)
         if not (folder / name.file).is_file():
-            raise HubError(f"{name} has no file {name.file}", "", "look at the repository's list of files")
+            raise _no_file(name, name.file)
         return folder / name.file
     folder = _snapshot(name, _TEXTS, f"reading {name}", progress)
     check(folder)
@@ -89,6 +101,38 @@ def fetch_repository(name: HubName, progress: Progress, check: Check) -> Path:
     if not any(path for pattern in weights for path in folder.glob(pattern)):
         raise HubError(f"{name} holds no safetensors", "", f"name one of its GGUF files: {name}/<file>.gguf")
     return folder
+
+
+def fetch_file(name: HubName, file: str, progress: Progress) -> Path:
+    """Return one file of a repository of any kind, unchecked, without a look at its other files. Raises HubError."""
+    folder = make_folder(cache_dir() / "hf")
+    place = {"repo_type": name.kind, "revision": name.revision}
+    known = try_to_load_from_cache(name.repo, file, cache_dir=folder, **place)
+    if isinstance(known, str):
+        return Path(known)
+    try:
+        url = hf_hub_url(name.repo, file, endpoint=_endpoint(), **place)
+        metadata = get_hf_file_metadata(url, headers=build_hf_headers(), endpoint=_endpoint())
+        with watched(folder, f"downloading {name}", int(metadata.size or 0), progress):
+            if (metadata.size or 0) >= LARGE_BYTES and metadata.commit_hash:
+                download_large(name.repo, name.kind, metadata.commit_hash, [file], folder, _endpoint(), _NoBar)
+            options: dict[str, Any] = {**place, "cache_dir": folder, "endpoint": _endpoint(), "tqdm_class": _NoBar}
+            return Path(hf_hub_download(name.repo, file, **options))
+    except HubError:
+        raise
+    except RemoteEntryNotFoundError:
+        raise _no_file(name, file) from None
+    except Exception as error:  # it passes on whatever its HTTP client of the day raises
+        raise _failed(name, folder, error) from None
+
+
+def _no_file(name: HubName, file: str) -> HubError:
+    return HubError(f"{name} has no file {file}", "", "look at the repository's list of files")
+
+
+def _endpoint() -> str | None:
+    """The environment's: imported once, huggingface_hub keeps the one that it saw then."""
+    return os.environ.get("HF_ENDPOINT") or None
 
 
 def _check_head(name: HubName, file: str, check: Check) -> None:
@@ -117,11 +161,11 @@ def _weights(folder: Path) -> list[str]:
 
 def _snapshot(name: HubName, files: Iterable[str], what: str, progress: Progress) -> Path:
     folder = make_folder(cache_dir() / "hf")
-    # Imported once, huggingface_hub keeps the endpoint it saw then: the environment is asked again.
     options: dict[str, Any] = {
+        "repo_type": name.kind,
         "revision": name.revision,
         "cache_dir": folder,
-        "endpoint": os.environ.get("HF_ENDPOINT") or None,
+        "endpoint": _endpoint(),
         "allow_patterns": list(files),
         "tqdm_class": _NoBar,
     }
@@ -132,7 +176,8 @@ def _snapshot(name: HubName, files: Iterable[str], what: str, progress: Progress
         with watched(folder, what, sum(int(file.file_size or 0) for file in missing), progress):
             large = [file.filename for file in missing if (file.file_size or 0) >= LARGE_BYTES]
             if large:
-                download_large(name.repo, missing[0].commit_hash, large, folder, options["endpoint"], _NoBar)
+                commit = missing[0].commit_hash
+                download_large(name.repo, name.kind, commit, large, folder, options["endpoint"], _NoBar)
             return Path(snapshot_download(name.repo, **options))
     except HubError:
         raise
@@ -161,11 +206,13 @@ def _failed(name: HubName, folder: Path, error: Exception) -> HubError:
         (GatedRepoError, "it asks for your consent", "accept its terms on its page and set HF_TOKEN"),
         (RepositoryNotFoundError, "there is no such repository, or it is private", "check the name, or set HF_TOKEN"),
         (RevisionNotFoundError, "there is no such revision", "check what follows the @"),
-        (LocalEntryNotFoundError, "the hub cannot be reached and the cache does not hold it", "check the network"),
+        (LocalEntryNotFoundError, *_UNREACHED),
     )
     for kind, why, do in reasons:
         if isinstance(error, kind):
             return HubError(f"cannot download {name}", why, do)
+    if type(error).__name__ in ("ConnectError", "ConnectTimeout"):
+        return HubError(f"cannot download {name}", *_UNREACHED)
     if type(error) in (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError):
         return cannot_write(folder, error)  # type: ignore[arg-type]
     return HubError(f"cannot download {name}", f"{type(error).__name__}: {error}", "check the network, then try again")

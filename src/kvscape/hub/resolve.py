@@ -44,6 +44,13 @@ def _repository(name: str, progress: Progress, check: Check) -> Path:
     return fetch_repository(HubName.parse(name), progress, check)
 
 
+def fetch_dataset_file(repository: str, revision: str, file: str, progress: Progress = silent) -> Path:
+    """Return the local path of one file of a data set, downloading it unless the cache holds it. Raises HubError."""
+    from kvscape.hub.huggingface import HubName, fetch_file
+
+    return fetch_file(HubName(repository, revision, kind="dataset"), file, progress)
+
+
 def _local(name: str) -> Path:
     path = Path(name).expanduser()
     if not name or not path.exists():

@@ -27,16 +27,16 @@ _ETAG = re.compile(r"[\w.-]+", re.ASCII)
 
 
 def download_large(
-    repo: str, commit: str, names: Iterable[str], cache: Path, endpoint: str | None, bars: type[tqdm]
+    repo: str, kind: str, commit: str, names: Iterable[str], cache: Path, endpoint: str | None, bars: type[tqdm]
 ) -> None:
     """Bring files into the cache, each going on where an earlier run stopped.
 
     Raises HubError for a file whose content is not what its hash says, and what huggingface_hub's client raises.
     """
-    folder = cache / repo_folder_name(repo_id=repo, repo_type="model")
+    folder = cache / repo_folder_name(repo_id=repo, repo_type=kind)
     with locked(folder):
         for name in names:
-            url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint)
+            url = hf_hub_url(repo, name, repo_type=kind, revision=commit, endpoint=endpoint)
             _download(url, name, get_hf_file_metadata(url, headers=build_hf_headers(), endpoint=endpoint), folder, bars)
         for left in (folder / "blobs").glob(f"*{_PARTIAL}"):  # of versions that are not wanted any more
             left.unlink()

@@ -1,5 +1,6 @@
 """The record of one measured design point, and of one perplexity; keys are fixed, units are in their names."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -56,7 +57,13 @@ class Record:
 
 @dataclass(frozen=True)
 class PerplexityRecord:
-    """Perplexity of one build and KV precision on one text under one protocol."""
+    """Perplexity of one build and KV precision on one text under one protocol.
+
+    Two of them compare where protocol, context, stride, limit and ``text_sha256`` are the same: ``measure`` names them.
+    ``unit`` is what it is the perplexity of, a token or a word. ``bits_per_byte`` compares tokenizers.
+    ``text_tokens`` counts all of the text. The ``curve`` of a stream has {tokens, perplexity, running_perplexity} at
+    each of its marks: of the mark's own tokens, and of all so far.
+    """
 
     parameters: dict[str, Any]
     perplexity: float
@@ -70,10 +77,24 @@ class PerplexityRecord:
     environment: dict[str, Any] = field(default_factory=dict)
     status: str = "ok"
     reason: str = ""
+    stride: int = 0
+    limit: int | None = None
+    text_tokens: int = 0
+    bits_per_byte: float | None = None
+    unit: str = "token"
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def measure(self) -> tuple[Any, ...]:
+        """What two records must share for their perplexities to compare."""
+        return self.protocol, self.context, self.stride, self.limit, self.text_sha256
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "PerplexityRecord":
-        return cls(**raw)
+        """Read a record; what JSON has no word for, and so is null, is not a number."""
+        numbers = ("perplexity", "standard_error", "mean_nll")
+        absent = dict.fromkeys((name for name in numbers if raw.get(name, 0) is None), math.nan)
+        return cls(**{**raw, **absent})

@@ -58,10 +58,15 @@ PERPLEXITY = (
     "perplexity",
     "standard_error",
     "mean_nll",
+    "bits_per_byte",
     "tokens_scored",
+    "unit",
     "protocol",
     "context",
+    "stride",
+    "limit",
     "text",
+    "text_tokens",
     "text_sha256",
 )
 _BOUNDS = tuple(f"{name}_{side}" for name in INTERVALS for side in ("low", "high"))
@@ -104,7 +109,7 @@ def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep
     """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
     own = (*PARAMETERS[:11], "kv_dtype")
-    _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "text_sha256") if keep else ())
+    _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]], key: tuple[str, ...]) -> None:

@@ -51,7 +51,8 @@ def ppl_arguments(point: DesignPoint, quality: Quality) -> list[str]:
         "subject": point.subject,
         "threads": point.threads,
         **asdict(quality.settings),
-        "text": quality.path,
+        "stride": quality.settings.stride or None,
+        **asdict(quality.choice),
     }
     return ["ppl", *flags(chosen.items())]
 

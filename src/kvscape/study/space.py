@@ -2,14 +2,15 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from kvscape.config import DesignPoint
 from kvscape.config.fields import from_mapping
 from kvscape.errors import ConfigError, near_match
-from kvscape.quality import Settings, Text, built_in_text, text_from_file
+from kvscape.hub import Progress, silent
+from kvscape.quality import Settings, Text, TextChoice
 from kvscape.study.axis import parse_axis
 from kvscape.study.condition import Condition, read_condition
 from kvscape.study.expand import DEFAULTS, WORKLOAD, Excluded, Expansion, Parameters, read_grid
@@ -24,7 +25,7 @@ class Quality:
 
     settings: Settings
     text: Text
-    path: Path | None = None
+    choice: TextChoice = field(default_factory=TextChoice)
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ class SpaceFile:
     ppl: dict[str, Any] = field(default_factory=dict)
 
 
-def read_space(path: Path) -> Space:
-    """Read a study's file; raise ConfigError naming the near match of an unknown key."""
+def read_space(path: Path, progress: Progress = silent) -> Space:
+    """Read a study's file, and download its text; raise ConfigError naming the near match of an unknown key."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}", error.strerror or str(error), "give a study's TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not TOML", str(error), "correct the file") from None
-    return parse_space(raw, path)
+    return parse_space(raw, path, progress)
 
 
 def space_of_axes(axes: Sequence[str], name: str = "study") -> Space:
@@ -76,7 +77,7 @@ def space_of_axes(axes: Sequence[str], name: str = "study") -> Space:
     return parse_space({"name": name, "axes": dict(read)}, FLAGS)
 
 
-def parse_space(raw: Mapping[str, Any], path: Path) -> Space:
+def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent) -> Space:
     """Build a space from a file's content; ``path`` names it and is where its text file is looked for."""
     file = from_mapping(SpaceFile, raw, path.name)
     expansion = _expansion(file, path.name)
@@ -95,7 +96,7 @@ def parse_space(raw: Mapping[str, Any], path: Path) -> Space:
             *(entry for entry in found if isinstance(entry, Excluded)),
             *(Excluded(point, reason) for point, reason in ruled_out.items()),
         ),
-        quality=_quality(file.ppl, path) if "ppl" in raw else None,
+        quality=_quality(file.ppl, path, progress) if "ppl" in raw else None,
         timeout_s=file.timeout_s,
         workloads=expansion.workloads,
     )
@@ -156,16 +157,15 @@ def _ruled_out(point: DesignPoint, rules: Sequence[Rule]) -> str:
     return next((rule.reason for rule in rules if rule.condition.holds(parameters)), "")
 
 
-def _quality(table: Parameters, path: Path) -> Quality:
-    rest = dict(table)
-    name = rest.pop("text", None)
+def _quality(table: Parameters, path: Path, progress: Progress) -> Quality:
     where = f"[ppl] of {path.name}"
-    known = {"protocol", "context", "limit", "text"}
+    of_text, of_settings = ({entry.name for entry in fields(kind)} for kind in (TextChoice, Settings))
     for key in table:
-        if key not in known:
-            raise ConfigError(f"unknown key {key!r} in {where}", "", near_match(key, known))
-    settings = from_mapping(Settings, rest, where)
-    if name is None:
-        return Quality(settings, built_in_text())
-    file = path.parent / str(name)
-    return Quality(settings, text_from_file(file), file)
+        if key not in of_text | of_settings:
+            raise ConfigError(f"unknown key {key!r} in {where}", "", near_match(key, of_text | of_settings))
+    settings = from_mapping(Settings, {key: value for key, value in table.items() if key in of_settings}, where)
+    chosen = {key: value for key, value in table.items() if key in of_text}
+    if "text" in chosen:
+        chosen["text"] = path.parent / str(chosen["text"])
+    choice = from_mapping(TextChoice, chosen, where)
+    return Quality(settings, choice.read(settings.protocol, progress), choice)
