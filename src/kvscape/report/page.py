@@ -25,7 +25,7 @@ _NOTES = {
     EFFECTS: "A sum of one effect for each choice is fitted to the logarithm of each measure. A choice's share is what "
     "it adds to the explained variance, averaged over all orders of adding them (Shapley). The rest is interaction and "
     "noise.",
-    PREDICTION: "What was predicted of a point before it was measured, and what was measured.",
+    PREDICTION: "What was predicted of a point without it, and what was measured.",
 }
 
 

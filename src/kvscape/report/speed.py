@@ -38,10 +38,10 @@ _HEIGHT = 200
 
 
 def speed_figures(
-    frame: pl.DataFrame, parameters: Sequence[str] = tuple(PARAMETERS), where: str = "the tables"
+    frame: pl.DataFrame, kind: str, parameters: Sequence[str] = tuple(PARAMETERS), where: str = "the tables"
 ) -> list[Figure]:
-    """Throughput and latency against each parameter: ``throughput_vs_context``, ``latency_vs_batch`` and so on."""
-    return [speed_vs(frame, kind, parameter, where) for parameter in parameters for kind in MEASURES]
+    """Throughput or latency against each parameter: ``throughput_vs_context``, ``throughput_vs_batch`` and so on."""
+    return [speed_vs(frame, kind, parameter, where) for parameter in parameters]
 
 
 def speed_vs(frame: pl.DataFrame, kind: str, parameter: str, where: str = "the tables") -> Figure:

@@ -14,7 +14,7 @@ from kvscape.report.pareto import maps
 from kvscape.report.perplexity import perplexity_vs_quantization
 from kvscape.report.points import point_frame
 from kvscape.report.prediction import prediction_figures
-from kvscape.report.speed import MEASURES, speed_vs
+from kvscape.report.speed import MEASURES, speed_figures
 from kvscape.results import PerplexityRecord, Record
 from kvscape.results.tables import model_label
 
@@ -48,10 +48,7 @@ def _measured(records: Sequence[Record], perplexities: Sequence[PerplexityRecord
     quality = (
         [perplexity_vs_quantization(from_perplexities(scored), f"{scored[0].text}_ppl_vs_quant")] if scored else []
     )
-    speeds = {
-        kind.capitalize(): [speed_vs(frame, kind, parameter) for parameter in _speed_parameters(frame)]
-        for kind in MEASURES
-    }
+    speeds = {kind.capitalize(): speed_figures(frame, kind, _speed_parameters(frame)) for kind in MEASURES}
     return {"Memory": [*_memory(records), quantization_compare(frame)], "Quality": quality, **speeds}
 
 
