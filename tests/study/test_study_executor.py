@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_kvscape import CRASH, GARBAGE, HANG, KILLED, NO_MEMORY, REFUSED
-from run_fake_study import Silent, fake_command
+from run_fake_study import Silent, at_rest, fake_command
 
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.quality import Settings, Text, TextChoice
@@ -39,7 +39,7 @@ def executor(timeout_s: float = 60) -> ProcessExecutor:
 
 
 def study(space: Space, store: Store, retry: bool = False, memory: int = 10**12) -> list[Record]:
-    return Study(space, store, executor(), Silent(), retry, lambda: memory).run()
+    return Study(space, store, executor(), Silent(), retry, lambda: memory, reference=at_rest).run()
 
 
 def test_a_child_gets_the_whole_point_as_flags() -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kvscape.config import DesignPoint
 from kvscape.results import PerplexityRecord, Record
-from kvscape.study import ProgressBar, Store, export_study
+from kvscape.study import LiveView, Store, export_study
 
 POINT = DesignPoint().flat()
 RECORD = Record(POINT, {"total_bytes": 7.0, "ttft_s": 0.5}, {}, {"ttft_s": [0.5]}, {})
@@ -55,7 +55,7 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
 
 def test_the_bar_names_what_went_wrong() -> None:
     out = io.StringIO()
-    with ProgressBar(Console(file=out, width=200)) as bar:
+    with LiveView(Console(file=out, width=200)) as bar:
         bar.start(2)
         bar.begin("bench [a]")
         bar.end("failed", "it broke")

@@ -65,7 +65,7 @@ def test_many_records_replace_all_repeats_of_their_keys(store: Store) -> None:
     store.put("a", RECORD)
     store.put("a", RECORD, repeat=1)
     refused = replace(RECORD, status="infeasible", metrics={})
-    store.replace_all([("a", refused), ("b", refused)])
+    store.replace_all({"a": refused, "b": refused})
     assert (store.repeats("a"), store.repeats("b")) == ([refused], [refused])
 
 

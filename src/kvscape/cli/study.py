@@ -51,12 +51,12 @@ def _run(space: "Space", out: Path, retry: bool) -> tuple[StudyContent, list[Pat
     """Finish the study and write its tables."""
     from kvscape.study.executor import ProcessExecutor
     from kvscape.study.export import export_study
-    from kvscape.study.progress import ProgressBar
+    from kvscape.study.live import LiveView
     from kvscape.study.run import Study
     from kvscape.study.store import Store
 
     with Store(out / STORE) as store:
-        with ProgressBar() as progress:
+        with LiveView() as progress:
             Study(space, store, ProcessExecutor(space.timeout_s), progress, retry).run()
         return study_content(store, space.name), export_study(store, space.name, out)
 

@@ -3,23 +3,27 @@
 from kvscape.study.budget import Budget, parse_bytes, parse_increase
 from kvscape.study.executor import Executor, ProcessExecutor
 from kvscape.study.export import export_study
+from kvscape.study.live import LiveView
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.pareto import OBJECTIVES, pareto_front
-from kvscape.study.progress import ProgressBar, StudyProgress
+from kvscape.study.progress import StudyProgress
 from kvscape.study.recommend import Recommendation, recommend
 from kvscape.study.run import Study
+from kvscape.study.search import SEARCHES, SearchSettings
 from kvscape.study.space import Quality, Space, parse_space, read_space, space_of_axes
 from kvscape.study.store import Store
 
 __all__ = [
     "OBJECTIVES",
+    "SEARCHES",
     "Budget",
     "Executor",
+    "LiveView",
     "ModelFacts",
     "ProcessExecutor",
-    "ProgressBar",
     "Quality",
     "Recommendation",
+    "SearchSettings",
     "Space",
     "Store",
     "Study",

@@ -78,10 +78,10 @@ def _object(text: str) -> dict[str, Any]:
     return dict(raw)
 
 
-def unmeasured(point: DesignPoint, failed: Failed) -> Record:
-    """The record of a point that has no measurement."""
-    environment = current_environment().to_json()
-    return Record(point.flat(), {}, {}, {}, environment, status=failed.status, reason=failed.reason)
+def unmeasured(point: DesignPoint, failed: Failed, environment: Mapping[str, Any] | None = None) -> Record:
+    """The record of a point that has no measurement; thousands of them may share an ``environment``."""
+    facts = dict(environment or current_environment().to_json())
+    return Record(point.flat(), {}, {}, {}, facts, status=failed.status, reason=failed.reason)
 
 
 def unscored(point: DesignPoint, quality: Quality, failed: Failed) -> PerplexityRecord:

@@ -1,11 +1,33 @@
 """Points that cannot run are known before they do."""
 
+from collections.abc import Iterable
+
 from kvscape.analysis.fit import check_fit
 from kvscape.bench.measure import point_reason
-from kvscape.config import DesignPoint, EngineConfig
+from kvscape.config import DesignPoint
 from kvscape.errors import CapacityError, ConfigError
+from kvscape.study.builds import Builds
+from kvscape.study.executor import Failed
 from kvscape.study.model_facts import ModelFacts
 from kvscape.subjects import find_subject
+
+
+def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int) -> dict[DesignPoint, Failed]:
+    """The points that cannot run, each with the reason: its build failed, or it cannot fit."""
+    refused = {}
+    for point in points:
+        facts = builds[point]
+        if isinstance(facts, Failed):
+            refused[point] = facts
+        elif reason := infeasible_reason(point, facts, available_bytes):
+            refused[point] = Failed("infeasible", reason)
+    return refused
+
+
+def predicted_bytes(point: DesignPoint, facts: ModelFacts) -> int:
+    """All memory that a point needs, as its subject's arithmetic has it."""
+    engine = point.engine.fitted(facts.model)
+    return find_subject(point.subject).predict(facts.model, engine, facts.weights_bytes, facts.workspaces).total_bytes
 
 
 def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:
@@ -19,7 +41,7 @@ def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: in
     if engine.kv_dtype not in facts.workspaces:
         return f"the compiled library has no KV precision {engine.kv_dtype}"
     if point.subject != DesignPoint().subject:
-        return _peers_reason(point, engine, facts, available_bytes)
+        return _peers_reason(point, facts, available_bytes)
     try:
         check_fit(facts.model, engine, facts.weights_bytes, facts.workspaces, available_bytes)
     except CapacityError as error:
@@ -27,10 +49,9 @@ def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: in
     return ""
 
 
-def _peers_reason(point: DesignPoint, engine: EngineConfig, facts: ModelFacts, available_bytes: int) -> str:
+def _peers_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:
     """Another subject has its own arithmetic, and no advice."""
-    predict = find_subject(point.subject).predict
-    needed = predict(facts.model, engine, facts.weights_bytes, facts.workspaces).total_bytes
+    needed = predicted_bytes(point, facts)
     if needed <= available_bytes:
         return ""
     return f"{point.subject} needs {needed / 2**20:.1f} MiB, {available_bytes / 2**20:.1f} MiB are free"

@@ -1,37 +1,29 @@
-"""Run a study: what the store has is kept, the rest is measured, one record after the other."""
+"""Run a study: a search names the points, the store keeps what is measured."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from kvscape.analysis.free_memory import available_memory_bytes
-from kvscape.bench import turn
-from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
-from kvscape.results import PerplexityRecord, Record, current_environment
+from kvscape.bench.reference import Reference, Watch
+from kvscape.config import DesignPoint
+from kvscape.results import Record, current_environment
+from kvscape.study.builds import Builds, first_of_each, make_builds
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
-from kvscape.study.feasibility import infeasible_reason
+from kvscape.study.feasibility import predicted_bytes, refusals
 from kvscape.study.key import quality_key, speed_key
-from kvscape.study.model_facts import ModelFacts
+from kvscape.study.listing import Listing
+from kvscape.study.measuring import Clock, Measuring, waits
+from kvscape.study.pareto import OBJECTIVES, Direction, pareto_front
 from kvscape.study.progress import StudyProgress
-from kvscape.study.space import Quality, Space
-from kvscape.study.store import Store
-
-# Whose it is, the build, and the KV precisions of its library: the common ones, or one pair.
-Library = tuple[str, BuildConfig, tuple[str, ...]]
-Builds = dict[Library, ModelFacts | Failed]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One record to be made under its key."""
-
-    key: str
-    label: str
-    make: Callable[[], Record | PerplexityRecord]
+from kvscape.study.search import Search, SearchSettings, make_search
+from kvscape.study.search.search import shuffled
+from kvscape.study.space import Space
+from kvscape.study.store import Keys, Store
 
 
 @dataclass(frozen=True)
 class Study:
-    """A space, where its records are kept, and who measures them.
+    """A space, where its records are kept, who measures them, and which of its points.
 
     ``retry`` measures again what failed, ran out of time or of memory; what is infeasible is judged anew every time.
     """
@@ -42,109 +34,108 @@ class Study:
     progress: StudyProgress
     retry: bool = False
     available_bytes: Callable[[], int] = available_memory_bytes
+    search: SearchSettings = field(default_factory=SearchSettings)
+    reference: Callable[[], float] = field(default_factory=Reference)
 
     def run(self) -> list[Record]:
-        """Finish every point; return the study's records, each with the perplexity of its quality.
+        """Measure what the search asks for; return the study's records, each with the perplexity of its quality.
 
-        Builds come first, so that no point's time limit pays for a download or a compilation. The rest is done turn by
-        turn with other processes that measure on this machine.
+        Builds come first, so that no point's time limit pays for a download or a compilation, and so that points which
+        cannot fit are known before anything runs. A search asks for the same points when it is run again, and what the
+        store has of them is not measured again.
         """
-        firsts: dict[Library, DesignPoint] = {}
-        for point in self.space.points:
-            firsts.setdefault(_library(point), point)
-        self.progress.start(len(firsts) + len(self.space.points))
-        builds = {library: self._build(point) for library, point in firsts.items()}
-        speed, quality = self._speed_tasks(builds), self._quality_tasks(builds)
-        self.store.set_points(
-            self.space.name, zip((task.key for task in speed), self._quality_keys(builds), strict=True)
-        )
-        waiting = [task for task in {task.key: task for task in (*speed, *quality)}.values() if self._waits(task.key)]
-        self.progress.start(len(firsts) + len(waiting))
-        for task in waiting:
-            self._finish(task)
+        clock = Clock(self.search.budget_minutes)
+        points = self.space.points
+        libraries = len(first_of_each(points))
+        self.progress.start(libraries + self.search.most(len(points)))
+        builds = make_builds(points, self.executor, self.progress, self.store)
+        keys = self._keys(builds)
+        refused = self._refused(builds, keys)
+        self.progress.prune(len(refused))
+        listing = Listing(self.store, self.space, keys)
+        if self.search.whole:
+            self._put_refused(refused, keys)
+            listing.add(points)
+        runnable = [point for point in points if point not in refused]
+        self.progress.start(libraries + self._work(runnable, keys))
+        measuring = Measuring(
+            self.store, self.executor, self.progress, builds, keys, self.space.quality, self.retry,
+            self.available_bytes, Watch(self.reference),
+        )  # fmt: skip
+        visited = self._visit(self._search(runnable, builds), measuring, listing, clock)
+        self._repeat(visited, measuring, clock)
         return self.store.study_records(self.space.name)
 
-    def _build(self, point: DesignPoint) -> ModelFacts | Failed:
-        self.progress.begin(f"compile {point.build.model} {point.build.quantization}")
-        result = self.executor.build(point)
-        if isinstance(result, Failed):
-            self.progress.end(result.status, result.reason)
-        else:
-            self.progress.end("ok", "")
-        return result
-
-    def _speed_tasks(self, builds: Builds) -> list[Task]:
-        machine = current_environment().machine
-        return [
-            Task(speed_key(point, _facts(builds, point), machine), _label("bench", point), self._bench(builds, point))
-            for point in self.space.points
-        ]
-
-    def _quality_tasks(self, builds: Builds) -> list[Task]:
-        quality = self.space.quality
-        if quality is None:
-            return []
-        return [
-            Task(
-                quality_key(point, _facts(builds, point), quality),
-                _label("ppl", point),
-                self._ppl(builds, point, quality),
+    def _keys(self, builds: Builds) -> dict[DesignPoint, Keys]:
+        machine, quality = current_environment().machine, self.space.quality
+        return {
+            point: (
+                speed_key(point, builds.facts(point), machine),
+                None if quality is None else quality_key(point, builds.facts(point), quality),
             )
             for point in self.space.points
+        }
+
+    def _refused(self, builds: Builds, keys: Mapping[DesignPoint, Keys]) -> dict[DesignPoint, Failed]:
+        """Points that cannot run now and did not run before."""
+        statuses = self.store.statuses()
+        unknown = [point for point in self.space.points if statuses.get(keys[point][0]) != "ok"]
+        return refusals(unknown, builds, self.available_bytes())
+
+    def _put_refused(self, refused: Mapping[DesignPoint, Failed], keys: Mapping[DesignPoint, Keys]) -> None:
+        environment = current_environment().to_json()
+        records = {keys[point][0]: unmeasured(point, why, environment) for point, why in refused.items()}
+        self.store.replace_all(records)
+        for point, why in refused.items():
+            quality = keys[point][1]
+            if why.status != "infeasible" and quality is not None and self.space.quality is not None:
+                self.store.put(quality, unscored(point, self.space.quality, why))
+
+    def _work(self, points: Sequence[DesignPoint], keys: Mapping[DesignPoint, Keys]) -> int:
+        """How many records are to be made; of a search that chooses as it goes, at most."""
+        statuses, most = self.store.statuses(), self.search.most(len(points))
+        new = [
+            {key for key in column if key and waits(statuses.get(key), self.retry)}
+            for column in ([keys[point][number] for point in points] for number in (0, 1))
         ]
+        return sum(min(most, len(keys)) for keys in new) + (self.search.repeats - 1) * most
 
-    def _quality_keys(self, builds: Builds) -> list[str | None]:
-        return [task.key for task in self._quality_tasks(builds)] or [None] * len(self.space.points)
+    def _search(self, points: Sequence[DesignPoint], builds: Builds) -> Search:
+        def predict(point: DesignPoint) -> dict[str, float]:
+            facts = builds.facts(point)
+            return {"total_bytes": predicted_bytes(point, facts)} if facts else {}
 
-    def _bench(self, builds: Builds, point: DesignPoint) -> Callable[[], Record]:
-        def make() -> Record:
-            facts = builds[_library(point)]
-            if isinstance(facts, Failed):
-                return unmeasured(point, facts)
-            if reason := infeasible_reason(point, facts, self.available_bytes()):
-                return unmeasured(point, Failed("infeasible", reason))
-            return self.executor.bench(point)
+        return make_search(self.search, points, predict, objectives=self._objectives)
 
-        return make
+    @property
+    def _objectives(self) -> Mapping[str, Direction]:
+        return {name: way for name, way in OBJECTIVES.items() if self.space.quality or name != "perplexity"}
 
-    def _ppl(self, builds: Builds, point: DesignPoint, quality: Quality) -> Callable[[], PerplexityRecord]:
-        def make() -> PerplexityRecord:
-            facts = builds[_library(point)]
-            if isinstance(facts, Failed):
-                return unscored(point, quality, facts)
-            return self.executor.perplexity(point, quality)
+    def _visit(self, search: Search, measuring: Measuring, listing: Listing, clock: Clock) -> list[DesignPoint]:
+        """Measure the points that the search asks for, until it or the time ends; return those that ran."""
+        visited: list[DesignPoint] = []
+        front: list[Record] = []
+        while clock.has_time and (point := search.ask()) is not None:
+            if not self.search.whole:
+                listing.add([point])
+            if self._measured(point, measuring, clock):
+                visited.append(point)
+            if record := self.store.result(measuring.keys[point]):
+                search.tell(point, record)
+                front = pareto_front([*front, record], self._objectives)
+                self.progress.show(front)
+        return visited
 
-        return make
+    def _measured(self, point: DesignPoint, measuring: Measuring, clock: Clock) -> bool:
+        """Measure what is missing of a point; return whether it has run, now or before."""
+        clock.note(measuring.measure(point))
+        record = self.store.record(measuring.keys[point][0])
+        return record is not None and record.status == "ok"
 
-    def _waits(self, key: str) -> bool:
-        found = self.store.record(key) or self.store.perplexity(key)
-        if found is None or found.status == "infeasible":
-            return True
-        return self.retry and found.status != "ok"
-
-    def _finish(self, task: Task) -> None:
-        self.progress.begin(task.label)
-        with turn(self.progress.wait):
-            record = task.make()
-        self.store.put(task.key, record)
-        self.progress.end(record.status, record.reason)
-
-
-def _library(point: DesignPoint) -> Library:
-    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype)
-
-
-def _facts(builds: Builds, point: DesignPoint) -> ModelFacts | None:
-    facts = builds[_library(point)]
-    return None if isinstance(facts, Failed) else facts
-
-
-def _label(verb: str, point: DesignPoint) -> str:
-    engine = point.engine
-    subject = "" if point.subject == DesignPoint().subject else f"{point.subject} "
-    where = f"{verb} {subject}{point.build.quantization} kv {engine.kv_dtype}"
-    if verb == "ppl":
-        return where
-    return (
-        f"{where} context {engine.context_window_size} chunk {engine.prefill_chunk_size} batch {engine.max_batch_size}"
-    )
+    def _repeat(self, points: Sequence[DesignPoint], measuring: Measuring, clock: Clock) -> None:
+        """Measure all points once more before any of them a third time, in another order each time."""
+        for repeat in range(1, self.search.repeats):
+            for point in shuffled(points, self.search.seed + repeat):
+                if not clock.has_time:
+                    return
+                clock.note(measuring.measure(point, repeat))

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
@@ -62,9 +62,31 @@ class Store:
         rows = self._connection.execute("SELECT content FROM records WHERE key = ? ORDER BY repeat", (key,))
         return [_record(row[0]) for row in rows]
 
+    def repeat(self, key: str, number: int) -> Record | None:
+        query = "SELECT content FROM records WHERE key = ? AND repeat = ?"
+        row = self._connection.execute(query, (key, number)).fetchone()
+        return _record(row[0]) if row else None
+
     def perplexity(self, key: str) -> PerplexityRecord | None:
         row = self._connection.execute("SELECT content FROM perplexities WHERE key = ?", (key,)).fetchone()
-        return PerplexityRecord.from_json(json.loads(row[0])) if row else None
+        return _perplexity(row[0]) if row else None
+
+    def result(self, keys: Keys) -> Record | None:
+        """A point's record with the perplexity of its quality."""
+        speed, quality = keys
+        record, scored = self.record(speed), self.perplexity(quality) if quality else None
+        return record and _merged(record, scored)
+
+    def statuses(self) -> dict[str, str]:
+        """The status of each key; "ok" where one of its repeats is."""
+        rows = self._connection.execute(
+            "SELECT key, content FROM records UNION ALL SELECT key, content FROM perplexities"
+        )
+        found: dict[str, str] = {}
+        for key, content in rows:
+            status = json.loads(content)["status"]
+            found[key] = "ok" if "ok" in (status, found.get(key)) else status
+        return found
 
     def put(
         self, key: str, record: Record | PerplexityRecord, repeat: int = 0, duration_s: float | None = None
@@ -80,9 +102,9 @@ class Store:
                     "INSERT OR REPLACE INTO perplexities VALUES (?, ?, ?)", (key, content, duration_s)
                 )
 
-    def replace_all(self, records: Iterable[tuple[str, Record]]) -> None:
+    def replace_all(self, records: Mapping[str, Record]) -> None:
         """Write many records in one transaction, each in the place of all repeats of its key."""
-        rows = [(key, json.dumps(record.to_json())) for key, record in records]
+        rows = [(key, json.dumps(record.to_json())) for key, record in records.items()]
         with self._writing():
             self._connection.executemany("DELETE FROM records WHERE key = ?", [(key,) for key, _ in rows])
             self._connection.executemany("INSERT INTO records VALUES (?, 0, ?, NULL)", rows)
@@ -137,7 +159,7 @@ class Store:
             (study,),
         )
         points = [list(repeats) for _, repeats in groupby(rows, itemgetter(0))]
-        return [_merged(joined([_record(row[1]) for row in repeats]), repeats[0][2]) for repeats in points]
+        return [_merged(joined([_record(row[1]) for row in rows]), _perplexity(rows[0][2])) for rows in points]
 
     def study_perplexities(self, study: str) -> list[PerplexityRecord]:
         """The finished perplexities of a study, each once, in the order of its points."""
@@ -164,8 +186,11 @@ def _record(content: str) -> Record:
     return Record.from_json(json.loads(content))
 
 
-def _merged(record: Record, quality_json: str | None) -> Record:
-    quality = PerplexityRecord.from_json(json.loads(quality_json)) if quality_json else None
+def _perplexity(content: str | None) -> PerplexityRecord | None:
+    return PerplexityRecord.from_json(json.loads(content)) if content else None
+
+
+def _merged(record: Record, quality: PerplexityRecord | None) -> Record:
     if quality is None or quality.status != "ok" or record.status != "ok":
         return record
     return replace(record, metrics={**record.metrics, "perplexity": quality.perplexity})

@@ -1,0 +1,74 @@
+"""What is known of every build of a space: each is made once."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+
+from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
+from kvscape.results import current_environment
+from kvscape.study.executor import Executor, Failed
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.progress import StudyProgress
+from kvscape.study.store import Store
+from kvscape.subjects import find_subject
+from kvscape.version import __version__
+
+# Whose it is, the build, and the KV precisions of its library: the common ones, or one pair.
+Library = tuple[str, BuildConfig, tuple[str, ...]]
+
+
+def library(point: DesignPoint) -> Library:
+    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype)
+
+
+def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:
+    """A point of each library that the points need."""
+    firsts: dict[Library, DesignPoint] = {}
+    for point in points:
+        firsts.setdefault(library(point), point)
+    return firsts
+
+
+class Builds:
+    """Facts of libraries, or why there are none."""
+
+    def __init__(self, made: Mapping[Library, ModelFacts | Failed]) -> None:
+        self._made = made
+
+    def __getitem__(self, point: DesignPoint) -> ModelFacts | Failed:
+        return self._made[library(point)]
+
+    def facts(self, point: DesignPoint) -> ModelFacts | None:
+        made = self[point]
+        return None if isinstance(made, Failed) else made
+
+
+def make_builds(points: Iterable[DesignPoint], executor: Executor, progress: StudyProgress, store: Store) -> Builds:
+    """Make every build that the points need, and note what is known of it."""
+    made = {own: _build(point, executor, progress) for own, point in first_of_each(points).items()}
+    for own, facts in made.items():
+        if isinstance(facts, ModelFacts) and store.build(_key(own)) != facts:
+            store.put_build(_key(own), facts)
+    return Builds(made)
+
+
+def known_builds(points: Iterable[DesignPoint], executor: Executor, progress: StudyProgress, store: Store) -> Builds:
+    """What was noted of the builds when they were made last; only those that never were are made now."""
+    firsts = first_of_each(points)
+    noted = {own: facts for own in firsts if (facts := store.build(_key(own))) is not None}
+    rest = make_builds((point for own, point in firsts.items() if own not in noted), executor, progress, store)
+    return Builds({own: noted.get(own) or rest[point] for own, point in firsts.items()})
+
+
+def _build(point: DesignPoint, executor: Executor, progress: StudyProgress) -> ModelFacts | Failed:
+    progress.begin(f"compile {point.build.model} {point.build.quantization}")
+    made = executor.build(point)
+    progress.end(made.status if isinstance(made, Failed) else "ok", made.reason if isinstance(made, Failed) else "")
+    return made
+
+
+def _key(own: Library) -> str:
+    subject, build, kv_dtypes = own
+    version = find_subject(subject).version()
+    machine = current_environment().machine
+    return json.dumps([subject, version, __version__, machine, asdict(build), kv_dtypes], sort_keys=True)

@@ -1,0 +1,43 @@
+"""Which records make up a study, kept up to date while it runs."""
+
+from collections.abc import Iterable, Mapping
+
+from kvscape.config import DesignPoint
+from kvscape.errors import KvscapeError
+from kvscape.results import Record, current_environment
+from kvscape.study.space import Space
+from kvscape.study.store import Keys, Store
+
+
+class Listing:
+    """The points of a space that are or will be measured, in its order, then what other machines measured of it.
+
+    What was listed for points that are not in the space any more is dropped, and so is what an older version of kvscape
+    measured here; the records themselves stay in the store.
+    """
+
+    def __init__(self, store: Store, space: Space, keys: Mapping[DesignPoint, Keys]) -> None:
+        self._store, self._space, self._keys = store, space, keys
+        before = store.points(space.name)
+        listed, own = {speed for speed, _ in before}, {speed for speed, _ in keys.values()}
+        self._listed = {point for point, (speed, _) in keys.items() if speed in listed}
+        self._others = [entry for entry in before if entry[0] not in own and self._elsewhere(entry[0])]
+
+    def add(self, points: Iterable[DesignPoint]) -> None:
+        self._listed.update(points)
+        own = [self._keys[point] for point in self._space.points if point in self._listed]
+        self._store.set_points(self._space.name, [*own, *self._others])
+
+    def _elsewhere(self, key: str) -> bool:
+        """Whether another machine measured a point of this space under the key."""
+        record = self._store.record(key)
+        if record is None or record.environment.get("machine") in (None, current_environment().machine):
+            return False
+        return _point(record) in self._keys
+
+
+def _point(record: Record) -> DesignPoint | None:
+    try:
+        return DesignPoint.from_flat(record.parameters)
+    except KvscapeError:  # written by a version with other parameters
+        return None

@@ -1,0 +1,141 @@
+"""One piece of a study's work after the other: what the store has is kept, the rest is measured in its turn."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
+from statistics import fmean
+
+from kvscape.bench import turn
+from kvscape.bench.reference import DISTURBED_RATIO, Watch
+from kvscape.config import DesignPoint
+from kvscape.results import PerplexityRecord, Record
+from kvscape.study.builds import Builds
+from kvscape.study.executor import Executor, Failed, unmeasured
+from kvscape.study.feasibility import infeasible_reason
+from kvscape.study.progress import StudyProgress
+from kvscape.study.repeats import DISTURBED
+from kvscape.study.space import Quality
+from kvscape.study.store import Keys, Store
+
+KEPT = "kept"
+
+
+class Clock:
+    """The time that a study has; what would not end in time, as long as its like took, is not begun."""
+
+    def __init__(self, budget_minutes: float | None, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._last = now, now()
+        self._end = self._last + 60 * budget_minutes if budget_minutes else inf
+        self._durations_s: list[float] = []
+
+    @property
+    def has_time(self) -> bool:
+        usual_s = fmean(self._durations_s) if self._durations_s else 0.0
+        self._last = self._now()
+        return self._last + usual_s < self._end
+
+    def note(self, has_worked: bool) -> None:
+        """What was begun has ended; what was there already says nothing of the time that others will take."""
+        if has_worked:
+            self._durations_s.append(self._now() - self._last)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """Measures points of known keys into a store, one at a time among all processes of a machine.
+
+    A point that was measured while the machine was disturbed is measured once more; its record is marked where that did
+    not help.
+    """
+
+    store: Store
+    executor: Executor
+    progress: StudyProgress
+    builds: Builds
+    keys: Mapping[DesignPoint, Keys]
+    quality: Quality | None
+    retry: bool
+    available_bytes: Callable[[], int]
+    watch: Watch
+    tried: set[tuple[str, int]] = field(default_factory=set)
+
+    def measure(self, point: DesignPoint, repeat: int = 0) -> bool:
+        """Speed, and with the first repeat the perplexity of its quality; return whether anything was to be done."""
+        done = self._speed(point, repeat)
+        if self.quality is not None and repeat == 0:
+            done |= self._perplexity(point, self.quality)
+        return done
+
+    def _waits(self, key: str, repeat: int) -> bool:
+        """Whether there is a record to make."""
+        if (key, repeat) in self.tried:
+            return False
+        found = self.store.repeat(key, repeat) or self.store.perplexity(key)
+        return waits(found.status if found else None, self.retry)
+
+    def _speed(self, point: DesignPoint, repeat: int) -> bool:
+        def make() -> Record:
+            facts = self.builds.facts(point)
+            if facts and (reason := infeasible_reason(point, facts, self.available_bytes())):
+                return unmeasured(point, Failed("infeasible", reason))
+            return self._watched(point)
+
+        return self._in_turn(self.keys[point][0], repeat, _label("bench", point), make)
+
+    def _watched(self, point: DesignPoint) -> Record:
+        first = self._once(point)
+        if first.status != "ok" or not first.environment[DISTURBED]:
+            return first
+        second = self._once(point)
+        return first if second.status != "ok" or _worst(second) > _worst(first) else second
+
+    def _once(self, point: DesignPoint) -> Record:
+        before = self.watch.look()
+        record = self.executor.bench(point)
+        if record.status != "ok":
+            return record
+        looks = [before, self.watch.look()]
+        facts = {"reference": looks, DISTURBED: max(looks) > DISTURBED_RATIO}
+        return replace(record, environment={**record.environment, **facts})
+
+    def _perplexity(self, point: DesignPoint, quality: Quality) -> bool:
+        key = self.keys[point][1]
+        if key is None:
+            return False
+        return self._in_turn(key, 0, _label("ppl", point), lambda: self.executor.perplexity(point, quality))
+
+    def _in_turn(self, key: str, repeat: int, label: str, make: Callable[[], Record | PerplexityRecord]) -> bool:
+        """Make a record that waits; another study may have made it before this one had its turn."""
+        if not self._waits(key, repeat):
+            return False
+        self.progress.begin(label)
+        with turn(self.progress.wait):
+            still = self._waits(key, repeat)
+            if still:
+                start = time.monotonic()
+                record = make()
+                self.store.put(key, record, repeat, time.monotonic() - start)
+        self.tried.add((key, repeat))
+        self.progress.end(*((record.status, record.reason) if still else (KEPT, "")))
+        return still
+
+
+def waits(status: str | None, retry: bool) -> bool:
+    """Whether a record of this status is made anew; None is one that is not there."""
+    return status in (None, "infeasible") or (retry and status != "ok")
+
+
+def _worst(record: Record) -> float:
+    return float(max(record.environment["reference"]))
+
+
+def _label(verb: str, point: DesignPoint) -> str:
+    engine = point.engine
+    subject = "" if point.subject == DesignPoint().subject else f"{point.subject} "
+    where = f"{verb} {subject}{point.build.quantization} kv {engine.kv_dtype}"
+    if verb == "ppl":
+        return where
+    return (
+        f"{where} context {engine.context_window_size} chunk {engine.prefill_chunk_size} batch {engine.max_batch_size}"
+    )
