@@ -34,6 +34,7 @@ class Worker:
         return {
             "prefill_tokens_per_s": timeline.prefill_tokens_per_s,
             "decode_tokens_per_s": timeline.decode_tokens_per_s,
+            "total_bytes": subject.memory.total_bytes,
             "kernels": subject.kernels,
         }
 

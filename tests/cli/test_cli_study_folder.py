@@ -37,12 +37,55 @@ def test_a_budget_that_is_not_met_has_status_3_and_the_nearest_miss(folder: Path
     out, err = capsys.readouterr()
     assert json.loads(out)["status"] == "not_met"
     assert err.startswith("error: no point meets the budget: ") and err.count("\n") == 1
+    assert "use --min-decode 150, or study more points" in err
 
 
 def test_a_person_gets_words(folder: Path, capsys: Captured) -> None:
     assert run(["recommend", str(folder)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("Recommended:") and "kvscape bench" in out and "tokens/s" in out
+
+
+def test_words_say_how_sure_what_else_and_where_else(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder), "--min-context", "1024", "--concurrency", "4"]) == 0
+    out = capsys.readouterr().out
+    assert "(measured" in out
+    assert "memory: " in out[out.index("Other directions:") :]
+    assert "--concurrency 1: total memory " in out[out.index("What the limits cost:") :]
+    for engine in ("mlc_llm serve", "vllm serve", "llama-server"):
+        assert engine in out[out.index("The same elsewhere") :]
+
+
+def test_context_and_concurrency_are_asked_for(folder: Path, capsys: Captured) -> None:
+    arguments = ["--min-context", "2048", "--concurrency", "4", "--max-ttft", "0.5", "--objective", "memory"]
+    assert run(["recommend", str(folder), *arguments, "--json"]) == 0
+    point = json.loads(capsys.readouterr().out)["point"]
+    assert (point["context_window_size"], point["max_batch_size"], point["kv_dtype"]) == (4096, 4, "int8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--objective", "speed"], "unknown objective 'speed'"),
+        (["--concurrency", "0"], "concurrency = 0"),
+        (["--prompt-tokens", "5"], "no point was studied with --prompt-tokens 5 --max-tokens 128"),
+        (["--max-ppl-increase", "much"], "'much' is not a share"),
+    ],
+)
+def test_a_budget_that_cannot_be_is_one_clear_line(
+    folder: Path, capsys: Captured, arguments: list[str], message: str
+) -> None:
+    assert run(["recommend", str(folder), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_both_names_of_a_flag_are_known(folder: Path, capsys: Captured) -> None:
+    assert run(["recommend", str(folder), "--min-decode", "100", "--max-ppl-increase", "2%", "--json"]) == 0
+    new = capsys.readouterr().out
+    old = ["--min-decode-tokens-per-s", "100", "--max-perplexity-increase", "2%"]
+    assert run(["recommend", str(folder), *old, "--json"]) == 0
+    assert capsys.readouterr().out == new
 
 
 def test_an_unknown_study_is_said(folder: Path, capsys: Captured) -> None:

@@ -133,5 +133,11 @@ def test_equals_all_stay_and_the_direction_counts() -> None:
     assert pareto_front([EXACT, SMALL, twin, GOOD], {"decode_tokens_per_s": "max"}) == [SMALL, twin]
 
 
+def test_each_workload_has_its_front() -> None:
+    long = record(600e6, 40, 21.0, prompt_tokens=1024)
+    assert pareto_front([EXACT, long]) == [EXACT, long]
+    assert pareto_front([EXACT, record(600e6, 40, 21.0)]) == [EXACT]
+
+
 def test_a_record_that_was_not_measured_is_not_on_the_front() -> None:
     assert pareto_front([replace(SMALL, status="failed", metrics={}), GOOD]) == [GOOD]

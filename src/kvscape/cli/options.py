@@ -88,11 +88,37 @@ MaxMemory = Annotated[
 ]
 MinDecode = Annotated[
     float | None,
-    typer.Option("--min-decode-tokens-per-s", help="Decode speed of one stream at least.", rich_help_panel=_BUDGET),
+    typer.Option(
+        "--min-decode",
+        "--min-decode-tokens-per-s",
+        help="Tokens per second that one stream gets at least.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+MaxTtft = Annotated[
+    float | None,
+    typer.Option("--max-ttft", help="Seconds to the first token at most.", rich_help_panel=_BUDGET),
+]
+MinContext = Annotated[
+    int | None,
+    typer.Option("--min-context", help="Tokens of a sequence that must fit.", rich_help_panel=_BUDGET),
+]
+Concurrency = Annotated[
+    int | None,
+    typer.Option("--concurrency", help="Sequences that must run at once.", rich_help_panel=_BUDGET),
+]
+Objective = Annotated[
+    str,
+    typer.Option(
+        "--objective",
+        help="What to be best in: decode, prefill, ttft, memory or quality.",
+        rich_help_panel=_BUDGET,
+    ),
 ]
 MaxPerplexityIncrease = Annotated[
     str | None,
     typer.Option(
+        "--max-ppl-increase",
         "--max-perplexity-increase",
         help='Perplexity above the baseline\'s at most, e.g. "2%". [default: 2% where no limit is given]',
         rich_help_panel=_BUDGET,

@@ -18,20 +18,26 @@ def command(
     context: typer.Context,
     folder: Folder = Path("results"),
     study: options.StudyName = None,
+    min_context: options.MinContext = None,
+    concurrency: options.Concurrency = None,
     max_memory: options.MaxMemory = None,
     min_decode: options.MinDecode = None,
+    max_ttft: options.MaxTtft = None,
     max_perplexity_increase: options.MaxPerplexityIncrease = None,
     baseline: options.Baseline = None,
+    objective: options.Objective = "decode",
+    prompt_tokens: options.PromptTokens = None,
+    max_tokens: options.MaxTokens = None,
     json: options.Json = False,
 ) -> None:
     """Recommend a point of a study on a budget; exit status 3 when none meets it."""
     from kvscape.study.recommend import recommend
 
     content = read_study(folder, study)
-    recommendation = recommend(content.records, budget(context.params, content))
+    recommendation = recommend(content.known, budget(context.params, content), content.perplexities)
     if json:
         print_json(recommendation.to_json())
     else:
         print_recommendation(recommendation)
     if recommendation.status == "not_met":
-        raise NotMetError("no point meets the budget", recommendation.reason, "raise the budget, or study more points")
+        raise NotMetError("no point meets the budget", recommendation.reason, recommendation.advice)

@@ -28,7 +28,7 @@ def command(
     from kvscape.study.recommend import recommend
 
     content = read_study(folder, study)
-    recommendation = recommend(content.records, budget(context.params, content))
+    recommendation = recommend(content.known, budget(context.params, content), content.perplexities)
     files = write_report(folder, content, recommendation)
     if json:
         print_json({"study": content.name, "files": files, "recommendation": recommendation.to_json()})

@@ -39,7 +39,7 @@ def command(
     space = read_space(file)
     study, files = _run(space, out, retry)
     _check_measured(study)
-    recommendation = recommend(study.records, budget(context.params, study))
+    recommendation = recommend(study.known, budget(context.params, study), study.perplexities)
     files += write_report(out, study, recommendation)
     if json:
         print_json(_facts(study, space, recommendation, files))

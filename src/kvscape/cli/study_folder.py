@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kvscape.config import Workload
 from kvscape.errors import ConfigError, ResultsError, near_match
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ class StudyContent:
     name: str
     records: "Sequence[Record]"
     perplexities: "Sequence[PerplexityRecord]"
+    predictions: "Sequence[Record]" = ()
+
+    @property
+    def known(self) -> "list[Record]":
+        """What was measured, and what is predicted beside it."""
+        return [*self.records, *self.predictions]
 
 
 def read_study(folder: Path, name: str | None) -> StudyContent:
@@ -54,15 +61,29 @@ def budget(flags: dict[str, Any], study: StudyContent) -> "Budget":
     """The limits that flags give; with none at all, a perplexity at most 2 % above the best, where it was measured."""
     from kvscape.study.budget import Budget, parse_bytes, parse_increase
 
-    memory, speed, increase = flags["max_memory"], flags["min_decode"], flags["max_perplexity_increase"]
-    if memory is speed is increase is None and any("perplexity" in record.metrics for record in study.records):
+    memory, increase = flags["max_memory"], flags["max_perplexity_increase"]
+    limits = (memory, increase, *(flags.get(name) for name in ("min_decode", "max_ttft", "min_context", "concurrency")))
+    if limits.count(None) == len(limits) and any("perplexity" in record.metrics for record in study.records):
         increase = _DEFAULT_INCREASE
     return Budget(
         max_total_bytes=None if memory is None else parse_bytes(memory),
-        min_decode_tokens_per_s=speed,
+        min_decode_tokens_per_s=flags["min_decode"],
         max_perplexity_ratio=None if increase is None else parse_increase(increase),
         baseline=flags["baseline"],
+        min_context=flags.get("min_context"),
+        concurrency=flags.get("concurrency"),
+        max_ttft_s=flags.get("max_ttft"),
+        objective=flags.get("objective") or Budget.objective,
+        workload=_workload(flags),
     )
+
+
+def _workload(flags: dict[str, Any]) -> tuple[int, int] | None:
+    """Prompt and output tokens that a point is judged by; None is the study's own."""
+    prompt, output = flags.get("prompt_tokens"), flags.get("max_tokens")
+    if prompt is output is None:
+        return None
+    return prompt or Workload.prompt_tokens, output or Workload.max_tokens
 
 
 def write_report(folder: Path, study: StudyContent, recommendation: "Recommendation") -> list[Path]:

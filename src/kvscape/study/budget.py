@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from kvscape.config import parse_share
 from kvscape.errors import ConfigError, near_match
 
+OBJECTIVES = ("decode", "prefill", "ttft", "memory", "quality")
+
 _UNITS = {
     "B": 1,
     "KB": 10**3,
@@ -24,14 +26,28 @@ _NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z%]*)\s*")
 class Budget:
     """Limits a design point must keep; None sets no limit.
 
-    ``min_decode_tokens_per_s`` is what one stream gets (1 / TPOT). ``max_perplexity_ratio`` 1.02 allows 2 % more than
-    ``baseline``, a quantization's name, or than the best measured where it is None.
+    Context and concurrency are what must be served, not costs. ``min_decode_tokens_per_s`` is what one stream gets
+    (1 / TPOT). ``max_perplexity_ratio`` 1.02 allows 2 % more than ``baseline``, a quantization's name, or than the best
+    known where it is None. ``objective`` is what the best point is best in; ``workload`` is prompt and output tokens.
     """
 
     max_total_bytes: int | None = None
     min_decode_tokens_per_s: float | None = None
     max_perplexity_ratio: float | None = None
     baseline: str | None = None
+    min_context: int | None = None
+    concurrency: int | None = None
+    max_ttft_s: float | None = None
+    objective: str = "decode"
+    workload: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"unknown objective {self.objective!r}", "", near_match(self.objective, OBJECTIVES))
+        for name in ("min_context", "concurrency", "max_ttft_s", "min_decode_tokens_per_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} = {value}", "it must be more than 0", "give a positive number")
 
 
 def parse_bytes(text: str) -> int:

@@ -12,10 +12,19 @@ OBJECTIVES: Mapping[str, Direction] = {"total_bytes": "min", "decode_tokens_per_
 def pareto_front(records: Sequence[Record], objectives: Mapping[str, Direction] = OBJECTIVES) -> list[Record]:
     """Records that no other is at least as good as in every objective and better in one, in their order.
 
-    A record without one of the metrics cannot be compared and is left out; of equals all stay.
+    Each workload has a front of its own: points that were asked for different work do not compare. A record without one
+    of the metrics is left out; of equals all stay.
     """
     costs = [(record, _costs(record, objectives)) for record in records if set(objectives) <= set(record.metrics)]
-    return [record for record, cost in costs if not any(_dominates(other, cost) for _, other in costs)]
+    return [
+        record
+        for record, cost in costs
+        if not any(_workload(other) == _workload(record) and _dominates(beside, cost) for other, beside in costs)
+    ]
+
+
+def _workload(record: Record) -> tuple[int, int]:
+    return record.parameters["prompt_tokens"], record.parameters["max_tokens"]
 
 
 def _costs(record: Record, objectives: Mapping[str, Direction]) -> list[float]:

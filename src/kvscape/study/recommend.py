@@ -1,32 +1,29 @@
-"""Which measured point to ship on a budget, and how."""
+"""Which point to ship on a budget, what else there is, and how to run it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kvscape.config import DesignPoint
-from kvscape.errors import ResultsError
-from kvscape.results import Record
+from kvscape.errors import ResultsError, near_match
+from kvscape.results import PerplexityRecord, Record
+from kvscape.study.alternatives import Alternative, Relaxation, relaxations, runners_up
 from kvscape.study.budget import Budget
+from kvscape.study.candidate import Candidate, make_candidates
+from kvscape.study.constraint import Constraint, best_perplexity, constraints
+from kvscape.study.elsewhere import Translation, translations
 from kvscape.study.flags import shipping_commands
-
-# Speeds this close to the fastest differ by noise.
-SPEED_NOISE = 0.03
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """One limit on one record: ``excess`` 0.2 is 20 % beyond the limit, at most 0 is kept."""
-
-    name: str
-    value: float
-    limit: float
-    excess: float
+from kvscape.study.objective import best_of
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The point to ship, or the nearest miss with the limits it breaks."""
+    """The point to ship, or the nearest miss with the limits it breaks.
+
+    ``confidence`` says of each metric whether it is measured or predicted, ``intervals`` what holds 95 % of it.
+    ``runners_up`` are the best points in other directions, ``relaxations`` what each limit costs, or, where none keeps
+    all limits, what each would have to be. ``elsewhere`` has the same point for other engines, ``notes`` what to know.
+    """
 
     status: Literal["met", "not_met"]
     point: dict[str, Any]
@@ -34,80 +31,104 @@ class Recommendation:
     commands: list[str]
     broken: tuple[Constraint, ...] = ()
     reason: str = ""
+    objective: str = "decode"
+    confidence: Mapping[str, str] | None = None
+    intervals: Mapping[str, Sequence[float]] | None = None
+    runners_up: tuple[Alternative, ...] = ()
+    relaxations: tuple[Relaxation, ...] = ()
+    elsewhere: tuple[Translation, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @property
+    def advice(self) -> str:
+        """What to change where no point keeps all limits."""
+        alone = [relaxation.needed for relaxation in self.relaxations]
+        together = " and ".join(limit.needed for limit in self.broken if limit.needed)
+        return f"use {' or '.join(alone) or together or 'a larger budget'}, or study more points"
 
-def recommend(records: Sequence[Record], budget: Budget) -> Recommendation:
-    """Among the points that keep every limit: the fastest stream.
 
-    Speeds within ``SPEED_NOISE`` of it count as equal; then the longer context, the larger batch, the lower perplexity
+def recommend(
+    records: Sequence[Record], budget: Budget, perplexities: Sequence[PerplexityRecord] = ()
+) -> Recommendation:
+    """Among the points that keep every limit: the best in the budget's objective.
+
+    Records may be measured or predicted: a predicted one is judged by the worse end of its interval. Speeds within
+    ``SPEED_NOISE`` count as equal; then what is measured, the longer context, the larger batch, the lower perplexity
     and the smaller memory win. Where none keeps all limits, the nearest miss is the one whose worst excess is least.
-    Raises ResultsError when no record was measured, or none with the perplexity that the budget asks for.
+    Raises ResultsError when nothing is known of any point, or no perplexity where the budget limits it.
     """
-    measured = [record for record in records if record.status == "ok"]
-    if not measured:
+    candidates = make_candidates(records, perplexities)
+    if not candidates:
         raise ResultsError("nothing to recommend", "no point has been measured", "run 'kvscape study' first")
-    best = _best_perplexity(measured, budget)
-    if budget.max_perplexity_ratio is not None:
-        measured = [record for record in measured if "perplexity" in record.metrics]
-    judged = [(record, constraints(record, budget, best)) for record in measured]
-    affordable = [record for record, limits in judged if all(limit.excess <= 0 for limit in limits)]
+    candidates, notes = _of_workload(candidates, budget)
+    best = best_perplexity(candidates, budget)
+    if budget.max_perplexity_ratio is not None or budget.objective == "quality":
+        candidates, notes = _with_quality(candidates, notes)
+    judged = [(candidate, constraints(candidate, budget, best)) for candidate in candidates]
+    affordable = [candidate for candidate, limits in judged if all(limit.is_kept for limit in limits)]
     if affordable:
-        return _answer("met", _fastest(affordable), ())
-    record, limits = min(judged, key=lambda pair: max(limit.excess for limit in pair[1]))
-    return _answer("not_met", record, tuple(limit for limit in limits if limit.excess > 0))
+        chosen = best_of(affordable, budget.objective)
+        others = runners_up(chosen, affordable, budget.objective)
+        return _answer("met", chosen, budget, (), others, relaxations(chosen, judged, budget.objective), notes)
+    nearest, limits = min(judged, key=lambda pair: max(limit.excess for limit in pair[1]))
+    broken = tuple(limit for limit in limits if not limit.is_kept)
+    return _answer("not_met", nearest, budget, broken, (), relaxations(None, judged, budget.objective), notes)
 
 
-def constraints(record: Record, budget: Budget, best_perplexity: float) -> list[Constraint]:
-    """Every limit of the budget on one record."""
-    metrics, found = record.metrics, []
-    if budget.max_total_bytes is not None:
-        found.append(_at_most("total_bytes", metrics["total_bytes"], budget.max_total_bytes))
-    if budget.min_decode_tokens_per_s is not None:
-        speed, least = 1 / metrics["tpot_s"], budget.min_decode_tokens_per_s
-        found.append(Constraint("decode_tokens_per_s of a stream", speed, least, least / speed - 1))
-    if budget.max_perplexity_ratio is not None:
-        limit = budget.max_perplexity_ratio * best_perplexity
-        found.append(_at_most("perplexity", metrics["perplexity"], limit))
-    return found
+def _of_workload(candidates: Sequence[Candidate], budget: Budget) -> tuple[list[Candidate], tuple[str, ...]]:
+    """Points are compared under one workload: the one that is asked for, or the study's first."""
+    known = list(dict.fromkeys(candidate.workload for candidate in candidates))
+    wanted = budget.workload or known[0]
+    if wanted not in known:
+        names = [_workload_name(workload) for workload in known]
+        do = near_match(_workload_name(wanted), names)
+        raise ResultsError(f"no point was studied with {_workload_name(wanted)}", "another workload", do)
+    note = f"judged by {_workload_name(wanted)}; also studied: {', '.join(map(_workload_name, known))}"
+    notes = (note,) if len(known) > 1 else ()
+    return [candidate for candidate in candidates if candidate.workload == wanted], notes
 
 
-def _at_most(name: str, value: float, limit: float) -> Constraint:
-    return Constraint(name, value, limit, value / limit - 1 if limit else float("inf"))
+def _workload_name(workload: tuple[int, int]) -> str:
+    return f"--prompt-tokens {workload[0]} --max-tokens {workload[1]}"
 
 
-def _best_perplexity(records: Sequence[Record], budget: Budget) -> float:
-    """The perplexity that a ratio is taken to; not used, and so 0, where the budget has no ratio."""
-    if budget.max_perplexity_ratio is None:
-        return 0.0
-    known = [
-        record.metrics["perplexity"]
-        for record in records
-        if "perplexity" in record.metrics and budget.baseline in (None, record.parameters["quantization"])
-    ]
+def _with_quality(candidates: Sequence[Candidate], notes: tuple[str, ...]) -> tuple[list[Candidate], tuple[str, ...]]:
+    known = [candidate for candidate in candidates if "perplexity" in candidate.metrics]
+    doubts = [candidate.doubt for candidate in candidates if candidate.doubt]
     if not known:
-        whose = f"of {budget.baseline}" if budget.baseline else "at all"
-        raise ResultsError(
-            "no baseline", f"the study has no perplexity {whose}", "add it to the study, or drop the limit"
-        )
-    return min(known)
+        why = doubts[0] if doubts else "no perplexity was measured"
+        raise ResultsError("no point's quality is known", why, "add [ppl] to the study")
+    if doubts:
+        notes = (*notes, f"{len(doubts)} points are left out: {doubts[0]}")
+    return known, notes
 
 
-def _fastest(records: Sequence[Record]) -> Record:
-    quickest = min(record.metrics["tpot_s"] for record in records)
-    equals = [record for record in records if record.metrics["tpot_s"] <= quickest * (1 + SPEED_NOISE)]
-    return min(equals, key=_preference)
-
-
-def _preference(record: Record) -> tuple[float, float, float, float]:
-    parameters, metrics = record.parameters, record.metrics
-    quality = metrics.get("perplexity", 0.0)
-    return -parameters["context_window_size"], -parameters["max_batch_size"], quality, metrics["total_bytes"]
-
-
-def _answer(status: Literal["met", "not_met"], record: Record, broken: tuple[Constraint, ...]) -> Recommendation:
-    point = DesignPoint.from_flat(record.parameters)
+def _answer(
+    status: Literal["met", "not_met"],
+    chosen: Candidate,
+    budget: Budget,
+    broken: tuple[Constraint, ...],
+    others: tuple[Alternative, ...],
+    relaxed: tuple[Relaxation, ...],
+    notes: tuple[str, ...],
+) -> Recommendation:
+    point = DesignPoint.from_flat(chosen.parameters)
     reason = ", ".join(f"{c.name} {c.value:.4g} misses {c.limit:.4g} by {c.excess:.1%}" for c in broken)
-    return Recommendation(status, record.parameters, record.metrics, shipping_commands(point), broken, reason)
+    return Recommendation(
+        status=status,
+        point=dict(chosen.parameters),
+        metrics=dict(chosen.metrics),
+        commands=shipping_commands(point),
+        broken=broken,
+        reason=reason,
+        objective=budget.objective,
+        confidence={name: "predicted" if name in chosen.predicted else "measured" for name in chosen.metrics},
+        intervals={name: list(bound) for name, bound in (chosen.bounds or {}).items() if name in chosen.metrics},
+        runners_up=others,
+        relaxations=relaxed,
+        elsewhere=translations(point, chosen.metrics),
+        notes=(*notes, *((f"its perplexity does not count: {chosen.doubt}",) if chosen.doubt else ())),
+    )

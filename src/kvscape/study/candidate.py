@@ -1,0 +1,83 @@
+"""A record as a point that may be recommended: measured, predicted, or some of both."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kvscape.results import PerplexityRecord, Record
+from kvscape.study.quality_model import Cell, cell
+
+HIGHER_IS_BETTER = frozenset({"decode_tokens_per_s", "prefill_tokens_per_s", "chars_per_s"})
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """``metrics`` are measured but for those named in ``predicted``, whose 95 % intervals are in ``bounds``.
+
+    ``doubt`` says why its perplexity does not count, where it does not.
+    """
+
+    parameters: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    predicted: frozenset[str] = frozenset()
+    bounds: Mapping[str, Sequence[float]] | None = None
+    doubt: str = ""
+
+    @property
+    def is_measured(self) -> bool:
+        return "tpot_s" not in self.predicted
+
+    @property
+    def workload(self) -> tuple[int, int]:
+        return self.parameters["prompt_tokens"], self.parameters["max_tokens"]
+
+    def at_worst(self, name: str) -> float | None:
+        """The metric; of a prediction the worse end of its interval, so that what is promised can be kept."""
+        value = self.metrics.get(name)
+        if value is None or name not in self.predicted or not self.bounds or name not in self.bounds:
+            return value
+        low, high = self.bounds[name]
+        return low if name in HIGHER_IS_BETTER else high
+
+
+def make_candidates(records: Iterable[Record], perplexities: Sequence[PerplexityRecord] = ()) -> list[Candidate]:
+    """Every record that was measured or predicted; ``perplexities`` say under which protocol quality was measured."""
+    texts = _Texts.of(perplexities)
+    return [_candidate(record, texts) for record in records if record.status in ("ok", "predicted")]
+
+
+def _candidate(record: Record, texts: "_Texts") -> Candidate:
+    guessed = {} if record.status == "ok" else record.predicted
+    if "perplexity" not in record.metrics and "perplexity" in record.predicted:
+        guessed = {**guessed, "perplexity": record.predicted["perplexity"]}
+    known = {**guessed, **record.metrics}
+    named = frozenset(guessed) - frozenset(record.metrics)
+    found = Candidate(record.parameters, known, named, {**record.predicted_intervals, **record.intervals})
+    doubt = texts.doubt(record.parameters) if "perplexity" in known else ""
+    if not doubt:
+        return found
+    return replace(found, metrics={k: v for k, v in known.items() if k != "perplexity"}, doubt=doubt)
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Protocol and length of the text that each quality was measured on."""
+
+    of_cell: Mapping[Cell, tuple[str, int]]
+
+    @classmethod
+    def of(cls, perplexities: Sequence[PerplexityRecord]) -> "_Texts":
+        scored = [record for record in perplexities if record.status == "ok"]
+        return cls({cell(record.parameters): (record.protocol, record.context) for record in scored})
+
+    def doubt(self, parameters: Mapping[str, Any]) -> str:
+        """A window shows its cost only in one stream that is longer than it: short windows of text never fill it."""
+        window = parameters["sliding_window_size"]
+        if window == -1:
+            return ""
+        known = list(self.of_cell.values())
+        protocol, length = self.of_cell.get(cell(parameters), max(known, key=known.count, default=("", 0)))
+        if protocol == "stream" and length > window:
+            return ""
+        how = f"protocol {protocol!r} of {length} tokens" if protocol else "a protocol that is not known"
+        return f"a sliding window of {window} was scored under {how}: score it with 'stream' on a text longer than it"
