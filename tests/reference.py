@@ -4,6 +4,7 @@ It shares nothing with kvscape but the file: weights are dequantized by the ``gg
 Hugging Face's order here.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,37 @@ def reference_logprobs(model: Any, token_ids: Sequence[int]) -> np.ndarray:
     chosen = torch.log_softmax(logits, -1).gather(1, torch.tensor(list(token_ids[1:]))[:, None])
     result: np.ndarray = chosen[:, 0].numpy()
     return result
+
+
+def reference_windows(model: Any, token_ids: Sequence[int], context: int) -> float:
+    """Perplexity as GPTQ's evaluation has it: the mean of the losses of windows side by side."""
+    windows = [token_ids[start : start + context] for start in range(0, len(token_ids) - context + 1, context)]
+    losses = [float(_loss(model, window, 1)) for window in windows]
+    return math.exp(sum(losses) / len(losses))
+
+
+def reference_stride(model: Any, token_ids: Sequence[int], context: int, stride: int) -> float:
+    """Perplexity by the arithmetic of Hugging Face's guide on fixed-length models."""
+    total, count, previous_end = 0.0, 0, 0
+    for begin in range(0, len(token_ids), stride):
+        end = min(begin + context, len(token_ids))
+        targets = end - previous_end
+        # one token less, since the loss shifts the labels by one: of the first window it is true
+        total += float(_loss(model, token_ids[begin:end], end - begin - targets)) * (targets - 1)
+        count += targets - 1
+        previous_end = end
+        if end == len(token_ids):
+            break
+    return math.exp(total / count)
+
+
+def _loss(model: Any, token_ids: Sequence[int], first_target: int) -> Any:
+    """The loss that transformers computes itself; -100 is a label that it ignores."""
+    inputs = torch.tensor([list(token_ids)])
+    labels = inputs.clone()
+    labels[:, :first_target] = -100
+    with torch.no_grad():
+        return model(inputs, labels=labels).loss
 
 
 def reference_greedy(model: Any, token_ids: Sequence[int], max_tokens: int) -> list[list[tuple[int, float]]]:

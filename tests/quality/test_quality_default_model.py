@@ -14,9 +14,8 @@ from kvscape import LLM
 from kvscape.quality import Perplexity, Settings, Text, perplexity, text_from_file
 from kvscape.quality.protocols import cut
 
-GOLDEN: dict[str, Any] = json.loads(
-    (Path(__file__).parents[1] / "golden" / "smollm2.json").read_text(encoding="utf-8")
-)["perplexity"]
+FILE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "smollm2.json").read_text(encoding="utf-8"))
+GOLDEN = FILE["perplexity"]
 SETTINGS = Settings(GOLDEN["protocol"], GOLDEN["context"], GOLDEN["limit"])
 
 
@@ -46,3 +45,11 @@ def test_without_rounding_it_is_that_of_transformers(text: Text, default_q0f32: 
 
 def test_the_files_own_codes_cost_less_than_one_percent(text: Text, default_auto: LLM) -> None:
     assert measured(default_auto, text).perplexity == pytest.approx(GOLDEN["perplexity"], rel=0.01)
+
+
+@pytest.mark.parametrize("protocol", ["windows", "stride"])
+def test_without_rounding_a_protocol_gives_transformers_loss(protocol: str, default_q0f32: LLM) -> None:
+    golden = FILE["protocols"]
+    settings = Settings(protocol, golden["context"], stride=golden["stride"] if protocol == "stride" else 0)
+    result = perplexity(default_q0f32.engine, cut(FILE["prompts"][golden["prompt"]]["prompt_token_ids"], settings))
+    assert result.perplexity == pytest.approx(golden["perplexity"][protocol], rel=1e-4)
