@@ -9,15 +9,18 @@ from built_kernels import DIFFERENT_ISAS, Array, Kernels, set_threads
 from tvm.script import tirx as T
 
 from kvscape.compiler.kernels.cpu.gated import swiglu, swiglu_quantize
+from kvscape.compiler.kernels.cpu.greedy import greedy
 from kvscape.compiler.kernels.cpu.logprobs import logprobs
 from kvscape.compiler.kernels.cpu.quantize import quantize
 from kvscape.compiler.kernels.cpu.rms_norm import add_rms_norm, add_rms_norm_quantize, rms_norm
 from kvscape.compiler.kernels.cpu.vector import exp, load
 
-K, VOCAB, EPS = 72, 320, 1e-5
+K, EPS = 72, 1e-5
+VOCAB, UNEVEN = 320, 333  # the second one leaves a tail behind the vectors
 ROUNDED = 96  # whole groups of 32, and two of 40 and a tail
 GROUP = pytest.mark.parametrize("group", [32, 40])
 ISA = pytest.mark.parametrize("isa", DIFFERENT_ISAS)
+SIZES = pytest.mark.parametrize("size", [VOCAB, UNEVEN])
 ROWS = pytest.mark.parametrize("n", [1, 3, 4, 9])
 
 
@@ -40,7 +43,8 @@ def kernels(isa: str) -> Kernels:
         "rms_norm": rms_norm(K, EPS),
         "add_rms_norm": add_rms_norm(K, EPS),
         "swiglu": swiglu(K),
-        "logprobs": logprobs(VOCAB),
+        **{f"logprobs_{size}": logprobs(size) for size in (VOCAB, UNEVEN)},
+        **{f"greedy_{size}": greedy(size) for size in (VOCAB, UNEVEN)},
         "add_rms_norm_96": add_rms_norm(ROUNDED, EPS),
         "swiglu_96": swiglu(ROUNDED),
     }
@@ -155,26 +159,55 @@ def test_a_swiglu_that_is_rounded_has_the_codes_of_its_floats(isa: str, n: int, 
 
 
 @ISA
+@SIZES
 @pytest.mark.parametrize("r", [0, 1, 3, 17])
 @pytest.mark.parametrize("magnitude", [1e-6, 1.0, 40.0, 1e4])
-def test_logprobs_are_the_log_softmax(isa: str, r: int, magnitude: float) -> None:
-    logits = normal(r, VOCAB) * np.float32(magnitude)
-    ids = np.random.default_rng(1).integers(0, VOCAB, r).astype(np.int32)
+def test_logprobs_are_the_log_softmax(isa: str, size: int, r: int, magnitude: float) -> None:
+    logits = normal(r, size) * np.float32(magnitude)
+    ids = np.random.default_rng(1).integers(0, size, r).astype(np.int32)
     ids[::2] = logits[::2].argmax(1)
     wide = logits.astype(np.float64)
     peak = wide.max(1, keepdims=True)
     expected = wide[np.arange(r), ids] - peak[:, 0] - np.log(np.exp(wide - peak).sum(1))
-    (y,) = run(isa, "logprobs", logits, ids, outputs=[(r,)])
+    (y,) = run(isa, f"logprobs_{size}", logits, ids, outputs=[(r,)])
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
 
 
 @ISA
-@pytest.mark.parametrize("peak_at", [0, 7, 8, VOCAB - 1])
-def test_every_logit_counts(isa: str, peak_at: int) -> None:
-    logits = np.full((1, VOCAB), -1e30, np.float32)
-    logits[0, peak_at], logits[0, (peak_at + 11) % VOCAB] = 1e4, 1e4
-    (y,) = run(isa, "logprobs", logits, np.array([peak_at], np.int32), outputs=[(1,)])
+@SIZES
+@pytest.mark.parametrize("peak_at", [0, 7, 8, VOCAB - 1, -1])
+def test_every_logit_counts(isa: str, size: int, peak_at: int) -> None:
+    logits = np.full((1, size), -1e30, np.float32)
+    peak_at %= size
+    logits[0, peak_at], logits[0, (peak_at + 11) % size] = 1e4, 1e4
+    (y,) = run(isa, f"logprobs_{size}", logits, np.array([peak_at], np.int32), outputs=[(1,)])
     assert y[0] == pytest.approx(-np.log(2), rel=1e-6)
+
+
+@ISA
+@SIZES
+@pytest.mark.parametrize("r", [0, 1, 3, 17])
+def test_greedy_is_the_first_of_the_largest(isa: str, size: int, r: int) -> None:
+    logits = np.random.default_rng(r).integers(-30, 30, (r, size)).astype(np.float32)  # many are equal
+    assert (likeliest(isa, logits) == logits.argmax(1)).all()
+    spread = normal(r, size)
+    assert (likeliest(isa, spread) == spread.argmax(1)).all()
+
+
+@ISA
+@SIZES
+def test_greedy_finds_the_peak_everywhere(isa: str, size: int) -> None:
+    logits = np.full((size, size), -np.inf, np.float32)
+    np.fill_diagonal(logits, -3e38)
+    assert (likeliest(isa, logits) == np.arange(size)).all()
+    logits[:, -2:] = -3e38  # of equals the first
+    assert (likeliest(isa, logits) == np.minimum(np.arange(size), size - 2)).all()
+
+
+def likeliest(isa: str, logits: Array) -> Array:
+    r, size = logits.shape
+    (y,) = kernels(isa)(f"greedy_{size}", [logits], [((r,), "int32")])
+    return y
 
 
 @ISA
@@ -188,7 +221,7 @@ def test_a_row_does_not_depend_on_its_neighbours_or_on_threads(isa: str) -> None
             *run(isa, "rms_norm", x[part], weight, outputs=[(n, K)]),
             *run(isa, "add_rms_norm", x[part], residual[part], weight, outputs=[(n, K), (n, K)]),
             *run(isa, "swiglu", gate_up[part], outputs=[(n, K)]),
-            *run(isa, "logprobs", logits[part], ids[part], outputs=[(n,)]),
+            *run(isa, f"logprobs_{VOCAB}", logits[part], ids[part], outputs=[(n,)]),
         ]
 
     alone = [np.concatenate(parts) for parts in zip(*(rows(slice(i, i + 1)) for i in range(9)), strict=True)]

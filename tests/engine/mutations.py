@@ -1,7 +1,6 @@
 """A real device with one thing wrong: what the equality tests must notice."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -57,14 +56,14 @@ def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits
     for row, length in zip(table, step.kv_lengths, strict=True):
         last = (length - 1) // pool.page_size
         row[0], row[last] = row[last], row[0]
-    return forward(replace(step, page_tables=[table]))
+    return forward(step._replace(page_tables=[table]))
 
 
 def page_of_a_neighbour(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """Every table is one page off: it begins with a page that is not its own."""
     (table,) = step.page_tables
     pages = pool.bytes.shape[1]
-    return forward(replace(step, page_tables=[[[(page + 1) % pages for page in row] for row in table]]))
+    return forward(step._replace(page_tables=[[[(page + 1) % pages for page in row] for row in table]]))
 
 
 def head_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
@@ -103,7 +102,7 @@ def group_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
 def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
     """The last query of the shortest sequence does not see the first token; those of longer ones miss some more."""
     recent = max(1, min(step.kv_lengths) - 1)
-    return forward(replace(step, windows=[Window(0, recent)]))
+    return forward(step._replace(windows=[Window(0, recent)]))
 
 
 def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
@@ -111,7 +110,7 @@ def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
     (table,) = step.page_tables
     wider = [[*row, 0] for row in table]
     positions = [position + 1 for position in step.positions]
-    return forward(replace(step, positions=positions, page_tables=[wider]))
+    return forward(step._replace(positions=positions, page_tables=[wider]))
 
 
 class MutatedDevice:

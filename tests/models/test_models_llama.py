@@ -1,6 +1,5 @@
 """The whole compiled model against numpy: prompt and answer through pages, at each precision."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +129,7 @@ def test_no_wanted_rows_give_no_logits(built_tiny: BuildTiny) -> None:
     )
     device = sequence.device
     assert device.forward(first, sequence.pools).shape == (0, 320)
-    logits = device.fetch(device.forward(replace(first, logit_rows=[2]), sequence.pools))
+    logits = device.fetch(device.forward(first._replace(logit_rows=[2]), sequence.pools))
     np.testing.assert_array_equal(logits, OneSequence(built_tiny("auto"), "f16").step(TOKENS[:3])[2:])
 
 

@@ -1,4 +1,4 @@
-"""A model as one Relax module: ``forward_<kv>`` for each KV precision, and ``logprobs``."""
+"""A model as one Relax module: ``forward_<kv>`` for each KV precision, ``logprobs`` and ``greedy``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,13 +15,17 @@ from kvscape.models.step import step_spec
 from kvscape.quantization.layouts import Layout
 
 _PLAIN = {"param_mode": "packed", "effect_mode": "none"}
+_NO_STATE = {"param_mode": "none", "effect_mode": "none"}
 
 
-class Scores(nn.Module):  # type: ignore[misc]
-    """Log-probability of one token in each row of logits."""
+class Choices(nn.Module):  # type: ignore[misc]
+    """What is asked of logits: the log-probability of one token in each row, or the likeliest, written in place."""
 
     def logprobs(self, logits: Any, token_ids: Any) -> Any:
         return call("logprobs", [logits, token_ids], placeholder([logits.shape[0]]))
+
+    def greedy(self, logits: Any, token_ids: Any) -> Any:
+        return call("greedy", [logits, token_ids], token_ids)
 
 
 def export_model(
@@ -34,18 +38,17 @@ def export_model(
         mod, parameters = model.export_tvm({"forward": {**step_spec(len(config.layer_groups)), "$": _PLAIN}})
         functions[f"forward_{precision.identifier}"] = mod["forward"]
         names = [name for name, _ in parameters]
-    functions["logprobs"] = _scores(config)
-    return _module(functions), names
+    return _module({**functions, **_choices(config)}), names
 
 
-def _scores(config: ModelConfig) -> Any:
+def _choices(config: ModelConfig) -> dict[str, Any]:
+    logits, token_ids = nn.spec.Tensor(["r", config.vocab_size], "float32"), nn.spec.Tensor(["r"], "int32")
     spec = {
-        "logits": nn.spec.Tensor(["r", config.vocab_size], "float32"),
-        "token_ids": nn.spec.Tensor(["r"], "int32"),
-        "$": {"param_mode": "none", "effect_mode": "none"},
+        "logprobs": {"logits": logits, "token_ids": token_ids, "$": _NO_STATE},
+        "greedy": {"logits": logits, "token_ids": token_ids, "$": _NO_STATE},
     }
-    mod, _ = Scores().export_tvm({"logprobs": spec})
-    return mod["logprobs"]
+    mod, _ = Choices().export_tvm(spec)
+    return {name: mod[name] for name in spec}
 
 
 def _module(functions: Mapping[str, Any]) -> Any:

@@ -17,6 +17,11 @@ class Window:
         """Tokens seen in all."""
         return self.sinks + self.recent
 
+    @property
+    def limited(self) -> bool:
+        """Whether a query ever loses sight of a token."""
+        return self.recent < UNLIMITED
+
     def unseen_pages(self, position: int, page_size: int, key_group: int = 1) -> range:
         """Pages no query from ``position`` on sees a token of, nor one that shares their scales: groups go whole."""
         oldest = max(0, position - self.recent + 1) // key_group * key_group
@@ -25,7 +30,7 @@ class Window:
     def most_pages(self, tokens: int, chunk: int, page_size: int, key_group: int = 1) -> int:
         """Pages that a sequence of ``tokens`` holds at its busiest, when up to ``chunk`` tokens come at once."""
         whole = -(-tokens // page_size)
-        if self.recent >= UNLIMITED:
+        if not self.limited:
             return whole
         recent = self.recent + key_group - 1
         return min(whole, self._sink_pages(page_size, key_group) + -(-(recent + chunk) // page_size) + 1)

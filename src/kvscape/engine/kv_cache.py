@@ -31,6 +31,7 @@ class PagedKVCache:
         self.allocators = tuple(PageAllocator(number) for number in num_pages)
         self.prefix = PrefixCache(self.allocators, page_size, prefix_cache, key_group)
         self.windows = tuple(windows or (Window(),) * len(num_pages))
+        self._windowed = [group for group, window in enumerate(self.windows) if window.limited]
         self.page_size, self.key_group = page_size, key_group
         self.free_tails = list(reversed(range(num_tails)))
         self.copies = Copies(tuple([] for _ in num_pages))
@@ -88,6 +89,8 @@ class PagedKVCache:
         """Give ``sequence`` pages for ``num_tokens`` in all; raise CapacityError, changing nothing, if they lack."""
         tables, pages = sequence.page_tables or tuple([] for _ in self.allocators), self._pages(num_tokens)
         shared = list(map(self._shared, repeat(sequence), tables, self.allocators))
+        if sequence.page_tables and pages <= len(tables[0]) and not any(shared):
+            return
         for table, pool, copied in zip(tables, self.allocators, shared, strict=True):
             if pages > len(table) + pool.num_free - len(copied):
                 raise CapacityError(
@@ -122,8 +125,9 @@ class PagedKVCache:
 
     def free_unseen(self, sequence: Sequence) -> None:
         """Take back the pages that fell out of their window; a hole stays in their place."""
-        for table, pool, window in zip(sequence.page_tables, self.allocators, self.windows, strict=True):
-            for index in reversed(self._unseen(window, sequence.num_computed)):
+        for group in self._windowed:
+            table, pool = sequence.page_tables[group], self.allocators[group]
+            for index in reversed(self._unseen(self.windows[group], sequence.num_computed)):
                 if table[index] == HOLE:
                     break
                 pool.release(table[index])

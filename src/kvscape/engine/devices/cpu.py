@@ -17,7 +17,7 @@ from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits,
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.tensors import IntTensors, numbers, tensor_list, zeros
+from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import ArtifactError, ConfigError
 
@@ -45,9 +45,10 @@ class CpuPools:
 
 @dataclass(frozen=True, eq=False)
 class CpuLogits:
-    """A tensor f32 [r, vocab] in the host's own memory."""
+    """A tensor f32 [r, vocab] in the host's own memory; asking it for r costs more than knowing it."""
 
     tensor: Any
+    rows: int
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,9 +71,10 @@ class CpuDevice:
         self._tiling = _tiling(self.metadata, threads)
         self._arrays = read_tensors(weights, allocate)
         self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
-        self._functions = {name: self._vm[name] for name in (*map(_forward, self.metadata.kv_dtypes), "logprobs")}
+        functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
+        self._functions = {name: self._vm[name] for name in functions}
         self._item = tvm.get_global_func("ffi.ArrayGetItem")  # result[0] asks for the length first
-        self._step, self._scored = IntTensors(), IntTensors()
+        self._step, self._scored, self._chosen = IntTensors(), IntTensors(), IntResult()
 
     @property
     def model(self) -> ModelConfig:
@@ -115,7 +117,7 @@ class CpuDevice:
             pools.seen,
             self._parameters,
         )
-        return CpuLogits(self._item(result, 0))
+        return CpuLogits(self._item(result, 0), len(step.logit_rows))
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, CpuLogits)
@@ -123,7 +125,10 @@ class CpuDevice:
         return numbers(self._functions["logprobs"](logits.tensor, tensor))
 
     def greedy(self, logits: Logits) -> list[int]:
-        token_ids: list[int] = self.fetch(logits).argmax(axis=1).tolist()
+        assert isinstance(logits, CpuLogits)
+        tensor, array = self._chosen.of(logits.rows)
+        self._functions["greedy"](logits.tensor, tensor)
+        token_ids: list[int] = array.tolist()
         return token_ids
 
     def fetch(self, logits: Logits) -> FloatArray:

@@ -1,8 +1,7 @@
 """What the engine asks of a device: one ragged forward serves prefill, decode, mixed batches and scoring."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +13,7 @@ IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class StepInput:
+class StepInput(NamedTuple):
     """The tokens of one step: n tokens of s sequences, r rows of logits wanted; all numbers are Python's.
 
     There are few of them while decoding, and an array for each quantity would cost more than its contents.

@@ -7,6 +7,7 @@ from struct import Struct
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from kvscape.artifact.tensor_file import ALIGNMENT_BYTES
 from kvscape.engine.devices.device import FloatArray
@@ -49,6 +50,21 @@ class IntTensors:
             tvm.runtime.from_dlpack(ints[start : start + size].reshape(shape))
             for start, size, shape in zip(starts, sizes, shapes, strict=False)
         ]
+
+
+class IntResult:
+    """An int32 vector that a kernel writes, with the host's view of it; the same one as long as its length is."""
+
+    def __init__(self) -> None:
+        self._length = -1
+
+    def of(self, length: int) -> tuple[Any, npt.NDArray[np.int32]]:
+        """What was returned before may change."""
+        if length != self._length:
+            self._length = length
+            self._array = allocate(4 * length).view(np.int32)
+            self._tensor = tvm.runtime.from_dlpack(self._array)
+        return self._tensor, self._array
 
 
 def zeros(shape: tuple[int, ...], dtype: Any) -> Any:

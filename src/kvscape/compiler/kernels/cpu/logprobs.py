@@ -11,6 +11,7 @@ LANES = 8
 
 def logprobs(V: int) -> Any:
     """Arguments: logits f32 [r, V], token_ids int32 [r]; y f32 [r] = logit - log(sum(exp(logits)))."""
+    whole = V // LANES * LANES
 
     @T.prim_func(s_tir=True)
     def kernel(p_logits: T.handle, p_ids: T.handle, p_y: T.handle) -> None:
@@ -26,6 +27,7 @@ def logprobs(V: int) -> Any:
                 peak = T.sblock_alloc_buffer((LANES,), "float32")
                 sums = T.sblock_alloc_buffer((LANES,), "float32")
                 highest = T.sblock_alloc_buffer((1,), "float32")
+                total = T.sblock_alloc_buffer((1,), "float32")
                 peak[T.ramp(0, 1, LANES)] = load(logits, i, 0, lanes=LANES)
                 sums[T.ramp(0, 1, LANES)] = splat(T.float32(0), LANES)
                 for c in T.serial(V // LANES):
@@ -33,10 +35,15 @@ def logprobs(V: int) -> Any:
                         load(peak, 0, lanes=LANES), load(logits, i, c * LANES, lanes=LANES), LANES
                     )
                 highest[0] = reduce_max(load(peak, 0, lanes=LANES), LANES)
+                for c in T.serial(whole, V):
+                    highest[0] = T.max(highest[0], logits[i, c])
                 for c in T.serial(V // LANES):
                     sums[T.ramp(0, 1, LANES)] = load(sums, 0, lanes=LANES) + exp(
                         load(logits, i, c * LANES, lanes=LANES) - splat(highest[0], LANES), LANES
                     )
-                y[i] = logits[i, ids[i]] - highest[0] - T.log(reduce_add(load(sums, 0, lanes=LANES), LANES))
+                total[0] = reduce_add(load(sums, 0, lanes=LANES), LANES)
+                for c in T.serial(whole, V):
+                    total[0] = total[0] + T.exp(logits[i, c] - highest[0])
+                y[i] = logits[i, ids[i]] - highest[0] - T.log(total[0])
 
     return kernel

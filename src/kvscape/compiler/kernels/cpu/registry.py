@@ -9,6 +9,7 @@ from kvscape.compiler.kernels.cpu import (
     embedding,
     float_matmul,
     gated,
+    greedy,
     group_append,
     head_norm,
     logprobs,
@@ -163,6 +164,11 @@ def _logprobs(isa: Isa, op: Operator) -> Kernel:
     return Kernel("logprobs", lambda: logprobs.logprobs(V), op.tensors)
 
 
+def _greedy(isa: Isa, op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("greedy", lambda: greedy.greedy(V), op.tensors, inplace=(1,))
+
+
 CPU_KERNELS: Mapping[str, Callable[[Isa, Operator], Kernel]] = MappingProxyType(
     {
         "linear": _linear,
@@ -187,5 +193,6 @@ CPU_KERNELS: Mapping[str, Callable[[Isa, Operator], Kernel]] = MappingProxyType(
         "group_append": _group_append,
         "paged_attention": _paged_attention,
         "logprobs": _logprobs,
+        "greedy": _greedy,
     }
 )
