@@ -62,7 +62,7 @@ def truth(point: DesignPoint, generator: np.random.Generator | None = None) -> d
     ]
     factors[PARTS.index("attention")] *= {"f32": 0.9, "f16": 1.0, "int8": 1.2, "int4": 1.6}[point.engine.kv_dtype]
     noise = 1.0 if generator is None else np.exp(generator.normal(0, 0.03, len(TIMES)))
-    return case.rates(case.parts @ factors * noise)
+    return {"total_bytes": memory.total_bytes, **case.rates(case.parts @ factors * noise)}
 
 
 def measured(points: Sequence[DesignPoint], seed: int = 0) -> list[Record]:

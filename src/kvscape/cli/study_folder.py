@@ -44,7 +44,12 @@ def read_study(folder: Path, name: str | None) -> StudyContent:
 
 
 def study_content(store: "Store", name: str) -> StudyContent:
-    return StudyContent(name, store.study_records(name), store.study_perplexities(name))
+    """Read a study's records, and what was predicted of them and of the rest of its space."""
+    from kvscape.study.predictions import joined, read_predictions
+
+    predictions = read_predictions(store.path.parent, name)
+    records, rest = joined(store.study_records(name), predictions)
+    return StudyContent(name, records, store.study_perplexities(name), rest)
 
 
 def _chosen(names: list[str], wanted: str | None, folder: Path) -> str:
@@ -93,8 +98,8 @@ def write_report(folder: Path, study: StudyContent, recommendation: "Recommendat
     from kvscape.study.pareto import pareto_front
 
     front = pareto_front(study.records)
-    sections = study_figures(study.records, study.perplexities, front, recommendation.point)
+    sections = study_figures(study.known, study.perplexities, front, recommendation.point)
     page = folder / PAGE
-    write_page(page, f"Study {study.name}", study.records, sections, front, recommendation.to_json())
+    write_page(page, f"Study {study.name}", study.known, sections, front, recommendation.to_json())
     plots = [figure.write(folder / PLOTS / f"{figure.name}.png") for group in sections.values() for figure in group]
     return [page, *plots]

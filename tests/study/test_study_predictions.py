@@ -1,0 +1,90 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_study_predictor import DEVICE, drawn, facts, measured
+
+from kvscape.cli.main import run
+from kvscape.config import DesignPoint
+from kvscape.study import recommend
+from kvscape.study.budget import Budget
+from kvscape.study.executor import ProcessExecutor
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.predictions import joined, predict_points, read_predictions, write_predictions
+from kvscape.study.store import Store
+
+POINTS = drawn(40)
+RECORDS = measured(POINTS[:24])
+
+
+def test_every_point_has_a_prediction_and_no_measurement() -> None:
+    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    assert {json.dumps(p.parameters) for p in predictions} == {json.dumps(point.flat()) for point in POINTS}
+    assert all((p.status, p.metrics) == ("predicted", {}) for p in predictions)
+
+
+def test_a_measured_point_keeps_its_figures_and_gets_those_that_the_others_predict() -> None:
+    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    beside, rest = joined(RECORDS, predictions)
+    assert [record.metrics for record in beside] == [record.metrics for record in RECORDS]
+    for record in beside:
+        ratio = record.predicted["decode_tokens_per_s"] / record.metrics["decode_tokens_per_s"]
+        assert ratio != 1 and ratio == pytest.approx(1, abs=0.3)
+    assert [record.parameters for record in rest] == [point.flat() for point in POINTS[24:]]
+
+
+def test_a_point_that_cannot_run_is_no_prediction() -> None:
+    impossible = DesignPoint.from_flat({"context_window_size": 100_000})
+    predictions = predict_points([impossible], RECORDS, [], DEVICE, facts)
+    assert predictions[-1].status == "infeasible" and "made for 8192 tokens" in predictions[-1].reason
+    assert joined(RECORDS, predictions)[1] == []
+
+
+def test_failed_records_stay_as_they_are() -> None:
+    failed = replace(RECORDS[0], status="failed", metrics={})
+    assert joined([failed], predict_points(POINTS, RECORDS, [], DEVICE, facts))[0] == [failed]
+
+
+def test_predictions_survive_their_file(tmp_path: Path) -> None:
+    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    path = write_predictions(tmp_path, "made", predictions)
+    assert path.name == "predictions_made.jsonl"
+    assert read_predictions(tmp_path, "made") == predictions
+    assert read_predictions(tmp_path, "other") == []
+
+
+def test_an_unmeasured_point_may_be_recommended_and_says_so() -> None:
+    beside, rest = joined(RECORDS, predict_points(POINTS, RECORDS, [], DEVICE, facts))
+    least = min(rest, key=lambda record: record.predicted["total_bytes"])
+    answer = recommend([*beside[:3], least], Budget(max_total_bytes=int(least.predicted["total_bytes"])))
+    if answer.status == "met":
+        assert answer.confidence is not None and answer.confidence["tpot_s"] == "predicted"
+    assert answer.point == least.parameters
+
+
+def test_the_command_predicts_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def build(self: ProcessExecutor, point: DesignPoint) -> ModelFacts:
+        known = facts(point)
+        assert known is not None
+        return known
+
+    monkeypatch.setattr(ProcessExecutor, "build", build)
+    monkeypatch.setattr("kvscape.study.device.find_device", lambda: DEVICE)
+    with Store(tmp_path / "study.sqlite") as store:
+        for number, record in enumerate(RECORDS):
+            store.put(f"key-{number}", record)
+        store.set_points("made", [(f"key-{number}", None) for number in range(24)])
+    file = tmp_path / "space.toml"
+    file.write_text('name = "made"\n[axes]\nkv_dtype = ["f16", "int8"]\nmax_batch_size = [1, 2, 4, 1000000]\n')
+    assert run(["predict", str(file), "--out", str(tmp_path), "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["measured"], answer["predicted"], answer["infeasible"]) == (24, 24 + 6, 2)
+    assert 0 < answer["mean_errors"]["decode_tokens_per_s"] < 0.1
+    assert len(answer["points"]) == 24 + 8
+    assert run(["recommend", str(tmp_path), "--concurrency", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["point"]["max_batch_size"] == 4
+    assert run(["predict", str(file), "--out", str(tmp_path)]) == 0
+    assert "30 points predicted from 24 measured ones, 2 cannot run here" in capsys.readouterr().out
