@@ -56,11 +56,12 @@ def test_predictions_survive_their_file(tmp_path: Path) -> None:
 
 def test_an_unmeasured_point_may_be_recommended_and_says_so() -> None:
     beside, rest = joined(RECORDS, predict_points(POINTS, RECORDS, [], DEVICE, facts))
-    least = min(rest, key=lambda record: record.predicted["total_bytes"])
-    answer = recommend([*beside[:3], least], Budget(max_total_bytes=int(least.predicted["total_bytes"])))
-    if answer.status == "met":
-        assert answer.confidence is not None and answer.confidence["tpot_s"] == "predicted"
-    assert answer.point == least.parameters
+    single = next(record for record in beside if record.parameters["max_batch_size"] == 1)
+    answer = recommend([single, *rest], Budget(concurrency=4))
+    assert answer.point in [record.parameters for record in rest]
+    assert answer.confidence is not None and answer.intervals is not None
+    assert (answer.confidence["tpot_s"], answer.confidence["total_bytes"]) == ("predicted", "predicted")
+    assert answer.intervals["tpot_s"][0] < answer.metrics["tpot_s"] < answer.intervals["tpot_s"][1]
 
 
 def test_the_command_predicts_a_space(
