@@ -60,6 +60,11 @@ class QualityModel:
         found = {one: self._one(one) for one in set(wanted)}
         return [found[one] for one in wanted]
 
+    def held_out(self, point: DesignPoint) -> PredictedQuality | None:
+        """Perplexity of a point from those of all others, though its own be measured."""
+        own = cell(point.flat())
+        return QualityModel({one: value for one, value in self.measured.items() if one != own})._one(own)
+
     def _one(self, wanted: Cell) -> PredictedQuality | None:
         if wanted in self.measured:
             return PredictedQuality(self.measured[wanted], None)
