@@ -47,9 +47,9 @@ class Promise:
 
 PROMISES = (
     Promise(
-        ("--min-context", "4096", "--max-memory", "160MiB", "--max-ppl-increase", "8%", "--objective", "decode"),
-        max_total_bytes=160 * 2**20,
-        max_ppl_increase=0.08,
+        ("--min-context", "4096", "--max-memory", "200MiB", "--max-ppl-increase", "2%", "--objective", "decode"),
+        max_total_bytes=200 * 2**20,
+        max_ppl_increase=0.02,
     ),
     Promise(
         ("--min-context", "4096", "--concurrency", "4", "--min-decode", "30", "--max-ttft", "2",

@@ -151,6 +151,14 @@ def test_a_prediction_is_judged_by_its_worse_end() -> None:
     assert best([unsure], min_decode_tokens_per_s=50).status == "not_met"
 
 
+def test_a_measurement_that_swings_is_judged_by_its_worse_end_too() -> None:
+    swinging = replace(record(100, 60), intervals={"tpot_s": [1 / 80, 1 / 40]})
+    steady = replace(record(110, 55, kv_dtype="int8"), intervals={"tpot_s": [1 / 56, 1 / 54]})
+    answer = best([swinging, steady], min_decode_tokens_per_s=50)
+    assert answer.point == steady.parameters
+    assert answer.intervals == {"tpot_s": [1 / 56, 1 / 54]}
+
+
 def test_of_equals_the_measured_one_wins() -> None:
     real, promise = record(100, 100), guessed(record(90, 100.5, kv_dtype="int8", context_window_size=4096), 0.0)
     answer = best([promise, real])

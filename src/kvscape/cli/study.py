@@ -10,6 +10,7 @@ from kvscape.cli import options, study_space
 from kvscape.cli.chosen import Flags
 from kvscape.cli.outlook import print_outlook
 from kvscape.cli.output import console, print_facts, print_json
+from kvscape.cli.predict import predict_into
 from kvscape.cli.recommendation import print_recommendation
 from kvscape.cli.study_folder import STORE, StudyContent, budget, study_content, write_report
 from kvscape.cli.study_space import chosen_space
@@ -27,6 +28,9 @@ DryRun = Annotated[
 ]
 Merge = Annotated[
     list[Path] | None, typer.Option("--merge", help="Take over another study.sqlite, as of another machine; repeated.")
+]
+Predict = Annotated[
+    bool, typer.Option("--predict", help="Predict what is not measured, too, for the page and the recommendation.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong.")]
 Log = Annotated[Path | None, typer.Option("--log", help="File that gets a line for each event.")]
@@ -49,10 +53,15 @@ def command(
     retry: Retry = False,
     quiet: Quiet = False,
     log: Log = None,
+    predict: Predict = False,
+    min_context: options.MinContext = None,
+    concurrency: options.Concurrency = None,
     max_memory: options.MaxMemory = None,
     min_decode: options.MinDecode = None,
+    max_ttft: options.MaxTtft = None,
     max_perplexity_increase: options.MaxPerplexityIncrease = None,
     baseline: options.Baseline = None,
+    objective: options.Objective = "decode",
     json: options.Json = False,
 ) -> None:
     """Measure the design points of a study, and recommend one. What is measured already is kept."""
@@ -106,7 +115,8 @@ def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     with Store(out / STORE) as store:
         with LiveView(quiet=flags["quiet"], log=flags["log"]) as progress:
             Study(space, store, ProcessExecutor(space.timeout_s), progress, flags["retry"]).run()
-        return study_content(store, space.name), export_study(store, space.name, out)
+        predicted = [predict_into(out, space, store)] if flags["predict"] else []
+        return study_content(store, space.name), [*export_study(store, space.name, out), *predicted]
 
 
 def _check_measured(study: StudyContent) -> None:

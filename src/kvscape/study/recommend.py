@@ -56,7 +56,7 @@ def recommend(
 ) -> Recommendation:
     """Among the points that keep every limit: the best in the budget's objective.
 
-    Records may be measured or predicted: a predicted one is judged by the worse end of its interval. Speeds within
+    Records may be measured or predicted: each is judged by the worse end of its intervals. Speeds within
     ``SPEED_NOISE`` count as equal; then what is measured, the longer context, the larger batch, the lower perplexity
     and the smaller memory win. Where none keeps all limits, the nearest miss is the one whose worst excess is least.
     Raises ResultsError when nothing is known of any point, or no perplexity where the budget limits it.
