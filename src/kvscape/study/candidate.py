@@ -32,7 +32,7 @@ class Candidate:
         return self.parameters["prompt_tokens"], self.parameters["max_tokens"]
 
     def at_worst(self, name: str) -> float | None:
-        """The worse end of the metric's interval where it has one, so that what is promised is kept when measured again."""
+        """The worse end of the metric's interval where it has one: what is promised must be found again."""
         value = self.metrics.get(name)
         if value is None or not self.bounds or name not in self.bounds:
             return value
