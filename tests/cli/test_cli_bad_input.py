@@ -27,6 +27,15 @@ def no_text(folder: Path, model: str) -> list[str]:
     return ["ppl", "--model", model, "--text", str(folder / "empty.txt")]
 
 
+def calibrated_on(content: bytes) -> Arguments:
+    def made(folder: Path, model: str) -> list[str]:
+        (folder / "text.txt").write_bytes(content)
+        chosen = ["--quantization", "q4f16_1", "--calibrate", str(folder / "text.txt")]
+        return ["convert", "--model", model, *chosen]
+
+    return made
+
+
 def broken_study(folder: Path, model: str) -> list[str]:
     (folder / "study.toml").write_text("[axes]\nkv_dtyp = ['f16']\n")
     return ["study", str(folder / "study.toml"), "--out", str(folder / "out")]
@@ -73,6 +82,21 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "sinks without a window": (flagged("bench", "--attention-sink-size", "4"), "there is no window"),
     "an unknown layout": (flagged("convert", "--format", "ggml"), "unknown format 'ggml'"),
     "MLC's layout nowhere": (flagged("convert", "--format", "mlc"), "there is no --output; add --output FOLDER"),
+    "calibration of codes that are kept": (flagged("convert", "--calibrate", "self"), "auto keeps the codes"),
+    "calibration of floats": (
+        flagged("ppl", "--calibrate", "self", "--quantization", "q0f32"),
+        "q0f32 has no codes; name a quantization of 3, 4 or 8 bits",
+    ),
+    "calibration of a peer": (
+        flagged("bench", "--subject", "llamacpp", "--quantization", "Q4_0", "--calibrate", "self"),
+        "llamacpp has no calibrate",
+    ),
+    "a calibration text that is not there": (
+        flagged("convert", "--quantization", "q4f16_1", "--calibrate", "/nowhere/text.txt"),
+        "cannot read /nowhere/text.txt",
+    ),
+    "a calibration text that is not UTF-8": (calibrated_on(b"ab\xff"), "byte 2 is not UTF-8"),
+    "an empty calibration text": (calibrated_on(b" "), "it holds no words"),
     "temperature below zero": (flagged("generate", "--prompt", "x", "--temperature", "-1"), "temperature = -1"),
     "an empty prompt": (flagged("generate", "--prompt", ""), "the prompt is empty"),
     "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),

@@ -34,6 +34,11 @@ class Artifact:
     def chat_template(self) -> Path:
         return self.folder / "chat_template.jinja"
 
+    @property
+    def calibration_tokens(self) -> Path:
+        """The windows of token ids that calibrated weights were rounded for: where a text overlaps, scores flatter."""
+        return self.folder / "calibration.safetensors"
+
     def library(self, key: str) -> Path:
         """The compiled library for one target and activation precision."""
         return self.folder / "lib" / f"{key}.tar"

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kvscape.config import ModelConfig
+from kvscape.config import Calibration, CalibrationMethod, ModelConfig
 from kvscape.config.fields import from_mapping
 from kvscape.errors import ArtifactError, KvscapeError
 from kvscape.files import write_text
@@ -25,7 +25,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``convert`` wrote. ``tensors`` maps MLC's parameter names (without ``.q_weight``) to their formats."""
+    """What ``convert`` wrote. ``tensors`` maps MLC's parameter names (without ``.q_weight``) to their formats.
+
+    ``calibration`` is None where the weights were rounded without a text.
+    """
 
     source: str
     source_sha256: str
@@ -37,6 +40,7 @@ class Manifest:
     bits_per_weight: float
     weights_key: str
     kvscape_version: str = __version__
+    calibration: Calibration | None = None
 
     def write(self, folder: Path) -> None:
         write_text(folder / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
@@ -65,9 +69,15 @@ class Manifest:
                 name: TensorInfo(tuple(info["shape"]), info["format"], info["relative_error"])
                 for name, info in raw["tensors"].items()
             }
-            return from_mapping(cls, {**raw, "model": ModelConfig.from_json(raw["model"]), "tensors": tensors})
+            calibration = raw.get("calibration") and _calibration(raw["calibration"])
+            own = {"model": ModelConfig.from_json(raw["model"]), "tensors": tensors, "calibration": calibration}
+            return from_mapping(cls, {**raw, **own})
         except (AttributeError, KeyError, TypeError, KvscapeError) as error:
             raise ArtifactError(f"{path} is damaged", str(error), _REDO) from None
+
+
+def _calibration(raw: dict[str, Any]) -> Calibration:
+    return from_mapping(Calibration, {**raw, "method": from_mapping(CalibrationMethod, raw["method"])})
 
 
 _REDO = "convert the model again with 'kvscape convert'"

@@ -31,6 +31,7 @@ def command(
     model: options.Model = None,
     quantization: options.Quantization = None,
     embedding_quantization: options.EmbeddingQuantization = None,
+    calibrate: options.Calibrate = None,
     activation: options.Activation = None,
     device: options.Device = None,
     kv_dtype: options.KvDtype = None,

@@ -1,5 +1,6 @@
 """``kvscape convert``: a model's file becomes an artefact with weights in one quantization."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ def command(
     model: options.Model = None,
     quantization: options.Quantization = None,
     embedding_quantization: options.EmbeddingQuantization = None,
+    calibrate: options.Calibrate = None,
     output: Annotated[Path | None, typer.Option("--output", help="Folder to write. [default: in the cache]")] = None,
     format_: Format = "kvscape",
     json: options.Json = False,
@@ -43,7 +45,7 @@ def command(
         facts = {**_facts(artifact), "mlc_folder": output}
     else:
         facts = _facts(artifact if output is None else _copied(artifact, output))
-    print_json(facts) if json else print_facts(facts)
+    print_json(facts) if json else print_facts(_shown(facts))
 
 
 def _check_format(name: str, output: Path | None) -> None:
@@ -76,6 +78,15 @@ def _facts(artifact: "Artifact") -> dict[str, Any]:
         "bits_per_weight": round(manifest.bits_per_weight, 4),
         "weights_bytes": manifest.weights_bytes,
         "source_sha256": manifest.source_sha256,
+        "calibration": None if manifest.calibration is None else asdict(manifest.calibration),
         "rounded_tensors": len(rounded),
         "worst_relative_error": max(rounded.values(), default=0.0),
+    }
+
+
+def _shown(facts: dict[str, Any]) -> dict[str, Any]:
+    on = facts["calibration"]
+    return {
+        **facts,
+        "calibration": f"{on['text']}, {on['tokens']:,} tokens, {on['method']['method']}" if on else "none",
     }

@@ -37,6 +37,10 @@ EmbeddingQuantization = Annotated[
     str | None,
     _option("embedding_quantization", "The embedding and the output layer.", _MODEL, "as --quantization has it"),
 ]
+Calibrate = Annotated[
+    str | None,
+    _option("calibrate", "Text that weights are rounded for: self (the model's own), builtin or a file.", _MODEL),
+]
 Activation = Annotated[
     str | None, _option("activation", f"Activations in products: {' or '.join(ACTIVATIONS)}.", _MODEL)
 ]

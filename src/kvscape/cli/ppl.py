@@ -50,6 +50,7 @@ def command(
     model: options.Model = None,
     quantization: options.Quantization = None,
     embedding_quantization: options.EmbeddingQuantization = None,
+    calibrate: options.Calibrate = None,
     activation: options.Activation = None,
     device: options.Device = None,
     model_lib: options.ModelLib = None,
@@ -125,4 +126,14 @@ def _shown(record: "PerplexityRecord") -> dict[str, Any]:
         "tokens scored": f"{record.tokens_scored:,} of {record.text_tokens:,}",
         "protocol": f"{record.protocol}, windows of {record.context}{stride}",
         "text": record.text,
+        **_calibration(record),
     }
+
+
+def _calibration(record: "PerplexityRecord") -> dict[str, str]:
+    """A mark on what was scored on the text that the weights were calibrated on."""
+    if record.calibration is None:
+        return {}
+    same = ", this very text" if record.calibration["text_sha256"] == record.text_sha256 else ""
+    share = f"{record.calibration_overlap:.2%} of the tokens are among those it was calibrated on"
+    return {"calibrated on": f"{record.calibration['text']}{same}: {share}"}

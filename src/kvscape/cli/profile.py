@@ -26,6 +26,7 @@ def command(
     model: options.Model = None,
     quantization: options.Quantization = None,
     embedding_quantization: options.EmbeddingQuantization = None,
+    calibrate: options.Calibrate = None,
     activation: options.Activation = None,
     device: options.Device = None,
     model_lib: options.ModelLib = None,

@@ -49,17 +49,18 @@ def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -
 
     ``dump`` is a folder that gets the module after each pass.
     """
-    _check_sizes(spec.model)
+    check_sizes(spec.model)
     mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
-    mod = run_pipeline(mod, pipeline(_dispatch(spec.target), spec.activation, usage, metadata), dump)
+    mod = run_pipeline(mod, pipeline(kernel_dispatch(spec.target), spec.activation, usage, metadata), dump)
     with lowering():
         executable = relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None)
     write_library(executable, output)
 
 
-def _check_sizes(model: ModelConfig) -> None:
+def check_sizes(model: ModelConfig) -> None:
+    """Raise UnsupportedModelError for sizes that the kernels cannot take."""
     for name, multiple in (("head_dim", 2 * LANES), ("intermediate_size", LANES)):
         if getattr(model, name) % multiple:
             raise UnsupportedModelError(
@@ -67,7 +68,8 @@ def _check_sizes(model: ModelConfig) -> None:
             )
 
 
-def _dispatch(target: CpuTarget) -> Any:
+def kernel_dispatch(target: CpuTarget) -> Any:
+    """What gives each operator its kernel on ``target``."""
     isa = ISAS[target.name]
 
     def dispatch(op: Operator) -> Kernel | None:

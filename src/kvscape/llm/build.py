@@ -1,5 +1,6 @@
 """From a model's name to converted weights and a compiled library: what is there already is used again."""
 
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,16 @@ from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
 from kvscape.compiler.target import CpuTarget, detect_target
-from kvscape.config import KV_DTYPES, BuildConfig, library_kv_dtypes
+from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, library_kv_dtypes
 from kvscape.errors import ArtifactError, ConfigError, DeviceError, near_match
 from kvscape.files import remove_leftovers
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
+from kvscape.llm.calibrate_process import calibrate_in_child
 from kvscape.llm.compile_process import compile_in_child
 from kvscape.llm.known import KnownArtifact
 from kvscape.llm.model_lib import library_target
+from kvscape.plain_text import Text, built_in_text, text_from_file
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
 from kvscape.weights.pack import pack_weights
@@ -80,22 +83,25 @@ def check_device(device: str) -> None:
 def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
     """Return the artefact of a build: a folder that is one, or the cache's, converted if it is not there."""
     if build.model.startswith(RANDOM):
-        return _converted(RandomSource(build.model), build, progress)
+        return _converted(RandomSource(build.model), build.model, build, progress)
     path = resolve(build.model, progress, check_weightless)
     if (path / "kvscape.json").exists():
         return _matching(Artifact(path), build)
-    known = KnownArtifact(path, build)
+    known = KnownArtifact(path, build, calibration_key(build))
     if (found := known.find()) and _usable(*found):
         return Artifact(found[0])
-    artifact = _converted(open_source(path), build, progress)
+    artifact = _converted(open_source(path), str(path), build, progress)
     known.write(artifact.folder, artifact.manifest.weights_key)
     return artifact
 
 
-def _converted(source: Source, build: BuildConfig, progress: Progress) -> Artifact:
-    key = weights_key(source.sha256, build.quantization, build.embedding_quantization)
+def _converted(source: Source, model: str, build: BuildConfig, progress: Progress) -> Artifact:
+    """The cache's artefact of a source, which can be opened as ``model``."""
+    key = weights_key(source.sha256, build.quantization, build.embedding_quantization, calibration_key(build))
     folder = cache_dir() / "artifacts" / f"{source.name.removesuffix('.gguf')}-{build.quantization}-{key[:12]}"
     size = source.nbytes
+    if build.calibrate is not None:
+        return _calibrated(source, model, build, key, folder, progress)
     with locked(cache_dir() / "artifacts"):
         if _usable(folder, key):
             return Artifact(folder)
@@ -106,6 +112,31 @@ def _converted(source: Source, build: BuildConfig, progress: Progress) -> Artifa
             build.embedding_quantization,
             lambda done, total: progress(f"convert to {build.quantization}", size * done // total, size),
         )
+
+
+def calibration_key(build: BuildConfig) -> str | None:
+    """What stands for the text and the method in the key of calibrated weights. Raises ConfigError for a text that
+    cannot be read."""
+    if build.calibrate is None:
+        return None
+    return CALIBRATION_METHOD.key(build.calibrate if build.calibrate == SELF else _text(build.calibrate).sha256)
+
+
+def _text(name: str) -> Text:
+    return built_in_text("calibration") if name == BUILT_IN else text_from_file(Path(name))
+
+
+def _calibrated(source: Source, model: str, build: BuildConfig, key: str, folder: Path, progress: Progress) -> Artifact:
+    work = cache_dir() / "calibrations" / key[:12]
+    if _usable(folder, key):
+        return Artifact(folder)
+    writes = BuildConfig(build.model, device=build.device)
+    writer = build_artifact(writes, progress=progress).artifact.folder if build.calibrate == SELF else None
+    with locked(work, lambda: progress("wait for the calibration of another process", 0, None)):
+        if not _usable(folder, key):
+            calibrate_in_child(build, model, source.nbytes, folder, work, writer, progress)
+            shutil.rmtree(work, ignore_errors=True)
+    return Artifact(folder)
 
 
 def _usable(folder: Path, key: str) -> bool:
@@ -122,6 +153,13 @@ def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
     """A converted folder has its quantization; asking for another is a mistake."""
     have = artifact.manifest
     asked = Scheme(build.quantization, build.embedding_quantization or have.embedding_quantization)
+    if build.calibrate is not None and (have.calibration is None or have.calibration.key != calibration_key(build)):
+        on = "no text" if have.calibration is None else have.calibration.text
+        raise ArtifactError(
+            f"{artifact.folder} holds weights that were calibrated on {on}",
+            f"{build.calibrate} was asked for",
+            "calibrate the original model, or leave out --calibrate",
+        )
     if build.quantization not in ("auto", have.quantization) or asked.embedding != have.embedding_quantization:
         raise ArtifactError(
             f"{artifact.folder} holds {have.quantization} weights with a {have.embedding_quantization} embedding",

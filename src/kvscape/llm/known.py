@@ -12,10 +12,12 @@ from kvscape.version import __version__
 
 
 class KnownArtifact:
-    """The note on one model, at one place, converted in one way."""
+    """The note on one model, at one place, converted in one way; ``calibration`` is the key of that, if any."""
 
-    def __init__(self, path: Path, build: BuildConfig) -> None:
+    def __init__(self, path: Path, build: BuildConfig, calibration: str | None = None) -> None:
         parts = [__version__, build.quantization, str(build.embedding_quantization), *_facts(path.resolve())]
+        if calibration is not None:
+            parts.append(calibration)
         name = hashlib.sha256("\n".join(parts).encode()).hexdigest()
         self._note = cache_dir() / "known" / f"{name}.json"
 

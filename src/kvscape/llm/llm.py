@@ -42,6 +42,7 @@ class LLM:
         embedding_quantization: str | None = None,
         activation: str = "int8",
         device: str = "cpu",
+        calibrate: str | None = None,
         threads: int | None = None,
         jit: str = "on",
         model_lib: str | Path | None = None,
@@ -60,7 +61,7 @@ class LLM:
             CpuDevice,  # sets up TVM's runtime, which a device error need not wait for
         )
 
-        build = BuildConfig(model, quantization, embedding_quantization, activation, device)
+        build = BuildConfig(model, quantization, embedding_quantization, activation, device, calibrate)
         library = Path(model_lib) if model_lib is not None else None
         built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)
         self.artifact: Artifact = built.artifact

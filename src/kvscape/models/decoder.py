@@ -16,7 +16,7 @@ class Decoder(nn.Module):  # type: ignore[misc]
     def __init__(self, config: ModelConfig, weights: Weights, precision: KVPrecision, causal: "type[CausalLM]") -> None:
         super().__init__()
         self.config = config
-        self.embedding_scale = config.hidden_size**0.5 if causal.scales_embedding else 1.0
+        self.embedding_scale = causal.embedding_scale(config)
         self.embed_tokens = Embedding(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)
         names = [f"model.layers.{i}" for i in range(config.num_hidden_layers)]
         self.layers = nn.ModuleList([causal.layer(config, weights, name, precision) for name in names])
@@ -64,6 +64,11 @@ class CausalLM(nn.Module):  # type: ignore[misc]
     layer: ClassVar[type[Any]]
     scales_embedding: ClassVar[bool] = False
     """Whether the embedding is multiplied by the root of its size."""
+
+    @classmethod
+    def embedding_scale(cls, config: ModelConfig) -> float:
+        """What rows of the embedding are multiplied by."""
+        return float(config.hidden_size**0.5) if cls.scales_embedding else 1.0
 
     def __init__(self, config: ModelConfig, weights: Weights, precision: KVPrecision) -> None:
         super().__init__()

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,9 @@ from kvscape.hub import cache_dir
 from kvscape.plain_text import Text
 from kvscape.quality.cut_text import cut_text
 from kvscape.quality.journal import Journal
+from kvscape.quality.overlap import Calibrated, overlap
 from kvscape.quality.perplexity import Told, scores, summarize
-from kvscape.quality.protocols import Settings
+from kvscape.quality.protocols import Settings, Window
 from kvscape.quality.standard_error import Vector
 from kvscape.results import PerplexityRecord, current_environment
 from kvscape.subjects import Subject
@@ -68,7 +70,17 @@ def measure_perplexity(
         bits_per_byte=result.bits_per_byte,
         unit="word" if settings.protocol == "word" else "token",
         curve=_curve(nll[0], settings.stride) if settings.protocol == "stream" else [],
+        **_calibration(subject, cut.windows),
     )
+
+
+def _calibration(subject: Subject, windows: Sequence[Window]) -> dict[str, Any]:
+    """What the weights were calibrated on, and how much of it is scored."""
+    if not isinstance(subject, Calibrated) or (found := subject.calibration) is None:
+        return {}
+    calibration, known = found
+    share = overlap((window.token_ids for window in windows), known)
+    return {"calibration": asdict(calibration), "calibration_overlap": share}
 
 
 def _curve(nll: Vector, mark: int) -> list[dict[str, float]]:

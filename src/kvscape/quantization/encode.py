@@ -1,6 +1,6 @@
 """Round floats to a format, as MLC-LLM does it: in the type of the scales, half to even."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -20,16 +20,34 @@ def encode(weight: F32, fmt: Format) -> dict[str, Array]:
     rows, columns = weight.shape
     arrays = {name: np.empty(shape, dtype) for name, (dtype, shape) in fmt.shapes((rows, columns)).items()}
     for block in row_blocks(rows, columns):
-        codes, *constants = _rounded(_grouped(weight[block], fmt), fmt)
-        by_row = codes.reshape(-1, fmt.padded(columns))
-        by_row[:, columns:] = 0
-        arrays["q_weight"][block] = pack_codes(by_row, fmt)
-        for name, constant in zip(fmt.constants, constants, strict=True):
-            arrays[name][block] = constant
+        codes, *constants = _rounded(grouped(weight[block], fmt), fmt)
+        by_row = codes.reshape(-1, fmt.padded(columns))[:, :columns]
+        for name, part in encode_codes(by_row, constants, fmt).items():
+            arrays[name][block] = part
     return arrays
 
 
-def _grouped(weight: F32, fmt: Format) -> F32:
+def encode_codes(codes: U8, constants: Sequence[Array], fmt: Format) -> dict[str, Array]:
+    """Return the stored arrays of codes [N, K] whose groups have ``constants``: scales, and minima, [N, groups]."""
+    missing = fmt.padded(codes.shape[1]) - codes.shape[1]
+    whole = np.pad(codes, ((0, 0), (0, missing))) if missing else codes
+    return {"q_weight": pack_codes(whole, fmt), **dict(zip(fmt.constants, constants, strict=True))}
+
+
+def nearest_codes(weight: F32, constants: Sequence[Array], fmt: Format) -> U8:
+    """The codes [N, K] that come nearest to ``weight`` with these constants [N, groups]: half to even, in f32.
+
+    All codes that kernels take are used, one more than MLC-LLM's rounding does (``Format.top_code``).
+    """
+    group = np.arange(weight.shape[1]) // fmt.group_size
+    scale, *minimum = (constant.astype(np.float32)[:, group] for constant in constants)
+    height = weight - minimum[0] if minimum else weight
+    ratio = np.divide(height, scale, out=np.zeros_like(height), where=scale != 0)
+    zero = np.float32(fmt.max_int if fmt.symmetric else 0)
+    return np.rint(ratio + zero).clip(0, fmt.top_code).astype(np.uint8)
+
+
+def grouped(weight: F32, fmt: Format) -> F32:
     """[N, groups, group_size]; the last group is filled with its own last weight, which changes no scale or minimum."""
     missing = fmt.padded(weight.shape[1]) - weight.shape[1]
     whole = np.pad(weight, ((0, 0), (0, missing)), "edge") if missing else weight

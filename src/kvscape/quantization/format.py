@@ -32,6 +32,11 @@ class Format:
         return (1 << (self.bits - 1)) - 1
 
     @property
+    def top_code(self) -> int:
+        """The largest code that kernels take: all bits, but for 8-bit codes, which they keep as signed bytes."""
+        return 2 * self.max_int if self.symmetric and self.bits == 8 else (1 << self.bits) - 1
+
+    @property
     def codes_per_word(self) -> int:
         return 32 // self.bits
 

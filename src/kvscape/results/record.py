@@ -62,7 +62,8 @@ class PerplexityRecord:
     Two of them compare where protocol, context, stride, limit and ``text_sha256`` are the same: ``measure`` names them.
     ``unit`` is what it is the perplexity of, a token or a word. ``bits_per_byte`` compares tokenizers.
     ``text_tokens`` counts all of the text. The ``curve`` of a stream has {tokens, perplexity, running_perplexity} at
-    each of its marks: of the mark's own tokens, and of all so far.
+    each of its marks: of the mark's own tokens, and of all so far. ``calibration`` is that of the weights, if any: of
+    the text's tokens the share ``calibration_overlap`` lies in runs that the weights were calibrated on.
     """
 
     parameters: dict[str, Any]
@@ -83,6 +84,8 @@ class PerplexityRecord:
     bits_per_byte: float | None = None
     unit: str = "token"
     curve: list[dict[str, float]] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    calibration_overlap: float = 0.0
 
     @property
     def measure(self) -> tuple[Any, ...]:

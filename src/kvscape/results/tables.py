@@ -13,6 +13,7 @@ PARAMETERS = (
     "model",
     "quantization",
     "embedding_quantization",
+    "calibrate",
     "activation",
     "device",
     "subject",

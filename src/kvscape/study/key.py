@@ -28,8 +28,9 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
 
 def _without_model(point: DesignPoint) -> dict[str, Any]:
     """All parameters but the model's name, which the hash of its weights stands for."""
-    unset = {"model", "precision"} if point.workload.precision is None else {"model"}  # keys of older stores hold
-    return {name: value for name, value in point.flat().items() if name not in unset}
+    flat = point.flat()
+    unset = {name for name in ("precision", "calibrate") if flat[name] is None}  # keys of older stores hold
+    return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 
 
 def _digest(kind: str, point: DesignPoint, facts: ModelFacts | None, **rest: Any) -> str:

@@ -25,8 +25,7 @@ _FIGURES = {"total_bytes": "MiB", "decode_tokens_per_s": "decode tokens/s", "per
 class LiveView:
     """A bar with what is done, running, failed and pruned and the time left, above the best points so far.
 
-    What went wrong stands above it, a line each. ``quiet`` shows those lines alone; ``log`` gets a line for each event;
-    a ``transient`` view is gone when it ends.
+    What went wrong stands above it, a line each. ``quiet`` shows those lines alone; ``log`` gets a line for each event.
     """
 
     def __init__(
@@ -35,7 +34,6 @@ class LiveView:
         quiet: bool = False,
         log: Path | None = None,
         now: Callable[[], float] = time.monotonic,
-        transient: bool = False,
     ) -> None:
         self._console = console or Console(stderr=True)
         self._quiet, self._now = quiet, now
@@ -45,9 +43,7 @@ class LiveView:
         self._start = self._begun = now()
         self._worked_s = 0.0
         self._front: Sequence[Record] = ()
-        self._live = Live(
-            console=self._console, get_renderable=self._picture, refresh_per_second=1, transient=transient
-        )
+        self._live = Live(console=self._console, get_renderable=self._picture, refresh_per_second=1)
 
     def __enter__(self) -> "LiveView":
         if not self._quiet:

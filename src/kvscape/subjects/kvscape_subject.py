@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
-from kvscape.config import BuildConfig, DesignPoint, ModelConfig
+from kvscape.artifact.tensor_file import map_tensors
+from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.hub import Progress, silent
 from kvscape.quantization.scheme import Scheme
@@ -92,6 +93,14 @@ class KvscapeSubject:
     @property
     def leading_token_id(self) -> int | None:
         return self._llm.tokenizer.bos_token_id
+
+    @property
+    def calibration(self) -> tuple[Calibration, NDArray[np.int32]] | None:
+        """What the weights were calibrated on, and its windows of tokens."""
+        artifact = self._llm.artifact
+        if (calibration := artifact.manifest.calibration) is None:
+            return None
+        return calibration, map_tensors(artifact.calibration_tokens)["token_ids"]
 
     def encode(self, text: str) -> list[int]:
         return self._llm.tokenizer.encode(text)

@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from kvscape.artifact import Artifact, Manifest, TensorInfo
+from kvscape.artifact.tensor_writer import write_tensors
+from kvscape.config import Calibration
 from kvscape.errors import WeightsError
 from kvscape.files import resumed_folder, write_text
+from kvscape.quantization.arrays import Array
 from kvscape.quantization.scheme import Scheme
 from kvscape.version import __version__
 from kvscape.weights.hf_config import hf_config
@@ -34,8 +37,12 @@ def convert(
     quantization: str = "auto",
     embedding_quantization: str | None = None,
     progress: Progress = lambda done, total: None,
+    calibration: Calibration | None = None,
+    calibration_tokens: Array | None = None,
 ) -> Artifact:
     """Convert ``source`` into ``folder``, which appears whole or not at all; an old one is replaced.
+
+    ``calibration`` says what its codes were calibrated on, where they were, and ``calibration_tokens`` are those of it.
 
     An interrupted conversion leaves ``.<folder>.partial`` beside it, and the next one goes on from there.
     Raises ConfigError for an unknown quantization, WeightsError for a damaged source, KvscapeError when the folder
@@ -44,16 +51,21 @@ def convert(
     scheme = Scheme(quantization, embedding_quantization)
     weights = Weights.of(source, scheme)
     with resumed_folder(folder) as partial:
-        errors = _written(weights, Artifact(partial), _identity(source, scheme, weights), progress)
+        errors = _written(weights, Artifact(partial), _identity(source, scheme, weights, calibration), progress)
         _write_texts(source, Artifact(partial))
-        _manifest(source, scheme, weights, errors).write(partial)
+        if calibration_tokens is not None:
+            write_tensors(Artifact(partial).calibration_tokens, {"token_ids": calibration_tokens})
+        _manifest(source, scheme, weights, errors, calibration).write(partial)
     return Artifact(folder)
 
 
-def weights_key(source_sha256: str, quantization: str, embedding_quantization: str | None = None) -> str:
-    """Return the key of converted weights: all that changes them, hashed."""
+def weights_key(
+    source_sha256: str, quantization: str, embedding_quantization: str | None = None, calibration: str | None = None
+) -> str:
+    """Return the key of converted weights: all that changes them, hashed. ``calibration`` is ``Calibration.key``."""
     scheme = Scheme(quantization, embedding_quantization)
-    return _hashed([source_sha256, scheme.quantization, scheme.embedding, __version__])
+    calibrated = [] if calibration is None else [calibration]
+    return _hashed([source_sha256, scheme.quantization, scheme.embedding, __version__, *calibrated])
 
 
 def _written(weights: Weights, artifact: Artifact, identity: str, progress: Progress) -> dict[str, float]:
@@ -71,10 +83,15 @@ def _written(weights: Weights, artifact: Artifact, identity: str, progress: Prog
     return errors
 
 
-def _identity(source: Source, scheme: Scheme, weights: Weights) -> str:
+def _identity(source: Source, scheme: Scheme, weights: Weights, calibration: Calibration | None) -> str:
     """What must be the same for an interrupted conversion to go on."""
-    key = weights_key(source.sha256, scheme.quantization, scheme.embedding_quantization)
+    key = _key(source, scheme, calibration)
     return _hashed([key, *(f"{name} {spec}" for name, spec in weights.specs.items())])
+
+
+def _key(source: Source, scheme: Scheme, calibration: Calibration | None) -> str:
+    calibrated = None if calibration is None else calibration.key
+    return weights_key(source.sha256, scheme.quantization, scheme.embedding_quantization, calibrated)
 
 
 def _hashed(parts: list[str]) -> str:
@@ -88,7 +105,9 @@ def _write_texts(source: Source, artifact: Artifact) -> None:
         write_text(artifact.chat_template, source.chat_template)
 
 
-def _manifest(source: Source, scheme: Scheme, weights: Weights, errors: dict[str, float]) -> Manifest:
+def _manifest(
+    source: Source, scheme: Scheme, weights: Weights, errors: dict[str, float], calibration: Calibration | None
+) -> Manifest:
     nbytes = sum(spec.nbytes for spec in weights.specs.values())
     tensors = weights.tensors
     return Manifest(
@@ -100,5 +119,6 @@ def _manifest(source: Source, scheme: Scheme, weights: Weights, errors: dict[str
         tensors={n: TensorInfo(t.shape, weights.formats[n].name, errors[n]) for n, t in tensors.items()},
         weights_bytes=nbytes,
         bits_per_weight=8 * nbytes / sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        weights_key=weights_key(source.sha256, scheme.quantization, scheme.embedding_quantization),
+        weights_key=_key(source, scheme, calibration),
+        calibration=calibration,
     )

@@ -29,7 +29,7 @@ _KNOBS = (
     "threads",
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
-LACKED = (*_LACKED, "activation")
+LACKED = (*_LACKED, "activation", "calibrate")
 
 
 def kv_types(kv_dtype: str) -> tuple[str, str]:
@@ -63,6 +63,8 @@ def _set(point: DesignPoint) -> Iterator[tuple[str, object]]:
         yield "activation", point.build.activation
     if point.build.device not in ("cpu", "cpu:0"):
         yield "device", point.build.device
+    if point.build.calibrate is not None:
+        yield "calibrate", point.build.calibrate
     for name in _LACKED:
         if getattr(point.engine, name) != getattr(EngineConfig, name):
             yield name, getattr(point.engine, name)

@@ -54,7 +54,7 @@ _KNOBS = (
     "threads",
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
-LACKED = (*_LACKED, "activation")  # products take floats, whatever it says
+LACKED = (*_LACKED, "calibrate", "activation")  # products take floats, whatever it says
 
 
 def check_point(point: DesignPoint) -> None:
@@ -66,8 +66,7 @@ def check_point(point: DesignPoint) -> None:
     if kv_dtype not in KV_BYTES:
         why = "its cache holds floats"
         raise ConfigError(f"transformers has no KV precision {kv_dtype}", why, f"use {' or '.join(KV_BYTES)}")
-    for name in _lacked(point):
-        value = getattr(point.engine, name)
+    for name, value in _lacked(point):
         raise ConfigError(
             f"transformers has no {name} = {value}", f"its knobs are {', '.join(_KNOBS)}", f"leave {name} out"
         )
@@ -89,6 +88,10 @@ def _unknown(name: str) -> ConfigError:
     return ConfigError(f"transformers has no quantization {name!r}", "", do)
 
 
-def _lacked(point: DesignPoint) -> Iterator[str]:
+def _lacked(point: DesignPoint) -> Iterator[tuple[str, object]]:
     """Parameters that transformers lacks and that are not what they are by default."""
-    return (name for name in _LACKED if getattr(point.engine, name) != getattr(EngineConfig, name))
+    if point.build.calibrate is not None:
+        yield "calibrate", point.build.calibrate
+    for name in _LACKED:
+        if (value := getattr(point.engine, name)) != getattr(EngineConfig, name):
+            yield name, value
