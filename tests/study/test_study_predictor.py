@@ -83,7 +83,7 @@ def predictor(count: int = 24) -> Predictor:
 
 
 def test_twenty_four_points_tell_the_speed_of_all_others() -> None:
-    predicted = predictor().predict(space())
+    predicted = predictor().predict(space()[::4])
     for name in ("prefill_tokens_per_s", "decode_tokens_per_s", "ttft_s", "tpot_s", "e2e_s"):
         assert np.mean(errors(predicted, name)) < 0.04, name
 
@@ -155,6 +155,18 @@ def test_a_measured_point_is_predicted_from_all_others() -> None:
     assert beside[5].predicted["decode_tokens_per_s"] == pytest.approx(real, rel=0.15)
     low, high = beside[5].predicted_intervals["decode_tokens_per_s"]
     assert low < real < high < wrong.metrics["decode_tokens_per_s"]
+
+
+def test_a_measured_quality_is_predicted_from_all_others_too() -> None:
+    cells = ("auto", "f16"), ("auto", "int8"), ("q8f16_1", "f16"), ("q8f16_1", "int8")
+    points = [DesignPoint.from_flat({"quantization": name, "kv_dtype": kv}) for name, kv in cells]
+    scores = [perplexity(20.0 + number, *own) for number, own in enumerate(cells)]
+    records = measured(points)
+    beside = Predictor.fit(records, scores, DEVICE, facts).with_predictions(records)
+    assert beside[3].predicted["perplexity"] == pytest.approx(21.0 * 22.0 / 20.0)
+    assert beside[3].predicted_intervals["perplexity"][0] < 23.1
+    alone = Predictor.fit(records, scores[:2], DEVICE, facts).with_predictions(records)
+    assert "perplexity" not in alone[0].predicted  # nothing else tells of it
 
 
 def test_other_machines_teach_nothing_about_this_one() -> None:

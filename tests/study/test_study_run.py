@@ -34,8 +34,8 @@ def run(
     reference: Callable[[], float] = at_rest,
     memory: int = 10**12,
 ) -> list[Record]:
-    settings = {"search": search, "reference": reference}
-    return Study(what or space(), store, executor, Silent(), False, lambda: memory, **settings).run()  # type: ignore[arg-type]
+    searched = replace(what or space(), search=search)
+    return Study(searched, store, executor, Silent(), False, lambda: memory, reference).run()
 
 
 def test_a_grid_measures_every_point_once_in_an_order_of_its_own(store: Store) -> None:

@@ -26,32 +26,33 @@ _SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s")
 
 def command(file: SpaceFile, out: Out = Path("results"), json: options.Json = False) -> None:
     """Predict memory, speed and perplexity of every point of a study from those that were measured."""
-    from kvscape.study.predictions import write_predictions
+    from kvscape.study.predictions import read_predictions
     from kvscape.study.space import read_space
     from kvscape.study.store import Store
 
     space = read_space(file)
     with Store(out / STORE) as store:
         measured = store.study_records(space.name)
-        predictions = predict_study(space, store)
-    path = write_predictions(out, space.name, predictions)
+        path = predict_into(out, space, store)
+    predictions = read_predictions(out, space.name)
     facts = _facts(space, measured, predictions, path)
     print_json({**facts, "points": [record.to_json() for record in predictions]}) if json else _print(facts)
 
 
-def predict_study(space: "Space", store: "Store") -> "list[Record]":
+def predict_into(out: Path, space: "Space", store: "Store") -> Path:
     """Predict all points of a space, calibrating the machine and making builds where that was not done."""
     from kvscape.study.builds import known_builds
     from kvscape.study.device import find_device
     from kvscape.study.executor import ProcessExecutor
     from kvscape.study.live import LiveView
-    from kvscape.study.predictions import predict_points
+    from kvscape.study.predictions import predict_points, write_predictions
 
     records, perplexities = store.study_records(space.name), store.study_perplexities(space.name)
     measured = [DesignPoint.from_flat(record.parameters) for record in records]
     with LiveView() as progress:
         builds = known_builds((*space.points, *measured), ProcessExecutor(space.timeout_s), progress, store)
-    return predict_points(space.points, records, perplexities, find_device(), builds.facts)
+    predictions = predict_points(space.points, records, perplexities, find_device(), builds.facts)
+    return write_predictions(out, space.name, predictions)
 
 
 def _facts(space: "Space", measured: "Sequence[Record]", predictions: "Sequence[Record]", path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``kvscape study``: measure every point of a space, then say what to ship."""
+"""``kvscape study``: measure the points of a space, then say what to ship."""
 
 import sys
 from pathlib import Path
@@ -6,48 +6,104 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvscape.cli import options
-from kvscape.cli.output import console, print_json
+from kvscape.cli import options, study_space
+from kvscape.cli.chosen import Flags
+from kvscape.cli.outlook import print_outlook
+from kvscape.cli.output import console, print_facts, print_json
+from kvscape.cli.predict import predict_into
 from kvscape.cli.recommendation import print_recommendation
 from kvscape.cli.study_folder import STORE, StudyContent, budget, study_content, write_report
+from kvscape.cli.study_space import chosen_space
 from kvscape.errors import ResultsError
 
 if TYPE_CHECKING:
     from kvscape.study.recommend import Recommendation
     from kvscape.study.space import Space
 
-SpaceFile = Annotated[Path, typer.Argument(help="The study's TOML file.", metavar="FILE.toml", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store and of what is written from it.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Measure again what failed before.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Count the points, say which cannot run and how long it takes; measure nothing."),
+]
+Merge = Annotated[
+    list[Path] | None, typer.Option("--merge", help="Take over another study.sqlite, as of another machine; repeated.")
+]
+Predict = Annotated[
+    bool, typer.Option("--predict", help="Predict what is not measured, too, for the page and the recommendation.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong.")]
+Log = Annotated[Path | None, typer.Option("--log", help="File that gets a line for each event.")]
 
 
 def command(
     context: typer.Context,
-    file: SpaceFile,
+    file: study_space.SpaceFile = None,
     out: Out = Path("results"),
+    axis: study_space.Axis = None,
+    ppl: study_space.Ppl = None,
+    study: study_space.Name = None,
+    search: study_space.Method = None,
+    points: study_space.Points = None,
+    budget_minutes: study_space.BudgetMinutes = None,
+    seed: study_space.Seed = None,
+    repeats: study_space.Repeats = None,
+    dry_run: DryRun = False,
+    merge: Merge = None,
     retry: Retry = False,
+    quiet: Quiet = False,
+    log: Log = None,
+    predict: Predict = False,
+    min_context: options.MinContext = None,
+    concurrency: options.Concurrency = None,
     max_memory: options.MaxMemory = None,
     min_decode: options.MinDecode = None,
+    max_ttft: options.MaxTtft = None,
     max_perplexity_increase: options.MaxPerplexityIncrease = None,
     baseline: options.Baseline = None,
+    objective: options.Objective = "decode",
     json: options.Json = False,
 ) -> None:
-    """Measure every design point of a study, and recommend one. What is measured already is kept."""
-    from kvscape.study.recommend import recommend
-    from kvscape.study.space import read_space
+    """Measure the design points of a study, and recommend one. What is measured already is kept."""
+    if merge:
+        merged = _merge(out, merge)
+        if file is None and not axis:
+            print_json(merged) if json else print_facts(merged)
+            return
+    space = chosen_space(context.params)
+    if dry_run:
+        from kvscape.study.store import Store
 
-    space = read_space(file)
-    study, files = _run(space, out, retry)
+        with Store(out / STORE) as store:
+            print_outlook(space, store, retry, quiet, json)
+    else:
+        _measure(space, context.params)
+
+
+def _merge(out: Path, others: list[Path]) -> dict[str, Any]:
+    from kvscape.study.store import Store
+
+    with Store(out / STORE) as store:
+        merged = [store.merge(path) for path in others]
+        new = {name: sum(getattr(one, name) for one in merged) for name in ("records", "perplexities", "points")}
+        return {**new, "studies": store.studies()}
+
+
+def _measure(space: "Space", flags: Flags) -> None:
+    from kvscape.study.recommend import recommend
+
+    out = flags["out"]
+    study, files = _run(space, flags)
     _check_measured(study)
-    recommendation = recommend(study.known, budget(context.params, study), study.perplexities)
+    recommendation = recommend(study.known, budget(dict(flags), study), study.perplexities)
     files += write_report(out, study, recommendation)
-    if json:
+    if flags["json"]:
         print_json(_facts(study, space, recommendation, files))
     else:
         _print(study, recommendation, files)
 
 
-def _run(space: "Space", out: Path, retry: bool) -> tuple[StudyContent, list[Path]]:
+def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     """Finish the study and write its tables."""
     from kvscape.study.executor import ProcessExecutor
     from kvscape.study.export import export_study
@@ -55,10 +111,12 @@ def _run(space: "Space", out: Path, retry: bool) -> tuple[StudyContent, list[Pat
     from kvscape.study.run import Study
     from kvscape.study.store import Store
 
+    out = flags["out"]
     with Store(out / STORE) as store:
-        with LiveView() as progress:
-            Study(space, store, ProcessExecutor(space.timeout_s), progress, retry).run()
-        return study_content(store, space.name), export_study(store, space.name, out)
+        with LiveView(quiet=flags["quiet"], log=flags["log"]) as progress:
+            Study(space, store, ProcessExecutor(space.timeout_s), progress, flags["retry"]).run()
+        predicted = [predict_into(out, space, store)] if flags["predict"] else []
+        return study_content(store, space.name), [*export_study(store, space.name, out), *predicted]
 
 
 def _check_measured(study: StudyContent) -> None:

@@ -69,9 +69,10 @@ class ModelRunner:
             copies.clear()
 
     def _score(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        if all(row.target is None for row in rows):
+        targets = [row.target for row in rows]
+        if targets.count(None) == len(targets):
             return
-        logprobs = self._device.logprobs(logits, [row.target or 0 for row in rows])
+        logprobs = self._device.logprobs(logits, [target or 0 for target in targets])
         for row, logprob in zip(rows, logprobs.tolist(), strict=True):
             if row.target is not None:
                 result.scores.setdefault(row.sequence, []).append(logprob)

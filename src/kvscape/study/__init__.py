@@ -1,11 +1,13 @@
 """A study: a space of design points, measured once each, and what follows from them."""
 
 from kvscape.study.budget import Budget, parse_bytes, parse_increase
+from kvscape.study.device import find_device
 from kvscape.study.executor import Executor, ProcessExecutor
 from kvscape.study.export import export_study
 from kvscape.study.live import LiveView
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.pareto import OBJECTIVES, pareto_front
+from kvscape.study.predictor import Predictor
 from kvscape.study.progress import StudyProgress
 from kvscape.study.recommend import Recommendation, recommend
 from kvscape.study.run import Study
@@ -20,6 +22,7 @@ __all__ = [
     "Executor",
     "LiveView",
     "ModelFacts",
+    "Predictor",
     "ProcessExecutor",
     "Quality",
     "Recommendation",
@@ -29,6 +32,7 @@ __all__ = [
     "Study",
     "StudyProgress",
     "export_study",
+    "find_device",
     "pareto_front",
     "parse_bytes",
     "parse_increase",

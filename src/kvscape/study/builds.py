@@ -7,9 +7,11 @@ from dataclasses import asdict
 from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
 from kvscape.results import current_environment
 from kvscape.study.executor import Executor, Failed
+from kvscape.study.key import quality_key, speed_key
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.progress import StudyProgress
-from kvscape.study.store import Store
+from kvscape.study.space import Space
+from kvscape.study.store import Keys, Store
 from kvscape.subjects import find_subject
 from kvscape.version import __version__
 
@@ -58,6 +60,18 @@ def known_builds(points: Iterable[DesignPoint], executor: Executor, progress: St
     noted = {own: facts for own in firsts if (facts := store.build(_key(own))) is not None}
     rest = make_builds((point for own, point in firsts.items() if own not in noted), executor, progress, store)
     return Builds({own: noted.get(own) or rest[point] for own, point in firsts.items()})
+
+
+def study_keys(space: Space, builds: Builds) -> dict[DesignPoint, Keys]:
+    """The speed and the quality key of every point of a space, on this machine."""
+    machine, quality = current_environment().machine, space.quality
+    return {
+        point: (
+            speed_key(point, builds.facts(point), machine),
+            None if quality is None else quality_key(point, builds.facts(point), quality),
+        )
+        for point in space.points
+    }
 
 
 def _build(point: DesignPoint, executor: Executor, progress: StudyProgress) -> ModelFacts | Failed:

@@ -12,7 +12,7 @@ HIGHER_IS_BETTER = frozenset({"decode_tokens_per_s", "prefill_tokens_per_s", "ch
 
 @dataclass(frozen=True)
 class Candidate:
-    """``metrics`` are measured but for those named in ``predicted``, whose 95 % intervals are in ``bounds``.
+    """``metrics`` are measured but for those named in ``predicted``; ``bounds`` has the 95 % intervals of both.
 
     ``doubt`` says why its perplexity does not count, where it does not.
     """
@@ -32,9 +32,9 @@ class Candidate:
         return self.parameters["prompt_tokens"], self.parameters["max_tokens"]
 
     def at_worst(self, name: str) -> float | None:
-        """The metric; of a prediction the worse end of its interval, so that what is promised can be kept."""
+        """The worse end of the metric's interval where it has one: what is promised must be found again."""
         value = self.metrics.get(name)
-        if value is None or name not in self.predicted or not self.bounds or name not in self.bounds:
+        if value is None or not self.bounds or name not in self.bounds:
             return value
         low, high = self.bounds[name]
         return low if name in HIGHER_IS_BETTER else high
@@ -52,7 +52,8 @@ def _candidate(record: Record, texts: "_Texts") -> Candidate:
         guessed = {**guessed, "perplexity": record.predicted["perplexity"]}
     known = {**guessed, **record.metrics}
     named = frozenset(guessed) - frozenset(record.metrics)
-    found = Candidate(record.parameters, known, named, {**record.predicted_intervals, **record.intervals})
+    bounds = {name: bound for name, bound in record.predicted_intervals.items() if name in named}
+    found = Candidate(record.parameters, known, named, {**bounds, **record.intervals})
     doubt = texts.doubt(record.parameters) if "perplexity" in known else ""
     if not doubt:
         return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from kvscape.analysis.fit import check_fit
+from kvscape.analysis.memory import Memory
 from kvscape.bench.measure import point_reason
 from kvscape.config import DesignPoint
 from kvscape.errors import CapacityError, ConfigError
@@ -24,10 +25,10 @@ def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int
     return refused
 
 
-def predicted_bytes(point: DesignPoint, facts: ModelFacts) -> int:
-    """All memory that a point needs, as its subject's arithmetic has it."""
+def predicted_memory(point: DesignPoint, facts: ModelFacts) -> Memory:
+    """What a point needs, as its subject's arithmetic has it."""
     engine = point.engine.fitted(facts.model)
-    return find_subject(point.subject).predict(facts.model, engine, facts.weights_bytes, facts.workspaces).total_bytes
+    return find_subject(point.subject).predict(facts.model, engine, facts.weights_bytes, facts.workspaces)
 
 
 def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:
@@ -51,7 +52,7 @@ def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: in
 
 def _peers_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:
     """Another subject has its own arithmetic, and no advice."""
-    needed = predicted_bytes(point, facts)
+    needed = predicted_memory(point, facts).total_bytes
     if needed <= available_bytes:
         return ""
     return f"{point.subject} needs {needed / 2**20:.1f} MiB, {available_bytes / 2**20:.1f} MiB are free"

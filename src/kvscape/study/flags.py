@@ -7,7 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from kvscape.config import KV_DTYPES, DesignPoint
-from kvscape.quality import quality_point
+from kvscape.quality import built_in_text, quality_point
+from kvscape.quality.datasets import DATASETS
+from kvscape.results import PerplexityRecord
 from kvscape.study.space import Quality
 
 _QUALITY = ("kv_dtype", "sliding_window_size", "attention_sink_size")
@@ -64,6 +66,21 @@ def shipping_commands(point: DesignPoint) -> list[str]:
     build = asdict(point.build)
     run = {**build, **asdict(point.engine), "threads": point.threads}
     return [_typed("compile", {**build, **_pair(point)}), _typed("chat", run), _typed("bench", point.flat())]
+
+
+def scoring_command(point: DesignPoint, like: PerplexityRecord) -> str:
+    """The command that measures a point's perplexity as another one was measured."""
+    engine = asdict(point.engine)
+    chosen = {**asdict(point.build), **{name: engine[name] for name in _QUALITY}, "subject": point.subject}
+    how = {"protocol": like.protocol, "context": like.context, "limit": like.limit, "stride": like.stride or None}
+    return f"{_typed('ppl', chosen)} {shlex.join(flags([*how.items(), *_text(like.text)]))}"
+
+
+def _text(name: str) -> list[tuple[str, str]]:
+    """How a text of this name is asked for; of a file the name is all that is known."""
+    if name == built_in_text().name:
+        return []
+    return [("dataset" if name in DATASETS else "text", name)]
 
 
 def _typed(verb: str, parameters: dict[str, Any]) -> str:

@@ -25,7 +25,8 @@ _FIGURES = {"total_bytes": "MiB", "decode_tokens_per_s": "decode tokens/s", "per
 class LiveView:
     """A bar with what is done, running, failed and pruned and the time left, above the best points so far.
 
-    What went wrong stands above it, a line each. ``quiet`` shows those lines alone; ``log`` gets a line for each event.
+    What went wrong stands above it, a line each. ``quiet`` shows those lines alone; ``log`` gets a line for each event;
+    a ``transient`` view is gone when it ends.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class LiveView:
         quiet: bool = False,
         log: Path | None = None,
         now: Callable[[], float] = time.monotonic,
+        transient: bool = False,
     ) -> None:
         self._console = console or Console(stderr=True)
         self._quiet, self._now = quiet, now
@@ -43,7 +45,9 @@ class LiveView:
         self._start = self._begun = now()
         self._worked_s = 0.0
         self._front: Sequence[Record] = ()
-        self._live = Live(console=self._console, get_renderable=self._picture, refresh_per_second=1)
+        self._live = Live(
+            console=self._console, get_renderable=self._picture, refresh_per_second=1, transient=transient
+        )
 
     def __enter__(self) -> "LiveView":
         if not self._quiet:

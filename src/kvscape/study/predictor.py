@@ -69,10 +69,15 @@ class Predictor:
         ]
 
     def with_predictions(self, records: Sequence[Record]) -> list[Record]:
-        """Put beside each measured speed what all other measured points say of it; other records stay as they are."""
+        """Put beside each measured point what all other measured points say of it; other records stay as they are."""
         held_out = (speed for model in self.speeds.values() for speed in model.held_out())
         beside = {id(record): speed for record, speed in zip(self.measured, held_out, strict=True)}
-        return [_beside(record, beside[id(record)]) if id(record) in beside else record for record in records]
+        return [self._beside(record, beside[id(record)]) if id(record) in beside else record for record in records]
+
+    def _beside(self, record: Record, speed: Speed) -> Record:
+        quality = self.quality.held_out(DesignPoint.from_flat(record.parameters))
+        predicted = {**record.predicted, **speed.metrics}
+        return _with_quality(replace(record, predicted=predicted, predicted_intervals=speed.intervals), quality)
 
     def _feasible(self, point: DesignPoint, available_bytes: int) -> _Known | str:
         facts = self.facts(point)
@@ -93,12 +98,16 @@ class Predictor:
 
 def _record(point: DesignPoint, memory: Memory, speed: Speed, quality: PredictedQuality | None) -> Record:
     predicted = {**asdict(memory), "total_bytes": memory.total_bytes, **speed.metrics}
-    intervals = dict(speed.intervals)
-    if quality is not None:
-        predicted["perplexity"] = quality.perplexity
-        if quality.interval is not None:
-            intervals["perplexity"] = list(quality.interval)
-    return Record(point.flat(), {}, predicted, {}, {}, status="predicted", predicted_intervals=intervals)
+    record = Record(point.flat(), {}, predicted, {}, {}, status="predicted", predicted_intervals=speed.intervals)
+    return _with_quality(record, quality)
+
+
+def _with_quality(record: Record, quality: PredictedQuality | None) -> Record:
+    if quality is None:
+        return record
+    predicted = {**record.predicted, "perplexity": quality.perplexity}
+    bounds = {} if quality.interval is None else {"perplexity": list(quality.interval)}
+    return replace(record, predicted=predicted, predicted_intervals={**record.predicted_intervals, **bounds})
 
 
 def _speed_model(pairs: Sequence[tuple[Record, Case]]) -> SpeedModel:
@@ -117,7 +126,3 @@ def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known 
     predict = find_subject(point.subject).predict
     memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
     return _Known(memory, make_case(fitted, facts.model, memory, device))
-
-
-def _beside(record: Record, speed: Speed) -> Record:
-    return replace(record, predicted={**record.predicted, **speed.metrics}, predicted_intervals=speed.intervals)

@@ -45,7 +45,7 @@ class QualityModel:
     def of(cls, perplexities: Iterable[PerplexityRecord]) -> "QualityModel":
         """Take those of the text and protocol that most have; others do not compare."""
         scored = [record for record in perplexities if record.status == "ok"]
-        kinds = [(record.protocol, record.context, record.text_sha256) for record in scored]
+        kinds = [record.measure for record in scored]
         most = max(kinds, key=kinds.count, default=None)
         chosen = (record for record, kind in zip(scored, kinds, strict=True) if kind == most)
         return cls({cell(record.parameters): record.perplexity for record in chosen})
@@ -59,6 +59,11 @@ class QualityModel:
         wanted = [cell(point.flat()) for point in points]
         found = {one: self._one(one) for one in set(wanted)}
         return [found[one] for one in wanted]
+
+    def held_out(self, point: DesignPoint) -> PredictedQuality | None:
+        """Perplexity of a point from those of all others, though its own be measured."""
+        own = cell(point.flat())
+        return QualityModel({one: value for one, value in self.measured.items() if one != own})._one(own)
 
     def _one(self, wanted: Cell) -> PredictedQuality | None:
         if wanted in self.measured:

@@ -1,7 +1,7 @@
 """Which point to ship on a budget, what else there is, and how to run it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from kvscape.config import DesignPoint
@@ -12,8 +12,9 @@ from kvscape.study.budget import Budget
 from kvscape.study.candidate import Candidate, make_candidates
 from kvscape.study.constraint import Constraint, best_perplexity, constraints
 from kvscape.study.elsewhere import Translation, translations
-from kvscape.study.flags import shipping_commands
+from kvscape.study.flags import scoring_command, shipping_commands
 from kvscape.study.objective import best_of
+from kvscape.study.quality_model import cell
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def recommend(
 ) -> Recommendation:
     """Among the points that keep every limit: the best in the budget's objective.
 
-    Records may be measured or predicted: a predicted one is judged by the worse end of its interval. Speeds within
+    Records may be measured or predicted: each is judged by the worse end of its intervals. Speeds within
     ``SPEED_NOISE`` count as equal; then what is measured, the longer context, the larger batch, the lower perplexity
     and the smaller memory win. Where none keeps all limits, the nearest miss is the one whose worst excess is least.
     Raises ResultsError when nothing is known of any point, or no perplexity where the budget limits it.
@@ -72,10 +73,23 @@ def recommend(
     if affordable:
         chosen = best_of(affordable, budget.objective)
         others = runners_up(chosen, affordable, budget.objective)
-        return _answer("met", chosen, budget, (), others, relaxations(chosen, judged, budget.objective), notes)
+        answer = _answer("met", chosen, budget, (), others, relaxations(chosen, judged, budget.objective), notes)
+        return _with_scoring(answer, perplexities)
     nearest, limits = min(judged, key=lambda pair: max(limit.excess for limit in pair[1]))
     broken = tuple(limit for limit in limits if not limit.is_kept)
-    return _answer("not_met", nearest, budget, broken, (), relaxations(None, judged, budget.objective), notes)
+    answer = _answer("not_met", nearest, budget, broken, (), relaxations(None, judged, budget.objective), notes)
+    return _with_scoring(answer, perplexities)
+
+
+def _with_scoring(answer: Recommendation, perplexities: Sequence[PerplexityRecord]) -> Recommendation:
+    """The command that measures the quality again, as that of this point or of another was measured."""
+    scored = [record for record in perplexities if record.status == "ok"]
+    if not scored:
+        return answer
+    own = cell(answer.point)
+    like = next((record for record in scored if cell(record.parameters) == own), scored[0])
+    command = scoring_command(DesignPoint.from_flat(answer.point), like)
+    return replace(answer, commands=[*answer.commands, command])
 
 
 def _of_workload(candidates: Sequence[Candidate], budget: Budget) -> tuple[list[Candidate], tuple[str, ...]]:

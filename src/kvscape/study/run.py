@@ -7,15 +7,14 @@ from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.bench.reference import Reference, Watch
 from kvscape.config import DesignPoint
 from kvscape.results import Record, current_environment
-from kvscape.study.builds import Builds, first_of_each, make_builds
+from kvscape.study.builds import Builds, first_of_each, make_builds, study_keys
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
-from kvscape.study.feasibility import predicted_bytes, refusals
-from kvscape.study.key import quality_key, speed_key
+from kvscape.study.feasibility import predicted_memory, refusals
 from kvscape.study.listing import Listing
 from kvscape.study.measuring import Clock, Measuring, waits
 from kvscape.study.pareto import OBJECTIVES, Direction, pareto_front
 from kvscape.study.progress import StudyProgress
-from kvscape.study.search import Search, SearchSettings, make_search
+from kvscape.study.search import Search, make_search
 from kvscape.study.search.search import shuffled
 from kvscape.study.space import Space
 from kvscape.study.store import Keys, Store
@@ -23,7 +22,7 @@ from kvscape.study.store import Keys, Store
 
 @dataclass(frozen=True)
 class Study:
-    """A space, where its records are kept, who measures them, and which of its points.
+    """A space with its search, where its records are kept, and who measures them.
 
     ``retry`` measures again what failed, ran out of time or of memory; what is infeasible is judged anew every time.
     """
@@ -34,7 +33,6 @@ class Study:
     progress: StudyProgress
     retry: bool = False
     available_bytes: Callable[[], int] = available_memory_bytes
-    search: SearchSettings = field(default_factory=SearchSettings)
     reference: Callable[[], float] = field(default_factory=Reference)
 
     def run(self) -> list[Record]:
@@ -44,16 +42,16 @@ class Study:
         cannot fit are known before anything runs. A search asks for the same points when it is run again, and what the
         store has of them is not measured again.
         """
-        clock = Clock(self.search.budget_minutes)
+        clock = Clock(self.space.search.budget_minutes)
         points = self.space.points
         libraries = len(first_of_each(points))
-        self.progress.start(libraries + self.search.most(len(points)))
+        self.progress.start(libraries + self.space.search.most(len(points)))
         builds = make_builds(points, self.executor, self.progress, self.store)
-        keys = self._keys(builds)
+        keys = study_keys(self.space, builds)
         refused = self._refused(builds, keys)
         self.progress.prune(len(refused))
         listing = Listing(self.store, self.space, keys)
-        if self.search.whole:
+        if self.space.search.whole:
             self._put_refused(refused, keys)
             listing.add(points)
         runnable = [point for point in points if point not in refused]
@@ -65,16 +63,6 @@ class Study:
         visited = self._visit(self._search(runnable, builds), measuring, listing, clock)
         self._repeat(visited, measuring, clock)
         return self.store.study_records(self.space.name)
-
-    def _keys(self, builds: Builds) -> dict[DesignPoint, Keys]:
-        machine, quality = current_environment().machine, self.space.quality
-        return {
-            point: (
-                speed_key(point, builds.facts(point), machine),
-                None if quality is None else quality_key(point, builds.facts(point), quality),
-            )
-            for point in self.space.points
-        }
 
     def _refused(self, builds: Builds, keys: Mapping[DesignPoint, Keys]) -> dict[DesignPoint, Failed]:
         """Points that cannot run now and did not run before."""
@@ -93,19 +81,19 @@ class Study:
 
     def _work(self, points: Sequence[DesignPoint], keys: Mapping[DesignPoint, Keys]) -> int:
         """How many records are to be made; of a search that chooses as it goes, at most."""
-        statuses, most = self.store.statuses(), self.search.most(len(points))
+        statuses, most = self.store.statuses(), self.space.search.most(len(points))
         new = [
             {key for key in column if key and waits(statuses.get(key), self.retry)}
             for column in ([keys[point][number] for point in points] for number in (0, 1))
         ]
-        return sum(min(most, len(keys)) for keys in new) + (self.search.repeats - 1) * most
+        return sum(min(most, len(keys)) for keys in new) + (self.space.search.repeats - 1) * most
 
     def _search(self, points: Sequence[DesignPoint], builds: Builds) -> Search:
         def predict(point: DesignPoint) -> dict[str, float]:
             facts = builds.facts(point)
-            return {"total_bytes": predicted_bytes(point, facts)} if facts else {}
+            return {"total_bytes": predicted_memory(point, facts).total_bytes} if facts else {}
 
-        return make_search(self.search, points, predict, objectives=self._objectives)
+        return make_search(self.space.search, points, predict, objectives=self._objectives)
 
     @property
     def _objectives(self) -> Mapping[str, Direction]:
@@ -116,7 +104,7 @@ class Study:
         visited: list[DesignPoint] = []
         front: list[Record] = []
         while clock.has_time and (point := search.ask()) is not None:
-            if not self.search.whole:
+            if not self.space.search.whole:
                 listing.add([point])
             if self._measured(point, measuring, clock):
                 visited.append(point)
@@ -134,8 +122,8 @@ class Study:
 
     def _repeat(self, points: Sequence[DesignPoint], measuring: Measuring, clock: Clock) -> None:
         """Measure all points once more before any of them a third time, in another order each time."""
-        for repeat in range(1, self.search.repeats):
-            for point in shuffled(points, self.search.seed + repeat):
+        for repeat in range(1, self.space.search.repeats):
+            for point in shuffled(points, self.space.search.seed + repeat):
                 if not clock.has_time:
                     return
                 clock.note(measuring.measure(point, repeat))

@@ -14,6 +14,7 @@ from kvscape.quality import Settings, Text, TextChoice
 from kvscape.study.axis import parse_axis
 from kvscape.study.condition import Condition, read_condition
 from kvscape.study.expand import DEFAULTS, WORKLOAD, Excluded, Expansion, Parameters, read_grid
+from kvscape.study.search.choose import SearchSettings
 from kvscape.study.tie import read_tie
 
 FLAGS = Path("the command line")
@@ -38,6 +39,7 @@ class Space:
     quality: Quality | None = None
     timeout_s: float = 600.0
     workloads: Mapping[str, Parameters] = field(default_factory=dict)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class SpaceFile:
     tie: dict[str, Any] = field(default_factory=dict)
     exclude: list[Any] = field(default_factory=list)
     ppl: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
 
 
 def read_space(path: Path, progress: Progress = silent) -> Space:
@@ -68,13 +71,19 @@ def read_space(path: Path, progress: Progress = silent) -> Space:
     return parse_space(raw, path, progress)
 
 
-def space_of_axes(axes: Sequence[str], name: str = "study") -> Space:
-    """The product of ``--axis name=values`` flags; raise ConfigError for an axis that is given twice."""
+def space_of_axes(
+    axes: Sequence[str], name: str = "study", ppl: Mapping[str, Any] | None = None, progress: Progress = silent
+) -> Space:
+    """The product of ``--axis name=values`` flags, with the perplexity that a table ``ppl`` asks for.
+
+    Raises ConfigError for an axis that is given twice.
+    """
     read = [parse_axis(text) for text in axes]
     for axis, _ in read:
         if sum(axis == other for other, _ in read) > 1:
             raise ConfigError(f"--axis {axis}", "it is given twice", "give its values in one flag")
-    return parse_space({"name": name, "axes": dict(read)}, FLAGS)
+    tables = {"name": name, "axes": dict(read)}
+    return parse_space(tables if ppl is None else {**tables, "ppl": ppl}, FLAGS, progress)
 
 
 def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent) -> Space:
@@ -99,6 +108,7 @@ def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent)
         quality=_quality(file.ppl, path, progress) if "ppl" in raw else None,
         timeout_s=file.timeout_s,
         workloads=expansion.workloads,
+        search=from_mapping(SearchSettings, file.search, f"[search] of {path.name}"),
     )
 
 

@@ -2,14 +2,28 @@
 
 from collections.abc import Sequence
 from itertools import chain
+from typing import Any
 
 from kvscape.engine.devices.device import StepInput
 from kvscape.engine.devices.key_groups import first_groups, sequence_rows
-from kvscape.engine.devices.tensors import Block
+from kvscape.engine.devices.tensors import Block, tensor_list
 from kvscape.engine.devices.tiles import Tiling, attention_tiles
 
+_COMMON = 6
 
-def common_arguments(step: StepInput, tiling: Tiling) -> list[Block]:
+
+def step_blocks(step: StepInput, tiling: Tiling) -> list[Block]:
+    """What all layer groups have in common, then what each group has of its own, kind by kind."""
+    return _common(step, tiling) + _of_groups(step)
+
+
+def arranged(tensors: Sequence[Any], groups: int) -> tuple[Any, ...]:
+    """The tensors of ``step_blocks`` as the function's arguments: of what is a group's own, a list of each kind."""
+    kinds = (tensors[first : first + groups] for first in range(_COMMON, len(tensors), groups))
+    return (*tensors[:_COMMON], *map(tensor_list, kinds))
+
+
+def _common(step: StepInput, tiling: Tiling) -> list[Block]:
     """Token ids, positions, sequences [s, 4], tiles [t, 5], pieces, and rows of logits."""
     sequences = sequence_rows(step)
     tiles, pieces = attention_tiles(tiling, step.query_starts, step.kv_lengths, first_groups(step, sequences))
@@ -18,7 +32,7 @@ def common_arguments(step: StepInput, tiling: Tiling) -> list[Block]:
     return [token_ids, positions, _matrix(sequences), _matrix(tiles), piece_starts, logit_rows]
 
 
-def group_arguments(step: StepInput) -> list[Block]:
+def _of_groups(step: StepInput) -> list[Block]:
     """For each layer group its slots; then the page tables, the windows, and the positions among the sinks."""
     last_seen = [window.size - 1 for window in step.windows]
     return [

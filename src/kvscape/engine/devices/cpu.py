@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import read_tensors
 from kvscape.config import KVPrecision, ModelConfig
-from kvscape.engine.devices.arguments import common_arguments, group_arguments
+from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
@@ -74,7 +75,8 @@ class CpuDevice:
         functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._item = tvm.get_global_func("ffi.ArrayGetItem")  # result[0] asks for the length first
-        self._step, self._scored, self._chosen = IntTensors(), IntTensors(), IntResult()
+        self._step = IntTensors(partial(arranged, groups=len(self.model.layer_groups)))
+        self._scored, self._chosen = IntTensors(), IntResult()
 
     @property
     def model(self) -> ModelConfig:
@@ -107,15 +109,9 @@ class CpuDevice:
 
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
-        common, of_groups, groups = common_arguments(step, self._tiling), group_arguments(step), len(pools.pages)
-        tensors = self._step.fill(common + of_groups)
+        numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
         result = self._functions[pools.function](
-            *tensors[: len(common)],
-            *(tensors[first : first + groups] for first in range(len(common), len(tensors), groups)),
-            pools.pages,
-            pools.tails,
-            pools.seen,
-            self._parameters,
+            *numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters
         )
         return CpuLogits(self._item(result, 0), len(step.logit_rows))
 

@@ -11,7 +11,7 @@ import numpy as np
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact.stages import StagesMetadata, stage_name
 from kvscape.config import EngineConfig, LayerGroup, ModelConfig, Window
-from kvscape.engine.devices.arguments import common_arguments, group_arguments
+from kvscape.engine.devices.arguments import step_blocks
 from kvscape.engine.devices.device import FloatArray, StepInput
 from kvscape.engine.devices.library import load_library
 from kvscape.engine.devices.runtime import tvm
@@ -102,5 +102,5 @@ class CpuStages:
 
 
 def _integers(step: StepInput, tiling: Tiling) -> dict[str, Any]:
-    tensors = IntTensors().fill(common_arguments(step, tiling) + group_arguments(step))
+    tensors = IntTensors().fill(step_blocks(step, tiling))
     return dict(zip(_INTEGERS, tensors, strict=True))

@@ -1,7 +1,7 @@
 """Host memory as TVM's kernels expect it: aligned, compact."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate, chain
 from struct import Struct
 from typing import Any, TypeAlias
@@ -24,19 +24,21 @@ Block: TypeAlias = tuple[tuple[int, ...], Sequence[int]]
 class IntTensors:
     """int32 tensors in one piece of memory: a step has many small ones, and each allocation costs.
 
-    They are the same ones as long as their shapes are; those of consecutive decode steps mostly are.
+    They are the same ones as long as their shapes are; those of consecutive decode steps mostly are. ``arrange`` makes
+    of them, once, the arguments that a function takes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arrange: Callable[[Sequence[Any]], Sequence[Any]] = tuple) -> None:
+        self._arrange = arrange
         self._shapes: list[tuple[int, ...]] = []
 
-    def fill(self, blocks: Sequence[Block]) -> list[Any]:
-        """Return a tensor for each block; what was returned before may change."""
+    def fill(self, blocks: Sequence[Block]) -> Sequence[Any]:
+        """Return the arguments, with the numbers of each block; what was returned before may change."""
         shapes = [shape for shape, _ in blocks]
         if shapes != self._shapes:
             self._allocate(shapes)
         self._layout.pack_into(self._memory.data, 0, *chain.from_iterable(values for _, values in blocks))
-        return self._tensors
+        return self._arguments
 
     def _allocate(self, shapes: list[tuple[int, ...]]) -> None:
         sizes = [math.prod(shape) for shape in shapes]
@@ -46,10 +48,12 @@ class IntTensors:
         self._layout = Struct("=" + "".join(f"{size}i{4 * gap}x" for size, gap in zip(sizes, gaps, strict=True)))
         self._memory = allocate(self._layout.size)
         ints = self._memory.view(np.int32)
-        self._tensors = [
-            tvm.runtime.from_dlpack(ints[start : start + size].reshape(shape))
-            for start, size, shape in zip(starts, sizes, shapes, strict=False)
-        ]
+        self._arguments = self._arrange(
+            [
+                tvm.runtime.from_dlpack(ints[start : start + size].reshape(shape))
+                for start, size, shape in zip(starts, sizes, shapes, strict=False)
+            ]
+        )
 
 
 class IntResult:

@@ -1,0 +1,84 @@
+"""The flags of ``kvscape study``; what a whole study does is in ``test_cli_commands``."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvscape.cli.main import run
+from kvscape.cli.study_space import chosen_space
+from kvscape.errors import ConfigError
+from kvscape.study import SearchSettings
+from kvscape.study.executor import Failed, ProcessExecutor
+from kvscape.study.store import Store
+from made_records import made_records
+
+Captured = pytest.CaptureFixture[str]
+NOT_GIVEN = dict.fromkeys(("file", "axis", "ppl", "study", "search", "points", "budget_minutes", "seed", "repeats"))
+
+
+def flags(**given: Any) -> dict[str, Any]:
+    return {**NOT_GIVEN, **given}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text('axes = {seed = [0, 1]}\n[search]\nmethod = "sobol"\npoints = 9\nrepeats = 2\n')
+    return path
+
+
+def test_a_small_space_needs_no_file() -> None:
+    space = chosen_space(flags(axis=["kv_dtype=f16,int8", "seed=0:2:1"], ppl="context=64,limit=2", study="small"))
+    assert (space.name, len(space.points), space.search) == ("small", 6, SearchSettings())
+    assert space.quality is not None and (space.quality.settings.context, space.quality.settings.limit) == (64, 2)
+
+
+def test_flags_of_the_search_win_over_the_files(file: Path) -> None:
+    assert chosen_space(flags(file=file)).search == SearchSettings("sobol", 9, repeats=2)
+    chosen = chosen_space(flags(file=file, search="adaptive", budget_minutes=3.0, seed=5, study="other"))
+    assert chosen.search == SearchSettings("adaptive", 9, 3.0, 5, 2)
+    assert chosen.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"axis": ["seed=0"], "file": True}, "both say what the space is"),
+        ({}, "nothing says what to measure"),
+        ({"file": True, "ppl": "limit=1"}, "write a table [ppl]"),
+        ({"axis": ["seed=0"], "ppl": "contex=64"}, "did you mean 'context'?"),
+        ({"axis": ["seed=0"], "search": "adaptve"}, "did you mean 'adaptive'?"),
+        ({"axis": ["seed=0"], "points": 3}, "a grid is measured whole"),
+    ],
+)
+def test_mistakes_are_named(given: dict[str, Any], message: str, file: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        chosen_space(flags(**{**given, **({"file": file} if "file" in given else {})}))
+    assert message in str(error.value)
+
+
+def test_a_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(ProcessExecutor, "build", lambda self, point: Failed("failed", "no such model"))
+    command = ["study", "--axis", "kv_dtype=f16,int8", "--axis", "model=none", "--dry-run", "--out", str(tmp_path)]
+    assert run([*command, "--json", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    ahead = json.loads(out)
+    assert (ahead["study"], ahead["points"], ahead["feasible"], ahead["to_measure"]) == ("study", 2, 0, 0)
+    assert [(group["points"], group["reason"]) for group in ahead["infeasible"]] == [(2, "no such model")]
+    assert "compile none auto: failed: no such model" in err
+    assert run(command) == 0
+    assert "2 cannot run, as model=none: no such model" in capsys.readouterr().out
+
+
+def test_a_store_of_another_machine_is_merged(tmp_path: Path, capsys: Captured) -> None:
+    with Store(tmp_path / "other.sqlite") as other:
+        other.put("key", made_records()[0])
+        other.set_points("theirs", [("key", None)])
+    command = ["study", "--merge", str(tmp_path / "other.sqlite"), "--out", str(tmp_path / "ours"), "--json"]
+    assert run(command) == 0
+    assert json.loads(capsys.readouterr().out) == {"records": 1, "perplexities": 0, "points": 1, "studies": ["theirs"]}
+    with Store(tmp_path / "ours" / "study.sqlite") as ours:
+        assert ours.study_records("theirs") == made_records()[:1]
+    assert run(["study", "--merge", str(tmp_path / "missing"), "--out", str(tmp_path / "ours")]) == 2
