@@ -62,6 +62,14 @@ CASES: dict[str, tuple[Arguments, str]] = {
         "did you mean 'context_window_size'?",
     ),
     "unknown protocol": (flagged("ppl", "--protocol", "window"), "did you mean 'windows'?"),
+    "no such reference": (flagged("ppl", "--reference", "none.reference"), "make it again with --save-reference"),
+    "two references": (flagged("ppl", "--reference", "a", "--save-reference", "b"), "a run does one of them"),
+    "unknown rest": (
+        flagged("ppl", "--save-reference", "a", "--reference-rest", "16bits"),
+        "unknown rest '16bits' of a reference; did you mean '16bit'?",
+    ),
+    "too few likeliest tokens": (flagged("ppl", "--save-reference", "a", "--reference-top-k", "1"), "top_k = 1"),
+    "no size": (flagged("ppl", "--save-reference", "a", "--reference-limit", "2Gb?"), "'2Gb?' is not a size"),
     "unknown subject": (flagged("bench", "--subject", "kvscap"), "did you mean 'kvscape'?"),
     "a peer's unknown quantization": (
         flagged("compile", "--subject", "llamacpp", "--quantization", "q4f16_1"),

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from commands import Run
 from kvscape.analysis.cpu import default_threads
 from kvscape.compiler.target import detect_target
@@ -107,6 +109,25 @@ def test_ppl_scores_and_adds_its_row(kvscape: Run, long_gguf: Path, tmp_path: Pa
     assert windows["perplexity"] > 1 and windows["standard_error"] > 0
     with table.open() as file:
         assert [row["protocol"] for row in csv.DictReader(file)] == ["windows", "llamacpp"]
+
+
+def test_ppl_compares_with_what_it_kept_and_with_a_model_beside_it(
+    kvscape: Run, long_gguf: Path, tmp_path: Path
+) -> None:
+    kept, table = tmp_path / "auto.reference", tmp_path / "wikitext2_ppl_results.csv"
+    arguments = ("ppl", "--model", str(long_gguf), "--context", "32", "--limit", "2", "--kv-dtype", "f32")
+    plain = answer(kvscape, *arguments, "--save-reference", str(kept), "--reference-rest", "16bit")
+    assert plain["divergence"] is None
+    stored = answer(kvscape, *arguments, "--reference", str(kept), "--out", str(table))
+    assert stored["perplexity"] == plain["perplexity"] and stored["divergence"]["mean_kl_nats"] < 1e-6
+    assert stored["files"] == [str(table), str(tmp_path / "wikitext2_kld_results.csv")]
+    beside = answer(kvscape, *arguments[:-1], "int4", "--reference-quantization", "auto", "--out", str(table))
+    assert beside["divergence"]["mean_kl_nats"] > 1e-6 and beside["parameters"]["kv_dtype"] == "int4"
+    assert beside["divergence"]["reference_perplexity"] == pytest.approx(plain["perplexity"], rel=1e-6)
+    with (tmp_path / "wikitext2_kld_results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["kv_dtype"], row["reference_kv_dtype"]) for row in rows] == [("f32", "f32"), ("int4", "f32")]
+    assert sum(map(int, rows[1]["kl_histogram"].split())) == 62
 
 
 def test_convert_writes_a_folder_that_is_a_model(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:

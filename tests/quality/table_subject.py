@@ -44,6 +44,12 @@ class TableSubject:
         rows = made_logits("ordinary", 1, self.vocab_size, self.vocab_size)
         return rows + np.float32(self.noise) * made_logits("ordinary", 2, self.vocab_size, self.vocab_size)
 
+    leading_token_id: int | None = None
+
+    def encode(self, text: str) -> list[int]:
+        """One token for each character."""
+        return [ord(character) % self.vocab_size for character in text]
+
     def token_bytes(self, token_id: int) -> bytes:
         return b"%s%d" % (self.letters.encode(), token_id)
 

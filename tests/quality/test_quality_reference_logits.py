@@ -26,7 +26,7 @@ from kvscape.quality.row_scorer import RowScorer
 TOKENS = np.random.default_rng(3).integers(0, 60, (3, 40)).tolist()
 WINDOWS = [Window(TOKENS[0], 1), Window(TOKENS[1], 1), Window(TOKENS[2], 21)]
 SCORED = 39 + 39 + 19
-EXACT = ReferenceFormat(59)
+EXACT = ReferenceFormat(59, "mass")
 SETTINGS, TEXT = Settings("windows", 40, 3), Text("letters", "abc")
 ORIGINAL, CANDIDATE = TableSubject(), TableSubject(noise=0.1, chunk=16)
 

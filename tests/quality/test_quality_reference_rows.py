@@ -63,7 +63,7 @@ def test_codes_of_8_bits_lose_little() -> None:
 
 def test_more_tokens_narrow_the_bounds() -> None:
     reference, candidate = near(1)
-    bounds = [compared(reference, candidate, ReferenceFormat(top_k)) for top_k in (5, 500, 15_000)]
+    bounds = [compared(reference, candidate, ReferenceFormat(top_k, "mass")) for top_k in (5, 500, 15_000)]
     widths = [(one.high - one.low).mean() for one in bounds]
     assert widths[0] > 3 * widths[1] > 3 * widths[2]
     assert bounds[0].kl.mean() < bounds[1].kl.mean() < bounds[2].kl.mean() < direct_kl(reference, candidate).mean()
@@ -73,7 +73,7 @@ def test_the_upper_bound_of_a_lumped_rest_is_reached() -> None:
     """The reference has all of its rest where the candidate has nearly nothing: no smaller bound would hold."""
     reference = np.log(np.array([[0.5, 0.1, 0.1, 0.1, 0.1, 0.1, 1e-9, 1e-9]], np.float32))
     candidate = np.log(np.array([[0.3, 0.1, 0.1, 0.1, 0.1, 1e-9, 0.15, 0.15]], np.float32))
-    arrays = kept(reference, np.array([0]), ReferenceFormat(5))
+    arrays = kept(reference, np.array([0]), ReferenceFormat(5, "mass"))
     got = KeptRows(arrays).divergences(Distributions.of(candidate))
     assert got.high == pytest.approx(direct_kl(reference, candidate), abs=1e-5)
     assert got.low[0] < 0.2
@@ -109,9 +109,11 @@ def test_one_that_is_too_large_says_what_fits() -> None:
     with pytest.raises(ConfigError) as caught:
         check_limit(ReferenceFormat(256, "16bit"), 280_000, 49_152, 2 * 2**30)
     assert "would take 26.04 GiB" in str(caught.value) and "--reference-top-k 1276 fits" in str(caught.value)
-    check_limit(ReferenceFormat(1276), 280_000, 49_152, 2 * 2**30)
+    check_limit(ReferenceFormat(1276, "mass"), 280_000, 49_152, 2 * 2**30)
     with pytest.raises(ConfigError):
-        check_limit(ReferenceFormat(1277), 280_000, 49_152, 2 * 2**30)
+        check_limit(ReferenceFormat(1277, "mass"), 280_000, 49_152, 2 * 2**30)
+    with pytest.raises(ConfigError, match="--reference-rest 8bit fits"):
+        check_limit(ReferenceFormat(64, "16bit"), 30_000, 49_152, 2 * 2**30)
     with pytest.raises(ConfigError, match="score fewer windows"):
         check_limit(ReferenceFormat(5), 280_000, 49_152, 2**20)
 

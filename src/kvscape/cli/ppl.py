@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kvscape.cli import options
+from kvscape.cli import divergence, options
 from kvscape.cli.chosen import build_config, engine_fields, subject_name
 from kvscape.cli.loading import done_jit, prepare
 from kvscape.cli.output import print_facts, print_json
@@ -69,6 +69,12 @@ def command(
     dataset: Dataset = None,
     split: Split = None,
     restart: Restart = False,
+    save_reference: divergence.SaveReference = None,
+    reference: divergence.Reference = None,
+    reference_quantization: divergence.ReferenceQuantization = None,
+    reference_top_k: divergence.ReferenceTopK = 256,
+    reference_rest: divergence.ReferenceRest = "8bit",
+    reference_limit: divergence.ReferenceLimit = "2GiB",
     out: Out = None,
     json: options.Json = False,
 ) -> None:
@@ -76,11 +82,13 @@ def command(
     from kvscape.quality import Settings, TextChoice
     from kvscape.results.tables import write_perplexity_table
 
+    divergence.check(context.params)
     settings = Settings(protocol, window or 0, limit, stride or 0)
     record = _measure(context.params, settings, TextChoice(text, text_field, dataset, split))
+    files = [] if out is None else [out, *divergence.write_table(record, out)]
     if out is not None:
         write_perplexity_table([record], out, keep=True)
-    facts = {**record.to_json(), "files": [out]} if out is not None else record.to_json()
+    facts = {**record.to_json(), "files": files} if files else record.to_json()
     print_json(facts) if json else print_facts(_shown(record))
 
 
@@ -108,6 +116,8 @@ def _score(flags: dict[str, Any], point: DesignPoint, settings: "Settings", text
     from kvscape.quality import measure_perplexity, open_journal
     from kvscape.subjects import loaded_subject
 
+    if divergence.wanted(flags):
+        return divergence.measure(flags, point, settings, text)
     with (
         own_turn(),
         loaded_subject(point, done_jit(flags), flags["model_lib"]) as loaded,
@@ -127,6 +137,7 @@ def _shown(record: "PerplexityRecord") -> dict[str, Any]:
         "protocol": f"{record.protocol}, windows of {record.context}{stride}",
         "text": record.text,
         **_calibration(record),
+        **divergence.shown(record.divergence),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from kvscape.config import DesignPoint, EngineConfig, Workload
 from kvscape.hub import cache_dir
 from kvscape.plain_text import Text
-from kvscape.quality.cut_text import cut_text
+from kvscape.quality.cut_text import CutText, cut_text
 from kvscape.quality.journal import Journal
 from kvscape.quality.overlap import Calibrated, overlap
 from kvscape.quality.perplexity import Told, scores, summarize
@@ -52,6 +52,13 @@ def measure_perplexity(
     """
     cut = cut_text(subject, text, settings)
     nll = scores(subject, cut.windows, told, journal)
+    return perplexity_record(subject, point, settings, text, cut, nll)
+
+
+def perplexity_record(
+    subject: Subject, point: DesignPoint, settings: Settings, text: Text, cut: CutText, nll: list[Vector]
+) -> PerplexityRecord:
+    """Record what the windows' negative log-likelihoods come to."""
     result = summarize(nll, cut.windows)
     return PerplexityRecord(
         parameters=quality_point(point, settings).flat(),

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from kvscape.artifact.tensor_file import TensorSpec
 from kvscape.errors import ConfigError, near_match
 
@@ -24,7 +22,7 @@ class ReferenceFormat:
     """
 
     top_k: int = 256
-    rest: str = "mass"
+    rest: str = "8bit"
 
     def __post_init__(self) -> None:
         if self.rest not in REST_BITS:
@@ -69,14 +67,15 @@ def check_limit(form: ReferenceFormat, rows: int, vocab_size: int, limit_bytes: 
     raise ConfigError(
         f"this reference would take {nbytes / _GIB:.2f} GiB",
         f"{rows:,} tokens, top {form.top_k}, rest as {form.rest}; the limit is {limit_bytes / _GIB:.2f} GiB",
-        _what_fits(rows, vocab_size, limit_bytes),
+        _what_fits(form, rows, vocab_size, limit_bytes),
     )
 
 
-def _what_fits(rows: int, vocab_size: int, limit_bytes: int) -> str:
-    smallest = ReferenceFormat(SHOWN).nbytes(rows, vocab_size)
-    per_token = np.dtype(ReferenceFormat().specs(1, vocab_size)["top_ids"].dtype).itemsize + 4
-    top_k = min(SHOWN + (limit_bytes - smallest) // (rows * per_token), vocab_size - 1)
+def _what_fits(form: ReferenceFormat, rows: int, vocab_size: int, limit_bytes: int) -> str:
+    if form.bits > 8 and ReferenceFormat(form.top_k, "8bit").nbytes(rows, vocab_size) <= limit_bytes:
+        return "--reference-rest 8bit fits, or score fewer windows (--limit)"
+    smallest, more = (ReferenceFormat(k, "mass").nbytes(rows, vocab_size) for k in (SHOWN, SHOWN + 1))
+    top_k = min(SHOWN + (limit_bytes - smallest) // (more - smallest), vocab_size - 1)
     if top_k < SHOWN:
         return "score fewer windows (--limit) or raise --reference-limit"
     return f"--reference-rest mass with --reference-top-k {top_k} fits, or score fewer windows (--limit)"

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from kvscape.results.divergence import Divergence
+
 METRICS = (
     "weights_bytes",
     "kv_cache_bytes",
@@ -86,6 +88,7 @@ class PerplexityRecord:
     curve: list[dict[str, float]] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     calibration_overlap: float = 0.0
+    divergence: Divergence | None = None
 
     @property
     def measure(self) -> tuple[Any, ...]:
@@ -100,4 +103,5 @@ class PerplexityRecord:
         """Read a record; what JSON has no word for, and so is null, is not a number."""
         numbers = ("perplexity", "standard_error", "mean_nll")
         absent = dict.fromkeys((name for name in numbers if raw.get(name, 0) is None), math.nan)
-        return cls(**{**raw, **absent})
+        divergence = raw.get("divergence")
+        return cls(**{**raw, **absent, "divergence": Divergence.from_json(divergence) if divergence else None})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kvscape.errors import ResultsError
 from kvscape.files import write_text
+from kvscape.results.divergence import NUMBERS, Divergence
 from kvscape.results.record import PerplexityRecord, Record
 
 PARAMETERS = (
@@ -111,6 +112,25 @@ def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep
     rows = [{**r.parameters, **r.to_json()} for r in records]
     own = (*PARAMETERS[:11], "kv_dtype")
     _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
+
+
+def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
+    """Write one row for each divergence, e.g. ``wikitext2_kld_results.csv``; ``keep`` as for the other tables.
+
+    ``kl_histogram`` is the numbers of tokens in the bins of ``KL_EDGES_NATS``, with spaces between.
+    """
+    rows = [{**r.parameters, **r.to_json(), **_divergence(r.divergence)} for r in records if r.divergence]
+    own = (*PARAMETERS[:11], "kv_dtype", *_REFERENCE)
+    columns = (*own, *NUMBERS, "kl_histogram", *PERPLEXITY)
+    _write(path, columns, rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
+
+
+_REFERENCE = ("reference_model", "reference_quantization", "reference_kv_dtype", "reference_kept")
+
+
+def _divergence(found: Divergence) -> dict[str, object]:
+    reference = {name: found.reference.get(name.removeprefix("reference_"), "") for name in _REFERENCE}
+    return {**found.numbers, **reference, "kl_histogram": " ".join(map(str, found.kl_histogram))}
 
 
 def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]], key: tuple[str, ...]) -> None:
