@@ -117,22 +117,44 @@ def test_a_filter_leaves_its_points_in_table_and_plots(page: browser.Page) -> No
     page.wait("return document.querySelectorAll('#points tbody tr').length === 33")
 
 
+def frame_of(page: browser.Page, name: str) -> list[float]:
+    """Where a plot's inside stands in the window: left, top, right, bottom."""
+    script = """const plot = document.querySelector('#' + arguments[0] + ' svg');
+      plot.scrollIntoView({ block: 'center' });
+      const box = plot.querySelector('.background').getBoundingClientRect();
+      return [box.left, box.top, box.right, box.bottom]"""
+    found: list[float] = page.run(script, name)
+    return found
+
+
+def let_go(page: browser.Page) -> None:
+    page.run("document.querySelector('#filters button[type=reset]').click()")
+    page.wait("return views.get('parallel').signal('picked') === null")
+    page.wait("return document.querySelectorAll('#points tbody tr').length === 33")
+
+
 def test_a_brush_in_one_plot_picks_in_the_others_and_in_the_table(page: browser.Page) -> None:
     before = page.run(_STRONG, "pareto_perplexity")
-    left, top, right, bottom = page.run(
-        """const plot = document.querySelector('#pareto_decode svg'); plot.scrollIntoView({ block: 'center' });
-        const box = plot.querySelector('.background').getBoundingClientRect();
-        return [box.left, box.top, box.right, box.bottom]"""
-    )
+    left, top, right, bottom = frame_of(page, "pareto_decode")
     page.drag((left + 2, top + 2), ((left + right) / 2, bottom - 2))
     picked = page.wait("return views.get('pareto_perplexity').signal('picked')")
     assert 0 < len(picked) < 32
     assert page.run(_PICKED, "parallel") == picked
     page.wait(f"return document.querySelectorAll('#points tbody tr').length === {len(picked)}")
     assert page.run(_STRONG, "pareto_perplexity") < before
-    page.run("document.querySelector('#filters button[type=reset]').click()")
-    page.wait("return views.get('parallel').signal('picked') === null")
-    page.wait("return document.querySelectorAll('#points tbody tr').length === 33")
+    let_go(page)
+
+
+def test_a_brush_along_an_axis_picks_the_lines_that_cross_it(page: browser.Page) -> None:
+    headings = page.run("return axes.map((axis) => axis.heading)")
+    left, top, right, bottom = frame_of(page, "parallel")
+    x = left + (headings.index("Batch") + 0.5) / len(headings) * (right - left)
+    page.drag((x - 5, top + 2), (x + 5, (top + bottom) / 2))
+    picked = page.wait("return views.get('pareto_decode').signal('picked')")
+    assert len(picked) == 16  # the upper half of the axis: a batch of 4, not of 1
+    batches = "return rows.filter((row) => arguments[0][row.id]).map((row) => row.max_batch_size)"
+    assert set(page.run(batches, picked)) == {4}
+    let_go(page)
 
 
 def test_a_row_of_the_table_is_ringed_in_the_plots(page: browser.Page) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import vl_convert
 
 from kvscape.files import write_text
+from kvscape.report.answer import recommendation_card
 from kvscape.report.figure import Figure
 from kvscape.report.page_data import script_json, specifications, study_data
-from kvscape.report.page_parts import environment_list, filters, points_table, recommendation_card
+from kvscape.report.page_parts import environment_list, filters, points_table
 from kvscape.report.points import point_frame
 from kvscape.report.study_figures import CHOICES, EFFECTS, MAP, PREDICTION
 from kvscape.results import Record

@@ -1,17 +1,11 @@
-"""The page's parts that are words and numbers: recommendation, filters, table, environment."""
+"""The page's parts that are words and numbers: filters, table, environment."""
 
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import polars as pl
-
-from kvscape.report.encodings import level_words
-from kvscape.report.quantity import PARAMETERS, QUANTITIES
-from kvscape.report.trust import record_of, spread, trust
 from kvscape.results import Record
 
-_HIGHLIGHTS = ("decode_tokens_per_s", "prefill_tokens_per_s", "total_bytes", "kv_cache_bytes", "ttft_s", "perplexity")
 # Unit squares, as Vega's symbols are: circle, square, triangle-up, diamond.
 _GLYPHS = {
     "circle": '<circle cx="6" cy="6" r="4.5"/>',
@@ -19,46 +13,6 @@ _GLYPHS = {
     "triangle-up": '<path d="M6 1.5 11 10.5H1z"/>',
     "diamond": '<path d="M6 .8 10 6 6 11.2 2 6z"/>',
 }
-
-
-def recommendation_card(
-    recommendation: Mapping[str, Any], records: Sequence[Record] = (), frame: pl.DataFrame | None = None
-) -> str:
-    """The point to ship, its figures, how far to trust them, and its commands; a missed budget says by how much."""
-    met = recommendation["status"] == "met"
-    point, metrics = recommendation["point"], recommendation["metrics"]
-    record = record_of(records, point)
-    chips = "".join(
-        f"<span>{html.escape(_word(title))} <b>{html.escape(level_words(point[name]))}</b></span>"
-        for name, title in PARAMETERS.items()
-        if name in point
-    )
-    numbers = "".join(_number(name, metrics[name], record) for name in _HIGHLIGHTS if metrics.get(name) is not None)
-    reason = f'<p class="reason">{html.escape(recommendation.get("reason", ""))}</p>' if not met else ""
-    words = "".join(f"<p>{html.escape(line)}</p>" for line in (trust(record, frame) if frame is not None else ()))
-    heading = "Recommended" if met else "No point meets the budget; the nearest miss"
-    return (
-        f'<section id="answer" class="card {"met" if met else "missed"}"><h2>{heading}</h2>{reason}'
-        f'<div class="chips">{chips}</div><div class="numbers">{numbers}</div>'
-        f'<div class="trust">{words}</div>{_commands(recommendation.get("commands", ()))}</section>'
-    )
-
-
-def _commands(commands: Sequence[str]) -> str:
-    text = html.escape("\n".join(commands))
-    return f'<div class="commands"><button type="button" class="copy">Copy</button><pre>{text}</pre></div>'
-
-
-def _word(title: str) -> str:
-    return title.split(" (")[0]
-
-
-def _number(name: str, value: float, record: Record | None) -> str:
-    quantity = QUANTITIES[name]
-    unit = f" <small>{quantity.unit}</small>" if quantity.unit else ""
-    about = spread(record, name)
-    between = f"<i>{html.escape(about)}</i>" if about else ""
-    return f"<div><b>{quantity.shown(value)}{unit}</b><span>{html.escape(quantity.title)}</span>{between}</div>"
 
 
 def filters(knobs: Sequence[Mapping[str, Any]], origins: Sequence[str]) -> str:

@@ -50,7 +50,7 @@ class Axis:
 
 
 def parallel(frame: pl.DataFrame) -> Figure:
-    """Every point over every knob that varies and every measure; predictions that beat nothing show when picked."""
+    """Every point over every knob that varies and every measure; predictions show when few of them are picked."""
     rows = frame.filter(pl.col("status").is_in(HAS_RUN))
     axes = parallel_axes(rows)
     order = [axis.heading for axis in axes]
@@ -67,9 +67,7 @@ def parallel_axes(rows: pl.DataFrame) -> list[Axis]:
 
 
 def _lines(rows: pl.DataFrame, axes: Sequence[Axis], x: alt.X) -> alt.Chart:
-    chart = alt.Chart().transform_filter(
-        f"datum.origin === 'measured' || {STANDS_OUT} || (picked && picked[datum.id]) || datum.id === hovered"
-    )
+    chart = alt.Chart().transform_filter(f"datum.origin === 'measured' || {STANDS_OUT} || (few && {PICKED})")
     for axis in axes:
         chart = chart.transform_calculate(**{axis.heading: axis.share})
     opacity = (

@@ -40,9 +40,9 @@ def pareto(frame: pl.DataFrame, x: str = DECODE[0], y: str = DECODE[1]) -> Figur
 
 
 def linked(chart: Any, width: int, height: int) -> Chart:
-    """Give a chart the points by name and the parameters that a page sets: which marks are picked or pointed at."""
+    """Give a chart the points by name and what a page sets: the marks that are picked, if few, or pointed at."""
     told: Chart = chart.properties(data=ROWS, width=width, height=height).add_params(
-        alt.param(name="picked", value=None), alt.param(name="hovered", value=None)
+        alt.param(name="picked", value=None), alt.param(name="few", value=False), alt.param(name="hovered", value=None)
     )
     return told
 
@@ -60,10 +60,10 @@ def _y(name: str) -> alt.Y:
 
 
 def _staircase(base: alt.Chart, x: str, y: str) -> alt.Chart:
-    """The best ``y`` so far as ``x`` gets worse, for each workload; where there are many, for the recommended one's."""
+    """The best measured ``y`` so far as ``x`` gets worse, for each workload; of many, for the recommended one's."""
     sign = 1 if QUANTITIES[y].best == "min" else -1
     line: alt.Chart = (
-        base.transform_filter("datum.status === 'ok' || datum.status === 'predicted'")
+        base.transform_filter("datum.origin === 'measured'")
         .transform_joinaggregate(workloads="distinct(workload)")
         .transform_filter(f"datum.workloads <= {_MOST_LINES} || datum.home")
         .transform_calculate(cost=f"{sign} * datum.{y}")
@@ -98,13 +98,14 @@ def _marks(base: alt.Chart, rows: pl.DataFrame) -> alt.Chart:
         alt.when(f"!{PICKED}").then(alt.value(0.06)).when(STANDS_OUT).then(alt.value(0.95)).otherwise(alt.value(0.3))
     )
     marks: alt.Chart = (
-        base.mark_point(filled=True, style="mark")
+        base.transform_calculate(level="2 * (datum.origin === 'measured') + datum.front")
+        .mark_point(filled=True, style="mark")
         .encode(
             color=by_quantization(rows),
             shape=shape_by(rows),
             size=alt.when("datum.origin === 'predicted'").then(alt.value(34)).otherwise(alt.value(110)),
             opacity=opacity,
-            order=alt.Order("front:Q"),
+            order=alt.Order("level:Q"),
             tooltip=point_tips(rows),
         )
         .add_params(alt.selection_interval(name="brush"))

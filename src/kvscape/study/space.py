@@ -41,6 +41,16 @@ class Space:
     workloads: Mapping[str, Parameters] = field(default_factory=dict)
     search: SearchSettings = field(default_factory=SearchSettings)
 
+    @classmethod
+    def read(cls, path: Path | str) -> "Space":
+        """The space of a TOML file."""
+        return read_space(Path(path))
+
+    @classmethod
+    def of(cls, **tables: Any) -> "Space":
+        """The space of a file's tables: ``Space.of(name="kv", axes={"kv_dtype": ["f16", "int8"]})``."""
+        return parse_space(tables, Path("Space.of"))
+
 
 @dataclass(frozen=True)
 class SpaceFile:

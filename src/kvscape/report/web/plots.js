@@ -33,17 +33,19 @@ function letGo() {
   brushes.clear();
 }
 
-// Draw at most once a frame, however fast the pointer moves.
-const waiting = new Set();
+// Draw at most once a frame, however fast the pointer moves; of thousands of points, when it rests.
+const MANY = 1000;
+const waiting = new Map();
 function later(work) {
-  if (waiting.has(work)) return;
-  waiting.add(work);
-  requestAnimationFrame(() => { waiting.delete(work); work(); });
+  clearTimeout(waiting.get(work));
+  waiting.set(work, setTimeout(() => requestAnimationFrame(work), rows.length > MANY ? 120 : 0));
 }
 
+const FEW = 300; // lines that can still be told apart
 function pick() {
-  const picked = brushes.size ? Object.fromEntries(brushed(filtered()).map((row) => [row.id, true])) : null;
-  for (const view of views.values()) view.signal("picked", picked).runAsync();
+  const inside = brushed(filtered());
+  const picked = brushes.size ? Object.fromEntries(inside.map((row) => [row.id, true])) : null;
+  for (const view of views.values()) view.signal("picked", picked).signal("few", inside.length <= FEW).runAsync();
   showTable();
 }
 
