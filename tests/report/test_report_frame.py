@@ -39,6 +39,16 @@ def test_a_number_that_is_none_is_not_plotted(tmp_path: Path) -> None:
     assert plotted(read_csv([tmp_path / "ppl.csv"]), ["perplexity"]).height == len(rest)
 
 
+def test_calibrated_weights_stand_apart_from_plain_ones(tmp_path: Path) -> None:
+    plain = made_perplexities()[0]
+    parameters = {**plain.parameters, "quantization": "q4f16_1"}
+    texts = (None, "self", "texts/own.txt")
+    records = [type(plain)(**{**plain.to_json(), "parameters": {**parameters, "calibrate": text}}) for text in texts]
+    write_perplexity_table(records, tmp_path / "ppl.csv")
+    for frame in (from_perplexities(records), read_csv([tmp_path / "ppl.csv"])):
+        assert frame["quantization"].to_list() == ["q4f16_1", "q4f16_1, self", "q4f16_1, own.txt"]
+
+
 def test_varying_names_the_parameters_that_differ() -> None:
     assert varying(from_records(made_records())) == [
         "quantization", "kv_dtype", "context_window_size", "max_batch_size",

@@ -53,7 +53,17 @@ def _from_rows(rows: list[dict[str, Any]]) -> pl.DataFrame:
 def _typed(frame: pl.DataFrame) -> pl.DataFrame:
     numbers = [pl.col(name).cast(kind, strict=False) for name, kind in _NUMBERS.items() if name in frame.columns]
     counts = [pl.col(name).cast(pl.Float64, strict=False).cast(pl.Int64) for name in _COUNTS if name in frame.columns]
-    return frame.with_columns(*numbers, *counts).fill_nan(None)
+    return _apart(frame.with_columns(*numbers, *counts).fill_nan(None))
+
+
+def _apart(frame: pl.DataFrame) -> pl.DataFrame:
+    """Calibrated weights are another choice than plain ones: "q4f16_1, self"."""
+    if "calibrate" not in frame.columns or frame["calibrate"].is_null().all():
+        return frame
+    text = pl.col("calibrate").cast(pl.String).str.split("/").list.last()
+    return frame.with_columns(
+        pl.concat_str("quantization", text, separator=", ", ignore_nulls=True).alias("quantization")
+    )
 
 
 def plotted(frame: pl.DataFrame, columns: Sequence[str], where: str = "the table") -> pl.DataFrame:

@@ -110,7 +110,7 @@ def _bounds(record: Record) -> dict[str, float]:
 def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
     """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
-    own = (*PARAMETERS[:11], "kv_dtype")
+    own = (*PARAMETERS[:12], "kv_dtype")
     _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
 
 

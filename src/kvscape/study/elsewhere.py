@@ -123,6 +123,8 @@ def _everywhere(point: DesignPoint) -> tuple[str, ...]:
     found = [f"activation {build.activation}: their kernels choose"]
     if build.embedding_quantization is not None:
         found.append(f"embedding_quantization {build.embedding_quantization}")
+    if build.calibrate is not None:
+        found.append(f"calibrate {build.calibrate}")
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ Cell = tuple[str, str, int, int]
 def cell(parameters: Mapping[str, object]) -> Cell:
     """The quality of a design point's flat parameters."""
     names = ("subject", "model", "quantization", "embedding_quantization", "activation")
-    fmt = " ".join(str(parameters[name]) for name in names)
+    fmt = " ".join([*(str(parameters[name]) for name in names), str(parameters.get("calibrate"))])
     sinks, window = (int(str(parameters[name])) for name in ("attention_sink_size", "sliding_window_size"))
     return fmt, str(parameters["kv_dtype"]), sinks, window
 
