@@ -1,11 +1,13 @@
 """Figures carry the records' numbers, in their units, under the names of the seed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+import vl_convert
 
 from kvscape.errors import ResultsError
 from kvscape.report.figure import Figure
@@ -139,3 +141,28 @@ def test_a_quantization_has_one_colour_everywhere() -> None:
 def test_nothing_measured_is_said() -> None:
     with pytest.raises(ResultsError):
         study_figures(made_records()[-1:])
+
+
+def drawn(figure: Figure, kind: str) -> list[list[dict[str, Any]]]:
+    """Items of every mark of a kind, as Vega places them: its transforms have run."""
+    found, waiting = [], [vl_convert.vegalite_to_scenegraph(figure.spec)["scenegraph"]]
+    while waiting:
+        node = waiting.pop()
+        found += [node["items"]] if node.get("marktype") == kind and node.get("role") == "mark" else []
+        waiting += [item for item in node.get("items", ()) if isinstance(item, dict)]
+    return found
+
+
+def test_a_staircase_joins_the_best_of_a_workload_only() -> None:
+    sizes, speeds = (100, 200, 300, 400, 500), (10.0, 30.0, 20.0, 30.0, 40.0)
+    base = made_records()[0]
+    records = [
+        replace(base, parameters={**base.parameters, "prefill_chunk_size": size},
+                metrics={"total_bytes": size << 20, "decode_tokens_per_s": speed})
+        for size, speed in zip(sizes, speeds, strict=True)
+    ]  # fmt: skip
+    told = replace(records[0], predicted={"total_bytes": 50 << 20, "decode_tokens_per_s": 90.0}, status="predicted")
+    other = replace(records[0], parameters={**base.parameters, "max_batch_size": 8})
+    lines = drawn(pareto(point_frame([*records, told, other])), "line")
+    # 300 is beaten by 200, and so is 400 by its equal; a prediction beats nothing; the other workload is a point alone
+    assert sorted(len(line) for line in lines) == [1, 3]

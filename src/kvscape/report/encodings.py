@@ -113,6 +113,9 @@ def point_tips(frame: pl.DataFrame) -> list[alt.Tooltip]:
         if has(frame, name):
             quantity = QUANTITIES[name]
             tips.append(alt.Tooltip(f"{name}:Q", title=quantity.label, format=f",.{quantity.digits}f"))
+        if name == "decode_tokens_per_s" and has(frame, f"{name}_low"):
+            ends = {"low": "at least", "high": "at most"}
+            tips += [alt.Tooltip(f"{name}_{end}:Q", title=word, format=",.1f") for end, word in ends.items()]
     return tips
 
 

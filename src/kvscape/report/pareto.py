@@ -62,18 +62,15 @@ def _y(name: str) -> alt.Y:
 def _staircase(base: alt.Chart, x: str, y: str) -> alt.Chart:
     """The best measured ``y`` so far as ``x`` gets worse, for each workload; of many, for the recommended one's."""
     sign = 1 if QUANTITIES[y].best == "min" else -1
+    order: list[alt.SortField | dict[str, str]] = [alt.SortField(x), alt.SortField("cost")]
     line: alt.Chart = (
         base.transform_filter("datum.origin === 'measured'")
         .transform_joinaggregate(workloads="distinct(workload)")
         .transform_filter(f"datum.workloads <= {_MOST_LINES} || datum.home")
         .transform_calculate(cost=f"{sign} * datum.{y}")
-        .transform_window(
-            best="min(cost)",
-            frame=[None, 0],
-            sort=[alt.SortField(x), alt.SortField("cost")],
-            groupby=["workload"],
-        )
-        .transform_filter("datum.cost <= datum.best")
+        .transform_window(best="min(cost)", frame=[None, 0], sort=order, groupby=["workload"])
+        .transform_window(before="lag(best)", sort=order, groupby=["workload"])
+        .transform_filter("datum.before === null || datum.cost < datum.before")
         .mark_line(interpolate="step-after", style="front")
         .encode(detail="workload:N", order=alt.Order(f"{x}:Q"))
     )

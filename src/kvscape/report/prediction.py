@@ -77,7 +77,8 @@ def _whiskers(base: alt.Chart, rows: pl.DataFrame, told: str) -> list[alt.Chart]
     if not has(rows, f"{told}_low"):
         return []
     faint = alt.when(PICKED).then(alt.value(0.8)).otherwise(alt.value(0.07))
-    return [base.mark_rule(style="whisker").encode(y=alt.Y(f"{told}_low:Q"), y2=f"{told}_high:Q", opacity=faint)]
+    rule = base.mark_rule(style="whisker", clip=True)
+    return [rule.encode(y=alt.Y(f"{told}_low:Q"), y2=f"{told}_high:Q", opacity=faint)]
 
 
 def _words(rows: pl.DataFrame, name: str) -> str:
