@@ -9,6 +9,7 @@ import kvscape
 from kvscape import Space, Study
 from kvscape.errors import ConfigError, ResultsError
 from kvscape.study import Store
+from kvscape.study.predictions import write_predictions
 from made_records import made_perplexities, made_records
 
 
@@ -45,6 +46,15 @@ def test_a_recommendation_keeps_its_limits(study: Study) -> None:
 def test_an_unknown_limit_names_the_near_match(study: Study) -> None:
     with pytest.raises(ConfigError, match="did you mean 'min_decode_tokens_per_s'"):
         study.recommend(min_decode_token_per_s=100)
+
+
+def test_what_was_predicted_of_other_points_stands_below(study: Study) -> None:
+    told = replace(made_records()[0], metrics={}, predicted={"ttft_s": 0.3}, status="predicted")
+    other = replace(told, parameters={**told.parameters, "prefill_chunk_size": 64})
+    path = write_predictions(Path(study.folder), "made", [other])
+    last = study.frame().row(-1, named=True)
+    assert (last["status"], last["prefill_chunk_size"], last["ttft_s_predicted"]) == ("predicted", 64, 0.3)
+    path.unlink()
 
 
 def test_charts_are_altairs_and_name_the_point_that_is_marked(study: Study) -> None:

@@ -76,7 +76,7 @@ def known_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ProcessExecutor, "build", build)
     monkeypatch.setattr(ProcessExecutor, "bench", lambda self, point: measured([point])[0])
-    monkeypatch.setattr("kvscape.study.device.find_device", lambda: DEVICE)
+    monkeypatch.setattr("kvscape.study.predict_space.find_device", lambda: DEVICE)
     monkeypatch.setattr("kvscape.bench.reference._seconds", lambda call: 0.05)
 
 

@@ -9,14 +9,12 @@ import typer
 from kvscape.cli import options
 from kvscape.cli.output import print_json
 from kvscape.cli.study_folder import STORE
-from kvscape.config import DesignPoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kvscape.results import Record
     from kvscape.study.space import Space
-    from kvscape.study.store import Store
 
 SpaceFile = Annotated[Path, typer.Argument(help="The study's TOML file.", metavar="FILE.toml", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the study's store; the predictions go there.")]
@@ -26,6 +24,7 @@ _SPEEDS = ("prefill_tokens_per_s", "decode_tokens_per_s")
 
 def command(file: SpaceFile, out: Out = Path("results"), json: options.Json = False) -> None:
     """Predict memory, speed and perplexity of every point of a study from those that were measured."""
+    from kvscape.study.predict_space import predict_space
     from kvscape.study.predictions import read_predictions
     from kvscape.study.space import read_space
     from kvscape.study.store import Store
@@ -33,26 +32,10 @@ def command(file: SpaceFile, out: Out = Path("results"), json: options.Json = Fa
     space = read_space(file)
     with Store(out / STORE) as store:
         measured = store.study_records(space.name)
-        path = predict_into(out, space, store)
+        path = predict_space(space, store)
     predictions = read_predictions(out, space.name)
     facts = _facts(space, measured, predictions, path)
     print_json({**facts, "points": [record.to_json() for record in predictions]}) if json else _print(facts)
-
-
-def predict_into(out: Path, space: "Space", store: "Store") -> Path:
-    """Predict all points of a space, calibrating the machine and making builds where that was not done."""
-    from kvscape.study.builds import known_builds
-    from kvscape.study.device import find_device
-    from kvscape.study.executor import ProcessExecutor
-    from kvscape.study.live import LiveView
-    from kvscape.study.predictions import predict_points, write_predictions
-
-    records, perplexities = store.study_records(space.name), store.study_perplexities(space.name)
-    measured = [DesignPoint.from_flat(record.parameters) for record in records]
-    with LiveView() as progress:
-        builds = known_builds((*space.points, *measured), ProcessExecutor(space.timeout_s), progress, store)
-    predictions = predict_points(space.points, records, perplexities, find_device(), builds.facts)
-    return write_predictions(out, space.name, predictions)
 
 
 def _facts(space: "Space", measured: "Sequence[Record]", predictions: "Sequence[Record]", path: Path) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from kvscape.cli import options, study_space
 from kvscape.cli.chosen import Flags
 from kvscape.cli.outlook import print_outlook
 from kvscape.cli.output import console, print_facts, print_json
-from kvscape.cli.predict import predict_into
 from kvscape.cli.recommendation import print_recommendation
 from kvscape.cli.study_folder import STORE, StudyContent, budget, study_content, write_report
 from kvscape.cli.study_space import chosen_space
@@ -108,6 +107,7 @@ def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     from kvscape.study.executor import ProcessExecutor
     from kvscape.study.export import export_study
     from kvscape.study.live import LiveView
+    from kvscape.study.predict_space import predict_space
     from kvscape.study.run import Study
     from kvscape.study.store import Store
 
@@ -115,7 +115,7 @@ def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     with Store(out / STORE) as store:
         with LiveView(quiet=flags["quiet"], log=flags["log"]) as progress:
             Study(space, store, ProcessExecutor(space.timeout_s), progress, flags["retry"]).run()
-        predicted = [predict_into(out, space, store)] if flags["predict"] else []
+        predicted = [predict_space(space, store)] if flags["predict"] else []
         return study_content(store, space.name), [*export_study(store, space.name, out), *predicted]
 
 

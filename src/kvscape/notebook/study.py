@@ -30,6 +30,7 @@ from kvscape.study import (
     recommend,
 )
 from kvscape.study import Study as Runner
+from kvscape.study.predict_space import predict_space
 from kvscape.study.predictions import joined, read_predictions
 
 STORE, PAGE = "study.sqlite", "report.html"
@@ -66,6 +67,12 @@ class Study:
             measure = executor or ProcessExecutor(self.space.timeout_s)
             Runner(self.space, store, measure, progress, retry).run()
             export_study(store, self.space.name, Path(self.folder))
+        return self
+
+    def predict(self) -> "Study":
+        """Predict every point of the space from what was measured, as ``kvscape predict`` does."""
+        with Store(self._store) as store:
+            predict_space(self.space, store)
         return self
 
     @property
