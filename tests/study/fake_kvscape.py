@@ -37,7 +37,7 @@ FACTS = {
     "workspaces": {name: asdict(workspace) for name, workspace in WORKSPACES.items()},
     "artifact": "/somewhere",
 }
-CRASH, HANG, GARBAGE, KILLED, NO_MEMORY, REFUSED, BLOCKED = range(1, 8)
+CRASH, HANG, GARBAGE, KILLED, NO_MEMORY, REFUSED, BLOCKED, LEAK = range(1, 9)
 
 
 def block() -> None:
@@ -61,6 +61,10 @@ def misbehave(seed: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif seed == NO_MEMORY:
         raise MemoryError
+    elif seed == LEAK:
+        kept = []
+        while True:
+            kept.append(bytearray(16 << 20))
     elif seed == REFUSED:
         print("error: the model is missing: look for it", file=sys.stderr)
         sys.exit(2)

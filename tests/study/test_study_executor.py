@@ -5,14 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_kvscape import CRASH, GARBAGE, HANG, KILLED, NO_MEMORY, REFUSED
+from fake_kvscape import CRASH, GARBAGE, HANG, KILLED, LEAK, NO_MEMORY, REFUSED
 from run_fake_study import Silent, at_rest, fake_command
 
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.quality import Settings, Text, TextChoice
 from kvscape.results import Record
 from kvscape.study import ProcessExecutor, Quality, Space, Store, Study
-from kvscape.study.executor import Failed
+from kvscape.study.executor import Failed, most_memory_bytes
 from kvscape.study.flags import kvscape_command
 
 QUALITY = Quality(Settings("windows", 64), Text("text", "words"), TextChoice(Path("poem.txt")))
@@ -68,6 +69,18 @@ def test_what_goes_wrong_in_a_child_is_a_record_with_its_reason(seed: int, statu
 def test_a_child_that_hangs_is_ended_at_its_time_limit() -> None:
     record = executor(timeout_s=0.5).bench(point(HANG))
     assert (record.status, record.reason) == ("timeout", "no result after 0.5 s")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit a process's data")
+def test_a_child_that_leaks_ends_at_its_memory_limit() -> None:
+    limited = replace(executor(), memory_bytes=lambda: 600 << 20)
+    record = limited.bench(point(LEAK))
+    assert (record.status, record.reason) == ("out_of_memory", "MemoryError")
+    assert limited.bench(point()).status == "ok"
+
+
+def test_a_measurement_may_take_what_is_free() -> None:
+    assert most_memory_bytes() > available_memory_bytes() // 2
 
 
 @pytest.mark.parametrize("printed", ["[]", "{}", "null", "", '{"unknown": 1}'])

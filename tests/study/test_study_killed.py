@@ -89,6 +89,31 @@ def test_killed_and_run_again_it_has_every_point_once(tmp_path: Path, blocked: i
     assert Counter(runs.measured()) == {size: 2 if size == CONTEXTS[blocked] else 1 for size in CONTEXTS}
 
 
+def test_two_studies_on_one_store_at_once_measure_each_point_once(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, 2)
+    with runs.start() as first:
+        runs.pipe.read_text()  # its third point, in whatever order, is being measured
+        with runs.start() as second:
+            assert second.stdout is not None and second.stdout.readline() == b"waits\n"
+            runs.pipe.unlink()
+            first.kill()  # and the second one goes on alone
+            assert second.wait() == 0
+    with Store(runs.store) as store:
+        assert [record.status for record in store.study_records("killed")] == ["ok"] * len(CONTEXTS)
+    assert Counter(runs.measured()) == {size: 2 if size == CONTEXTS[2] else 1 for size in CONTEXTS}
+
+
+def test_two_studies_that_start_together_share_the_work(tmp_path: Path) -> None:
+    runs = Runs(tmp_path, -1)
+    runs.pipe.unlink()
+    with runs.start() as first, runs.start() as second:
+        assert (first.wait(), second.wait()) == (0, 0)
+    assert sorted(runs.measured()) == CONTEXTS
+    with Store(runs.store) as store:
+        assert len(store.study_records("killed")) == len(CONTEXTS)
+        assert len(store.study_perplexities("killed")) == 1
+
+
 def test_a_finished_study_measures_nothing_again(tmp_path: Path) -> None:
     runs = Runs(tmp_path, 0)
     runs.pipe.unlink()

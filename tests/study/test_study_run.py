@@ -10,6 +10,7 @@ from fake_executor import QUALITY, FakeExecutor, points, space
 from run_fake_study import Silent, at_rest
 
 from kvscape.config import DesignPoint
+from kvscape.errors import ResultsError
 from kvscape.results import Record
 from kvscape.study import SEARCHES, SearchSettings, Space, Store, Study
 from kvscape.study.measuring import Clock
@@ -162,6 +163,19 @@ def test_another_study_on_the_same_store_may_have_measured_it_meanwhile(store: S
     records = run(store, first)
     assert len(records) == 16 and {record.status for record in records} == {"ok"}
     assert len(first.verbs("bench")) == 1 and len(other.verbs("bench")) == 16
+
+
+def test_a_disk_that_fills_up_ends_the_study_and_the_next_run_finishes_it(store: Store) -> None:
+    executor = FakeExecutor()
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(ResultsError, match=r"cannot write the store .*: database or disk is full; mend that"):
+        run(store, executor)
+    kept = len(store.study_records("s"))
+    assert 0 < kept < 16
+    store._connection.execute("PRAGMA max_page_count = 1000")
+    assert len(run(store, executor)) == 16
+    assert len(executor.verbs("bench")) in (16, 17)  # that which could not be written came last
 
 
 def test_quality_is_measured_with_the_first_point_that_has_it(store: Store) -> None:

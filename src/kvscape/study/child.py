@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory")
+_NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "can't start new thread")
 
 Failure = Literal["failed", "timeout", "out_of_memory"]
 
@@ -25,9 +25,12 @@ class Outcome:
     reason: str = ""
 
 
-def run_child(command: Sequence[str], timeout_s: float) -> Outcome:
-    """Run a command to its end, or to the end of its time; every exception here ends the child as well."""
-    started = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), *command]
+def run_child(command: Sequence[str], timeout_s: float, memory_bytes: int = 0) -> Outcome:
+    """Run a command to its end, or to the end of its time; every exception here ends the child as well.
+
+    On Linux it gets at most ``memory_bytes``, where that is not 0.
+    """
+    started = [sys.executable, "-I", "-S", str(_LAUNCHER), str(os.getpid()), str(memory_bytes), *command]
     with subprocess.Popen(
         started,
         stdin=subprocess.DEVNULL,

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.config import DesignPoint
 from kvscape.errors import KvscapeError
 from kvscape.quality import quality_point
@@ -17,6 +19,8 @@ from kvscape.study.space import Quality
 
 T = TypeVar("T")
 
+_UNUSED_BYTES, _THREAD_BYTES = 1 << 30, 64 << 20
+
 
 @dataclass(frozen=True)
 class Failed:
@@ -24,6 +28,11 @@ class Failed:
 
     status: str
     reason: str
+
+
+def most_memory_bytes() -> int:
+    """All that is free, and what is mapped but hardly used: the stacks and buffers of threads."""
+    return available_memory_bytes() + _UNUSED_BYTES + default_threads() * _THREAD_BYTES
 
 
 class Executor(Protocol):
@@ -40,26 +49,33 @@ class Executor(Protocol):
 class ProcessExecutor:
     """Each piece of work is a ``kvscape ... --json`` of its own, which ends with this process.
 
-    ``command`` puts the program before the arguments. A build has ``build_timeout_s``, since it may download a model.
+    ``command`` puts the program before the arguments. A build has ``build_timeout_s``, since it may download a model. A
+    measurement that takes more than ``memory_bytes`` ends, and the study goes on.
     """
 
     timeout_s: float = 600.0
     build_timeout_s: float = 3600.0
     command: Callable[[Sequence[str]], list[str]] = kvscape_command
+    memory_bytes: Callable[[], int] = most_memory_bytes
 
     def build(self, point: DesignPoint) -> ModelFacts | Failed:
-        return self._run(compile_arguments(point), self.build_timeout_s, ModelFacts.from_json)
+        return self._run(compile_arguments(point), ModelFacts.from_json, self.build_timeout_s)
 
     def bench(self, point: DesignPoint) -> Record:
-        result = self._run(bench_arguments(point), self.timeout_s, Record.from_json)
+        result = self._measure(bench_arguments(point), Record.from_json)
         return unmeasured(point, result) if isinstance(result, Failed) else result
 
     def perplexity(self, point: DesignPoint, quality: Quality) -> PerplexityRecord:
-        result = self._run(ppl_arguments(point, quality), self.timeout_s, PerplexityRecord.from_json)
+        result = self._measure(ppl_arguments(point, quality), PerplexityRecord.from_json)
         return unscored(point, quality, result) if isinstance(result, Failed) else result
 
-    def _run(self, arguments: list[str], timeout_s: float, read: Callable[[dict[str, Any]], T]) -> T | Failed:
-        return _read(run_child(self.command([*arguments, "--json"]), timeout_s), read)
+    def _measure(self, arguments: list[str], read: Callable[[dict[str, Any]], T]) -> T | Failed:
+        return self._run(arguments, read, self.timeout_s, self.memory_bytes())
+
+    def _run(
+        self, arguments: list[str], read: Callable[[dict[str, Any]], T], timeout_s: float, memory_bytes: int = 0
+    ) -> T | Failed:
+        return _read(run_child(self.command([*arguments, "--json"]), timeout_s, memory_bytes), read)
 
 
 def _read(outcome: Outcome, read: Callable[[dict[str, Any]], T]) -> T | Failed:
