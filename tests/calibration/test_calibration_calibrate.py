@@ -1,6 +1,7 @@
 """A calibrated artefact is one like any other, nearer to its model, and an interrupted calibration goes on."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,21 @@ def test_interrupted_in_a_layer_it_goes_on_there_and_ends_the_same(
     artifact = plan(tiny_gguf, tmp_path / "work", note).convert(tmp_path / "artifact")
     assert begun == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7]
     assert artifact.canonical_weights.read_bytes() == calibrated.canonical_weights.read_bytes()
+
+
+def test_what_is_made_good_of_the_inputs_error_is_the_methods_choice(
+    calibrated: Artifact, library: Path, tiny_gguf: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "work").mkdir()
+    shutil.copy(library, tmp_path / "work")
+    other = replace(plan(tiny_gguf, tmp_path / "work"), method=replace(METHOD, corrected=0.0))
+    stored = [map_tensors(one.canonical_weights) for one in (calibrated, other.convert(tmp_path / "artifact"))]
+    differ = [name for name in stored[0] if stored[0][name].tobytes() != stored[1][name].tobytes()]
+    assert {name.rpartition(".")[0] for name in differ} >= {
+        f"model.layers.{layer}.{product}"
+        for layer in range(2)
+        for product in ("self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj")
+    }
 
 
 @pytest.mark.parametrize(

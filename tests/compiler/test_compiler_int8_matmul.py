@@ -37,7 +37,7 @@ class Case:
 
     @property
     def top_code(self) -> int:
-        return 2 * self.format.max_int if self.format.symmetric else 2**self.format.bits - 1
+        return self.format.top_code
 
     @property
     def groups(self) -> int:

@@ -24,6 +24,11 @@ def test_a_last_group_that_is_not_full_has_its_words_and_scale() -> None:
     assert [FORMATS["q3f16_1"].padded(columns) for columns in (1, 40, 41)] == [40, 40, 80]
 
 
+def test_codes_go_as_far_as_kernels_take_them() -> None:
+    tops = {name: fmt.top_code for name, fmt in FORMATS.items() if not fmt.is_float}
+    assert tops == {"q8f32_1": 254, "q8f16_1": 254, "q4f32_1": 15, "q4af16_1": 15, "q4f16_1": 15, "q3f16_1": 7}
+
+
 def test_an_unknown_format_names_the_near_match() -> None:
     with pytest.raises(ConfigError, match="did you mean 'q4f16_1'"):
         find_format("q4f16")
