@@ -11,10 +11,9 @@ import vl_convert
 
 from kvscape.errors import ResultsError
 from kvscape.report.figure import Figure
-from kvscape.report.frame import from_perplexities, from_records
+from kvscape.report.frame import from_records
 from kvscape.report.memory import memory_figures, quantization_compare
 from kvscape.report.pareto import pareto
-from kvscape.report.perplexity import perplexity_vs_quantization
 from kvscape.report.points import point_frame
 from kvscape.report.speed import speed_figures, speed_vs
 from kvscape.report.study_figures import study_figures
@@ -82,20 +81,6 @@ def test_every_parameter_has_throughput_and_latency() -> None:
 
 def test_latency_is_drawn_in_milliseconds() -> None:
     assert {r["ttft_s"] for r in rows_with(speed_vs(FRAME, "latency", "max_batch_size"), "ttft_s")} == {160.0}
-
-
-def test_perplexity_has_its_standard_error() -> None:
-    figure = perplexity_vs_quantization(from_perplexities(made_perplexities()), "wikitext2_ppl_vs_quant")
-    assert {(r["low"], r["high"]) for r in rows_with(figure, "low")} == {(28.2, 29.2), (28.1, 29.1)}
-
-
-def test_texts_and_protocols_stand_apart() -> None:
-    first, second, *_ = made_perplexities()
-    other = type(second)(**{**second.to_json(), "protocol": "llamacpp"})
-    figure = perplexity_vs_quantization(from_perplexities([first, other]), "x")
-    assert {r["measure"] for r in rows_with(figure, "measure")} == {
-        "wikitext2 · windows · 512", "wikitext2 · llamacpp · 512",
-    }  # fmt: skip
 
 
 def test_the_map_marks_the_front_and_the_recommendation() -> None:

@@ -24,6 +24,7 @@ from kvscape.weights.readers.gguf import GgufSource
         ({"quantization": "fake_q5"}, {}, "did you mean 'fake_q"),
         ({"quantization": "fake_q3", "embedding_quantization": "q9"}, {}, "unknown embedding quantization 'q9'"),
         ({"quantization": "q0f16", "embedding_quantization": "q8f16_1"}, {}, "q0f16 rounds no embedding"),
+        ({"quantization": "fake_q3", "calibrate": "self"}, {}, "leave calibrate out"),
         ({}, {"kv_dtype": "int8"}, "no KV precision int8: its cache holds floats; use f16 or f32"),
         ({}, {"kv_dtype": "k=int8,v=int4"}, "no KV precision k=int8,v=int4"),
         ({}, {"sliding_window_size": 64}, "leave sliding_window_size out"),

@@ -22,6 +22,9 @@ OutDir = Annotated[Path, typer.Option("--out-dir", help="Folder of the figures."
 Out = Annotated[Path, typer.Option("--out", help="File to write; its ending says png, svg or html.")]
 
 OneOut = Annotated[Path | None, typer.Option("--out", help="One file to write instead; its ending says the format.")]
+Against = Annotated[
+    str, typer.Option("--against", help="What perplexity is drawn against: quantization, bits-per-weight or kv-dtype.")
+]
 
 _PREFIX = "kv_cache_dse_results_"
 
@@ -93,13 +96,14 @@ def _speed(kind: str, paths: Sequence[Path], out_dir: Path, formats: list[str] |
 
 
 @app.command()
-def ppl(csv: Csv, out: Out, more: More = None, json: options.Json = False) -> None:
-    """Perplexity of several quantizations with its standard error, from *_ppl_results.csv."""
+def ppl(csv: Csv, out: Out, more: More = None, against: Against = "quantization", json: options.Json = False) -> None:
+    """Perplexity with its standard error, from *_ppl_results.csv; a file for each model, text and protocol."""
     from kvscape.report.frame import read_csv
-    from kvscape.report.perplexity import perplexity_vs_quantization
+    from kvscape.report.perplexity import perplexity_figures
 
     paths = [*csv, *(more or ())]
-    _print([perplexity_vs_quantization(read_csv(paths), out.stem, _names(paths)).write(out)], json)
+    figures = perplexity_figures(read_csv(paths), out.stem, _names(paths), against.replace("-", "_"))
+    _print([figure.write(out.with_name(figure.name + out.suffix)) for figure in figures], json)
 
 
 def _label(path: Path) -> str:

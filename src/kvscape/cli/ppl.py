@@ -1,5 +1,6 @@
 """``kvscape ppl``: the perplexity of a text under a named protocol."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +10,17 @@ from kvscape.cli import divergence, options
 from kvscape.cli.chosen import build_config, engine_fields, subject_name
 from kvscape.cli.loading import done_jit, prepare
 from kvscape.cli.output import print_facts, print_json
+from kvscape.cli.ppl_pair import (
+    FakeQ3bit,
+    HfModel,
+    LoadIn4bit,
+    LoadIn8bit,
+    MlcModel,
+    Pair,
+    default_out,
+    find_pair,
+    pair_records,
+)
 from kvscape.cli.progress import perplexity_bar
 from kvscape.cli.turn import own_turn
 from kvscape.config import DesignPoint, EngineConfig
@@ -75,6 +87,11 @@ def command(
     reference_top_k: divergence.ReferenceTopK = 256,
     reference_rest: divergence.ReferenceRest = "8bit",
     reference_limit: divergence.ReferenceLimit = "2GiB",
+    hf_model: HfModel = None,
+    mlc_model: MlcModel = None,
+    fake_q3bit: FakeQ3bit = False,
+    load_in_4bit: LoadIn4bit = False,
+    load_in_8bit: LoadIn8bit = False,
     out: Out = None,
     json: options.Json = False,
 ) -> None:
@@ -84,7 +101,11 @@ def command(
 
     divergence.check(context.params)
     settings = Settings(protocol, window or 0, limit, stride or 0)
-    record = _measure(context.params, settings, TextChoice(text, text_field, dataset, split))
+    choice = TextChoice(text, text_field, dataset, split)
+    if pair := find_pair(context.params):
+        _print_pair(pair, settings, choice, out or default_out(choice), json)
+        return
+    record = _measure(context.params, settings, choice)
     files = [] if out is None else [out, *divergence.write_table(record, out)]
     if out is not None:
         write_perplexity_table([record], out, keep=True)
@@ -110,6 +131,23 @@ def _measure(flags: dict[str, Any], settings: "Settings", choice: "TextChoice") 
     point = quality_point(asked, settings)
     prepare(point, flags)
     return _score(flags, point, settings, text)
+
+
+def _print_pair(pair: Pair, settings: "Settings", choice: "TextChoice", out: Path, json: bool) -> None:
+    """Each row lands as soon as it is measured."""
+    from kvscape.results.tables import write_perplexity_table
+
+    records = []
+    for record in pair_records(pair, settings, partial(_measure, choice=choice)):
+        write_perplexity_table([record], out, keep=True)
+        records.append(record)
+        if not json:
+            own = record.parameters
+            print_facts({"model": f"{own['model']} ({own['subject']}, {own['quantization']})", **_shown(record)})
+    if json:
+        print_json({"records": [record.to_json() for record in records], "files": [out]})
+    else:
+        print_facts({"file": out})
 
 
 def _score(flags: dict[str, Any], point: DesignPoint, settings: "Settings", text: "Text") -> "PerplexityRecord":

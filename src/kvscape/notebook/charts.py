@@ -13,7 +13,7 @@ from kvscape.report.frame import from_perplexities, from_records
 from kvscape.report.memory import quantization_compare
 from kvscape.report.parallel import parallel
 from kvscape.report.pareto import pareto
-from kvscape.report.perplexity import perplexity_vs_quantization
+from kvscape.report.perplexity import perplexity_figures
 from kvscape.report.points import point_frame
 from kvscape.report.prediction import prediction_figures
 from kvscape.report.speed import FILE_WORDS, speed_vs
@@ -65,9 +65,10 @@ class Charts:
         """Time to first token and end to end against one knob."""
         return self._speed("latency", knob)
 
-    def perplexity(self) -> Chart:
-        """Perplexity of each quantization with its standard error."""
-        return perplexity_vs_quantization(from_perplexities(self.perplexities), "perplexity", "the study").chart
+    def perplexity(self, against: str = "quantization") -> Chart:
+        """Perplexity with its standard error against quantization, bits_per_weight or kv_dtype: of the first model."""
+        found = perplexity_figures(from_perplexities(self.perplexities), "perplexity", "the study", against)
+        return found[0].chart
 
     def _speed(self, kind: str, knob: str) -> Chart:
         if knob not in FILE_WORDS:

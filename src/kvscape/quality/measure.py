@@ -76,6 +76,7 @@ def perplexity_record(
         text_tokens=cut.text_tokens,
         bits_per_byte=result.bits_per_byte,
         unit="word" if settings.protocol == "word" else "token",
+        bits_per_weight=subject.bits_per_weight,
         curve=_curve(nll[0], settings.stride) if settings.protocol == "stream" else [],
         **_calibration(subject, cut.windows),
     )

@@ -11,7 +11,7 @@ from kvscape.report.frame import from_perplexities, from_records, varying
 from kvscape.report.memory import memory_figures, quantization_compare
 from kvscape.report.parallel import parallel
 from kvscape.report.pareto import maps
-from kvscape.report.perplexity import perplexity_vs_quantization
+from kvscape.report.perplexity import quality_figures
 from kvscape.report.points import point_frame
 from kvscape.report.prediction import prediction_figures
 from kvscape.report.speed import MEASURES, speed_figures
@@ -45,9 +45,7 @@ def _measured(records: Sequence[Record], perplexities: Sequence[PerplexityRecord
         return {}
     frame = from_records(records)
     scored = [record for record in perplexities if record.status == "ok"]
-    quality = (
-        [perplexity_vs_quantization(from_perplexities(scored), f"{scored[0].text}_ppl_vs_quant")] if scored else []
-    )
+    quality = quality_figures(from_perplexities(scored), f"{scored[0].text}_ppl") if scored else []
     speeds = {kind.capitalize(): speed_figures(frame, kind, _speed_parameters(frame)) for kind in MEASURES}
     return {"Memory": [*_memory(records), quantization_compare(frame)], "Quality": quality, **speeds}
 

@@ -66,6 +66,7 @@ class PerplexityRecord:
     ``text_tokens`` counts all of the text. The ``curve`` of a stream has {tokens, perplexity, running_perplexity} at
     each of its marks: of the mark's own tokens, and of all so far. ``calibration`` is that of the weights, if any: of
     the text's tokens the share ``calibration_overlap`` lies in runs that the weights were calibrated on.
+    ``paired_with`` names the model that was measured beside it, Hugging Face's or the quantized one.
     """
 
     parameters: dict[str, Any]
@@ -89,6 +90,8 @@ class PerplexityRecord:
     calibration: dict[str, Any] | None = None
     calibration_overlap: float = 0.0
     divergence: Divergence | None = None
+    bits_per_weight: float | None = None
+    paired_with: str = ""
 
     @property
     def measure(self) -> tuple[Any, ...]:

@@ -70,6 +70,8 @@ PERPLEXITY = (
     "text",
     "text_tokens",
     "text_sha256",
+    "bits_per_weight",
+    "paired_with",
 )
 _BOUNDS = tuple(f"{name}_{side}" for name in INTERVALS for side in ("low", "high"))
 
@@ -110,8 +112,9 @@ def _bounds(record: Record) -> dict[str, float]:
 def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
     """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
-    own = (*PARAMETERS[:12], "kv_dtype")
-    _write(path, (*own, *PERPLEXITY), rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
+    own = PARAMETERS[: PARAMETERS.index("kv_dtype") + 1]
+    key = (*own, "protocol", "context", "stride", "limit", "text_sha256", "paired_with")
+    _write(path, (*own, *PERPLEXITY), rows, key if keep else ())
 
 
 def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:

@@ -70,7 +70,7 @@ def check_device(device: str) -> None:
     cuda = find_library().torch.cuda
     count = cuda.device_count() if cuda.is_available() else 0
     if int(number or 0) >= count:
-        why = f"torch sees {count} CUDA GPUs" if count else "torch sees no CUDA GPU"
+        why = f"torch's last GPU is cuda:{count - 1}" if count else "torch sees no CUDA GPU"
         raise DeviceError(f"device {device!r} cannot run here", why, "use --device cpu")
 
 

@@ -66,7 +66,7 @@ def check_point(point: DesignPoint) -> None:
     if kv_dtype not in KV_BYTES:
         why = "its cache holds floats"
         raise ConfigError(f"transformers has no KV precision {kv_dtype}", why, f"use {' or '.join(KV_BYTES)}")
-    for name, value in _lacked(point):
+    for name, value in _set(point):
         raise ConfigError(
             f"transformers has no {name} = {value}", f"its knobs are {', '.join(_KNOBS)}", f"leave {name} out"
         )
@@ -88,10 +88,10 @@ def _unknown(name: str) -> ConfigError:
     return ConfigError(f"transformers has no quantization {name!r}", "", do)
 
 
-def _lacked(point: DesignPoint) -> Iterator[tuple[str, object]]:
+def _set(point: DesignPoint) -> Iterator[tuple[str, object]]:
     """Parameters that transformers lacks and that are not what they are by default."""
     if point.build.calibrate is not None:
         yield "calibrate", point.build.calibrate
     for name in _LACKED:
-        if (value := getattr(point.engine, name)) != getattr(EngineConfig, name):
-            yield name, value
+        if getattr(point.engine, name) != getattr(EngineConfig, name):
+            yield name, getattr(point.engine, name)

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvscape.config import BuildConfig, ModelConfig
 from kvscape.errors import UnsupportedModelError
 from kvscape.hub import Progress, resolve, silent
-from kvscape.subjects.transformers.library import package_version
+from kvscape.subjects.transformers.library import find_library, package_version
 from kvscape.weights.readers.huggingface import CONFIG, HuggingFaceSource
 from kvscape.weights.readers.random import RANDOM, RandomSource
 from kvscape.weights.source import Source
@@ -17,8 +17,10 @@ from kvscape.weights.sources import check_weightless, open_source
 def find_source(build: BuildConfig, progress: Progress = silent) -> Source:
     """Open a build's model, downloading what is missing.
 
-    Raises HubError, WeightsError, or UnsupportedModelError for one that kvscape cannot read.
+    Raises DeviceError where transformers is not installed, before that; HubError, WeightsError, or
+    UnsupportedModelError for one that kvscape cannot read.
     """
+    find_library()
     if build.model.startswith(RANDOM):
         return RandomSource(build.model)
     path = resolve(build.model, progress, check_weightless)
