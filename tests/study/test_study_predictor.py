@@ -13,13 +13,13 @@ from made_quality import perplexity
 
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Workspace, predict_memory
+from kvscape.analysis.point_times import point_times
 from kvscape.analysis.schedule import TIMES
 from kvscape.analysis.step_parts import PARTS
 from kvscape.config import DesignPoint, ModelConfig
 from kvscape.results import Record
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.predictor import Predictor
-from kvscape.study.speed_model import make_case
 
 MODEL = ModelConfig(
     model_type="llama", hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9,
@@ -55,14 +55,14 @@ def truth(point: DesignPoint, generator: np.random.Generator | None = None) -> d
     known = facts(point)
     assert known is not None
     memory = predict_memory(MODEL, point.engine, known.weights_bytes, WORKSPACES)
-    case = make_case(point, MODEL, memory, DEVICE)
+    case = point_times(point, MODEL, memory, DEVICE)
     factors = np.array([1.5, 0.7, 0.4, 1.6, 1.3, 2.0, 1.8])
     factors[PARTS.index("products")] *= {"auto": 1.0, "q4f16_1": 0.9, "q8f16_1": 1.1, "q0f16": 1.4}[
         point.build.quantization
     ]
     factors[PARTS.index("attention")] *= {"f32": 0.9, "f16": 1.0, "int8": 1.2, "int4": 1.6}[point.engine.kv_dtype]
     noise = 1.0 if generator is None else np.exp(generator.normal(0, 0.03, len(TIMES)))
-    return {"total_bytes": memory.total_bytes, **case.rates(case.parts @ factors * noise)}
+    return {"total_bytes": memory.total_bytes, **case.metrics(case.parts @ factors * noise)}
 
 
 def measured(points: Sequence[DesignPoint], seed: int = 0) -> list[Record]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from kvscape.analysis.statistics import median_interval, warm_up_runs
+from kvscape.bench.calibrated import stored_device
 from kvscape.bench.peak_memory import peak_rss_bytes
 from kvscape.bench.predict import predict
 from kvscape.bench.probe import measure_rates
@@ -120,7 +121,9 @@ def _record(subject: Subject, point: DesignPoint, runs: Sequence[Run]) -> Record
     return Record(
         parameters=point.flat(),
         metrics=metrics,
-        predicted=predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates),
+        predicted=predict(
+            subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, stored_device(point.threads)
+        ),
         samples=samples,
         environment={**current_environment().to_json(), **threads, **asdict(rates)},
         kernels=subject.kernels,

@@ -7,13 +7,14 @@ import numpy as np
 
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Memory
+from kvscape.analysis.point_times import point_times
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.feasibility import infeasible_reason
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.quality_model import PredictedQuality, QualityModel
-from kvscape.study.speed_model import Case, Speed, SpeedModel, make_case
+from kvscape.study.speed_model import Case, Speed, SpeedModel
 from kvscape.subjects import find_subject
 
 UNLIMITED_BYTES = 1 << 62
@@ -89,8 +90,8 @@ class Predictor:
     def _speeds(self, cases: Sequence[Case]) -> Iterator[Speed]:
         """Of each case, in order; every subject has its own model."""
         found: dict[int, Speed] = {}
-        for subject in {case.point.subject for case in cases}:
-            own = [number for number, case in enumerate(cases) if case.point.subject == subject]
+        for subject in {case.times.point.subject for case in cases}:
+            own = [number for number, case in enumerate(cases) if case.times.point.subject == subject]
             model = self.speeds.get(subject, SpeedModel((), np.zeros((0, 2))))
             found.update(zip(own, model.predict([cases[number] for number in own]), strict=True))
         return (found[number] for number in range(len(cases)))
@@ -125,4 +126,4 @@ def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known 
         return None
     predict = find_subject(point.subject).predict
     memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
-    return _Known(memory, make_case(fitted, facts.model, memory, device))
+    return _Known(memory, Case(point_times(fitted, facts.model, memory, device)))

@@ -6,12 +6,10 @@ from functools import cached_property
 
 import numpy as np
 
-from kvscape.analysis.device import Device
 from kvscape.analysis.linear_fit import LinearFit, Prior, fit_times
-from kvscape.analysis.memory import Memory
-from kvscape.analysis.schedule import FLOAT_ROWS, INTEGER_ROWS, TIMES, FloatArray, Schedule, schedule
-from kvscape.analysis.step_parts import PARTS, part_seconds
-from kvscape.config import DesignPoint, ModelConfig
+from kvscape.analysis.point_times import PointTimes
+from kvscape.analysis.schedule import TIMES, FloatArray
+from kvscape.analysis.step_parts import PARTS
 
 # Which parts of a step each choice may make faster or slower than the machine's limits say.
 _FACTORS: Mapping[str, tuple[str, ...]] = {
@@ -22,54 +20,28 @@ _FACTORS: Mapping[str, tuple[str, ...]] = {
 # The standard deviation of a part's time around what the limits say: of all points, and of one format's beside others.
 _OVERALL, _OF_ONE = 1.0, 0.5
 _FITTED = tuple(TIMES.index(name) for name in ("prefill_s", "decode_s"))
-_FLOATS = ("q0f16", "q0f32", "f16", "f32", "bf16")
 
 
 @dataclass(frozen=True)
 class Case:
-    """A design point with what decides its times; ``parts`` [TIMES, PARTS] are seconds by the roofline."""
+    """A design point with the parts of its times, and the ``levels`` of the choices that may change them."""
 
-    point: DesignPoint
-    plan: Schedule
-    parts: FloatArray
+    times: PointTimes
 
     @cached_property
     def levels(self) -> Mapping[str, str]:
         """The value of each factor."""
-        build = self.point.build
+        point, build = self.times.point, self.times.point.build
         return {
             "format": f"{build.model} {build.quantization} {build.embedding_quantization} {build.activation}",
-            "kv_dtype": self.point.engine.kv_dtype,
-            "threads": str(self.point.threads),
+            "kv_dtype": point.engine.kv_dtype,
+            "threads": str(point.threads),
         }
-
-    @property
-    def prompt_tokens(self) -> int:
-        return self.point.engine.max_batch_size * self.point.workload.prompt_tokens
-
-    def rates(self, times: FloatArray) -> dict[str, float]:
-        """Metrics of TIMES."""
-        found = dict(zip(TIMES, map(float, times), strict=True))
-        prefill_s, decode_s = found.pop("prefill_s"), found.pop("decode_s")
-        rates = {
-            "prefill_tokens_per_s": self.prompt_tokens / prefill_s,
-            "decode_tokens_per_s": self.plan.decoded / decode_s,
-        }
-        return {**rates, **found}
 
     def fitted_times(self, metrics: Mapping[str, float]) -> tuple[float, float]:
         """The measured times that a fit learns from."""
         prefill, decode = metrics["prefill_tokens_per_s"], metrics["decode_tokens_per_s"]
-        return self.prompt_tokens / prefill, self.plan.decoded / decode
-
-
-def make_case(point: DesignPoint, model: ModelConfig, memory: Memory, device: Device) -> Case:
-    """Schedule a point whose engine fits the model."""
-    build = point.build
-    is_float = build.quantization in _FLOATS or build.activation == "float32"
-    plan = schedule(model, point.engine, point.workload, FLOAT_ROWS if is_float else INTEGER_ROWS)
-    parts = part_seconds(model, memory, device, is_float, point.threads or device.threads, plan.sums)
-    return Case(point, plan, parts)
+        return self.times.prompt_tokens / prefill, self.times.plan.decoded / decode
 
 
 @dataclass(frozen=True)
@@ -127,7 +99,7 @@ def _terms(cases: Sequence[Case], columns: Columns) -> FloatArray:
     """[cases, TIMES, coefficients]."""
     if not cases:
         return np.zeros((0, len(TIMES), len(PARTS) + len(columns)))
-    parts = np.stack([case.parts for case in cases])
+    parts = np.stack([case.times.parts for case in cases])
     has = {(factor, level): np.array([case.levels[factor] == level for case in cases]) for factor, level, _ in columns}
     corrections = [parts[:, :, part] * has[factor, level][:, None] for factor, level, part in columns]
     return np.concatenate([parts, np.stack(corrections, axis=-1)], axis=-1)
@@ -137,7 +109,7 @@ def _speeds(cases: Sequence[Case], fit: LinearFit, columns: Columns) -> list[Spe
     terms = _terms(cases, columns)
     flat = terms.reshape(-1, terms.shape[-1])
     times = np.stack([fit.predict(flat), *fit.interval(flat)], axis=-1).reshape(len(cases), len(TIMES), 3)
-    return [_speed(*(case.rates(time) for time in three.T)) for case, three in zip(cases, times, strict=True)]
+    return [_speed(*(case.times.metrics(time) for time in three.T)) for case, three in zip(cases, times, strict=True)]
 
 
 def _speed(metrics: dict[str, float], quick: Mapping[str, float], slow: Mapping[str, float]) -> Speed:
