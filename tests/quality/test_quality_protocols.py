@@ -28,13 +28,19 @@ def test_llamacpp_puts_bos_before_the_text_and_at_the_start_of_each_chunk() -> N
     assert [window.token_ids for window in found] == [[1, *TEXT[:511]], [1, *TEXT[512:1023]]]
 
 
-@pytest.mark.parametrize(("context", "stride"), [(400, 100), (400, 150), (400, 400), (1050, 500), (1000, 999)])
+@pytest.mark.parametrize(("context", "stride"), [(400, 100), (400, 150), (1050, 500), (1000, 999)])
 def test_stride_scores_every_token_but_the_first_once_behind_the_longest_context(context: int, stride: int) -> None:
     found = cut(TEXT, Settings("stride", context, stride=stride))
     assert [token for window in found for token in window.token_ids[window.first_target :]] == TEXT[1:]
     for window in found[1:-1]:
         assert (len(window.token_ids), window.tokens_scored) == (context, stride)
     assert found[-1].token_ids[-1] == TEXT[-1]
+
+
+def test_without_overlap_stride_scores_what_windows_do_and_the_rest() -> None:
+    found, windows = cut(TEXT, Settings("stride", 400, stride=400)), cut(TEXT, Settings("windows", 400))
+    assert found[:2] == windows and (found[2].token_ids, found[2].first_target) == (TEXT[800:], 1)
+    assert len(cut(TEXT[:401], Settings("stride", 400, stride=400))) == 1  # a window of one token scores none
 
 
 def test_a_windows_loss_weighs_as_in_hugging_faces_guide() -> None:
@@ -96,13 +102,13 @@ def test_each_protocol_has_its_own_context_and_stride() -> None:
         "stream": (20_000, 1000),
         "word": (2048, 0),
     }
-    assert Settings("stride", 100).stride == 100
+    assert Settings("stride", 100).stride == 50
 
 
 def test_a_model_made_for_less_has_a_smaller_context() -> None:
     assert Settings("windows").within(1024) == Settings("windows", 1024)
     assert Settings("llamacpp").within(1024) == Settings("llamacpp")
-    assert Settings("stride").within(256) == Settings("stride", 256, stride=256)
+    assert Settings("stride").within(256) == Settings("stride", 256, stride=128)
     word = Settings("word").within(2048)
     assert (word.context, word.sequence_tokens) == (2047, 2048)
 

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
     from kvscape.report.figure import Figure
 
 app = typer.Typer(
-    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl.", no_args_is_help=True
+    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl, stream.", no_args_is_help=True
 )
 
 Csv = Annotated[list[Path], typer.Option("--csv", help="CSV file; more may follow it, or the flag be repeated.")]
 More = Annotated[list[Path] | None, typer.Argument(help="More CSV files.", metavar="[CSV]...", show_default=False)]
+Jsonl = Annotated[
+    list[Path], typer.Option("--jsonl", help="What 'ppl --json' prints, or JSON lines of it; more may follow.")
+]
+MoreJsonl = Annotated[list[Path] | None, typer.Argument(help="More of them.", metavar="[JSONL]...", show_default=False)]
 OutDir = Annotated[Path, typer.Option("--out-dir", help="Folder of the figures.")]
 Out = Annotated[Path, typer.Option("--out", help="File to write; its ending says png, svg or html.")]
 
@@ -104,6 +108,14 @@ def ppl(csv: Csv, out: Out, more: More = None, against: Against = "quantization"
     paths = [*csv, *(more or ())]
     figures = perplexity_figures(read_csv(paths), out.stem, _names(paths), against.replace("-", "_"))
     _print([figure.write(out.with_name(figure.name + out.suffix)) for figure in figures], json)
+
+
+@app.command()
+def stream(jsonl: Jsonl, out: Out, more: MoreJsonl = None, json: options.Json = False) -> None:
+    """Perplexity along a long text, with sinks and without, from 'kvscape ppl --protocol stream --json'."""
+    from kvscape.report.perplexity_stream import perplexity_along_streams, read_streams
+
+    _print([perplexity_along_streams(read_streams([*jsonl, *(more or ())]), out.stem).write(out)], json)
 
 
 def _label(path: Path) -> str:

@@ -64,7 +64,7 @@ class Settings:
     def _check_stride(self, own: Protocol) -> None:
         if self.stride and not own.stride:
             raise ConfigError(f"stride = {self.stride}", f"{self.protocol} has none", "use the protocol 'stride'")
-        object.__setattr__(self, "stride", self.stride or min(own.stride, self.context))
+        object.__setattr__(self, "stride", self.stride or min(own.stride, self.context // 2))
         if not 0 <= self.stride <= self.context:
             why = f"it must be at least 1 and at most context = {self.context}"
             raise ConfigError(f"stride = {self.stride}", why, "give another number")
@@ -77,7 +77,7 @@ class Settings:
     def within(self, longest: int) -> "Settings":
         """The same with a context that a model made for ``longest`` tokens has."""
         context = min(self.context, longest - (self.sequence_tokens - self.context))
-        return replace(self, context=context, stride=min(self.stride, context))
+        return replace(self, context=context, stride=min(self.stride, context // 2))
 
 
 def _with_bos(token_ids: Sequence[int], bos: int | None) -> Sequence[int]:
@@ -110,8 +110,8 @@ def llamacpp(token_ids: Sequence[int], settings: Settings, bos: int | None) -> I
 def overlapping(token_ids: Sequence[int], settings: Settings, bos: int | None) -> Iterator[Window]:
     """Overlapping windows, each token scored once behind as much context as its window has: Hugging Face's guide.
 
-    The guide averages each window's loss over the tokens that it scores, and then weighs it by one token less than
-    these in every window but the first, where a token less is scored. So does ``weight``.
+    The guide averages a window's loss over the tokens that it scores, and weighs it by one token less than are new in
+    the window, which is true of the first one only. So does ``weight``.
     """
     text = _with_bos(token_ids, bos)
     scored_to = 0
@@ -120,10 +120,10 @@ def overlapping(token_ids: Sequence[int], settings: Settings, bos: int | None) -
         if scored_to == 0 and end < settings.context:
             return
         count = end - scored_to
-        if scored_to == 0:
-            yield Window(list(text[:end]), first_target=1)
-        else:
-            yield Window(list(text[start:end]), end - start - count, weight=(count - 1) / count)
+        first = max(1, end - start - count)  # without overlap nothing stands before a window's first token
+        scored = end - start - first
+        if scored:
+            yield Window(list(text[start:end]), first, weight=(count - 1) / scored)
         scored_to = end
         if end == len(text):
             return
