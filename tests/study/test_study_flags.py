@@ -1,7 +1,8 @@
 from dataclasses import replace
+from pathlib import Path
 
 from kvscape.config import DesignPoint, EngineConfig
-from kvscape.quality import Settings, Text
+from kvscape.quality import Settings, Text, TextChoice
 from kvscape.study.flags import bench_arguments, compile_arguments, flags, ppl_arguments, shipping_commands
 from kvscape.study.space import Quality
 
@@ -17,6 +18,19 @@ def test_a_point_says_whether_it_has_a_prefix_cache_and_its_perplexity_does_not_
     quality = Quality(Settings("windows", 512, 16), Text("text", "words"))
     assert "--prefix-cache" in bench_arguments(DesignPoint()) and "--no-prefix-cache" in bench_arguments(OFF)
     assert ppl_arguments(OFF, quality) == ppl_arguments(DesignPoint(), quality)
+
+
+def test_a_text_and_its_protocol_become_flags() -> None:
+    windows = ppl_arguments(DesignPoint(), Quality(Settings("windows"), Text("text", "words")))
+    assert windows[-4:] == ["--protocol", "windows", "--context", "2048"]
+    choice = TextChoice(dataset="wikitext2", split="validation")
+    chosen = ppl_arguments(DesignPoint(), Quality(Settings("stride", 256, stride=64), Text("text", "words"), choice))
+    assert chosen[-10:] == [
+        "--protocol", "stride", "--context", "256", "--stride", "64", "--dataset", "wikitext2", "--split", "validation",
+    ]  # fmt: skip
+    choice = TextChoice(Path("pages.jsonl"), "body")
+    chosen = ppl_arguments(DesignPoint(), Quality(Settings("windows"), Text("text", "words"), choice))
+    assert chosen[-4:] == ["--text", "pages.jsonl", "--text-field", "body"]
 
 
 def test_a_command_to_type_names_what_is_not_the_default() -> None:

@@ -78,6 +78,8 @@ def test_one_perplexity_serves_many_speeds(other: DesignPoint) -> None:
         (replace(POINT, build=BuildConfig(activation="float32")), QUALITY),
         (POINT, Quality(Settings("llamacpp", 512, 16), QUALITY.text)),
         (POINT, Quality(Settings("windows", 256, 16), QUALITY.text)),
+        (POINT, Quality(Settings("stride", 512, 16, stride=64), QUALITY.text)),
+        (POINT, Quality(Settings("stride", 512, 16, stride=128), QUALITY.text)),
         (POINT, Quality(Settings("windows", 512, 17), QUALITY.text)),
         (POINT, Quality(QUALITY.settings, Text("text", "other words"))),
     ],

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from kvscape.errors import ConfigError
-from kvscape.quality import built_in_text
+from kvscape.quality import Settings, TextChoice, built_in_text
 from kvscape.study import Space, parse_space, read_space
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "kv_study.toml"
@@ -62,6 +62,13 @@ def test_excluded_points_keep_their_reason() -> None:
         ("[[points]]\nsubject = 'kvscap'", "unknown subject 'kvscap'; did you mean 'kvscape'?"),
         ("[axes]\nseed = [0]\n[ppl]\nprotokol = 'windows'", "unknown key 'protokol' in [ppl] of study.toml"),
         ("[axes]\nseed = [0]\n[ppl]\nprotocol = 'window'", "did you mean 'windows'?"),
+        ("[axes]\nseed = [0]\n[ppl]\ndataset = 'wikitext'", "unknown dataset 'wikitext'; did you mean"),
+        (
+            "[axes]\nseed = [0]\n[ppl]\ndatset = 'ptb'",
+            "unknown key 'datset' in [ppl] of study.toml; did",
+        ),
+        ("[axes]\nseed = [0]\n[ppl]\nsplit = 'test'", "there is no dataset"),
+        ("[axes]\nseed = [0]\n[ppl]\nstride = 8", "windows has none; use the protocol 'stride'"),
         ("[axes]\nseed = [0]\n[[exclude]]\nsead = 0\nreason = 'x'", "did you mean 'seed'?"),
         ("[axes]\nseed = [0]\n[[exclude]]\nseed = 0", "it needs conditions and a reason"),
         ("[axes]\nseed = []", "an axis has no values"),
@@ -89,6 +96,15 @@ def test_a_text_lies_beside_the_study(tmp_path: Path) -> None:
     quality = space("axes = {seed = [0]}\n[ppl]\ntext = 'poem.txt'", tmp_path / "study.toml").quality
     assert quality is not None
     assert (quality.text.content, quality.choice.text) == ("one two", tmp_path / "poem.txt")
+
+
+def test_a_texts_field_and_a_protocols_stride_belong_to_the_study(tmp_path: Path) -> None:
+    (tmp_path / "pages.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    table = "[ppl]\nprotocol = 'stride'\ncontext = 256\nstride = 64\ntext = 'pages.jsonl'\ntext_field = 'body'"
+    quality = space(f"axes = {{seed = [0]}}\n{table}", tmp_path / "study.toml").quality
+    assert quality is not None
+    assert quality.settings == Settings("stride", 256, stride=64)
+    assert (quality.text.content, quality.choice) == ("one\n\ntwo", TextChoice(tmp_path / "pages.jsonl", "body"))
 
 
 def test_a_file_that_is_no_study_is_one_clear_line(tmp_path: Path) -> None:
