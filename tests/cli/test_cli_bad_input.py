@@ -36,6 +36,16 @@ def calibrated_on(content: bytes) -> Arguments:
     return made
 
 
+def text(content: bytes, name: str = "text.txt", *more: str) -> Arguments:
+    """``ppl`` of a file with this content."""
+
+    def arguments(folder: Path, model: str) -> list[str]:
+        (folder / name).write_bytes(content)
+        return ["ppl", "--model", model, "--text", str(folder / name), *more]
+
+    return arguments
+
+
 def broken_study(folder: Path, model: str) -> list[str]:
     (folder / "study.toml").write_text("[axes]\nkv_dtyp = ['f16']\n")
     return ["study", str(folder / "study.toml"), "--out", str(folder / "out")]
@@ -110,6 +120,18 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "too many threads": (flagged("generate", "--prompt", "x", "--threads", "100000"), "threads = 100000"),
     "an empty text": (no_text, "it holds no words"),
     "no text": (flagged("ppl", "--text", "/nowhere/text.txt"), "cannot read /nowhere/text.txt"),
+    "a text that is no UTF-8": (text(b"words \xff"), "text.txt is not a text: byte 6 is not UTF-8"),
+    "a text shorter than a window": (text(b"z" * 100), "the text has 100 tokens: one window of 2048 is needed"),
+    "a line that is no JSON": (text(b'{"text": "a"}\n{', "a.jsonl"), "line 2 of"),
+    "a line without the field": (text(b'{"txt": "a"}', "a.jsonl"), "has no field 'text'; did you mean 'txt'?"),
+    "a field of plain text": (text(b"words", "a.txt", "--text-field", "b"), "only JSON lines have fields"),
+    "a parquet file that is none": (text(b"PAR1", "a.parquet"), "is no parquet file, or damaged"),
+    "two texts": (text(b"words", "a.txt", "--dataset", "ptb"), "give text or dataset"),
+    "an unknown dataset": (flagged("ppl", "--dataset", "wikitext-2"), "did you mean 'wikitext2'?"),
+    "an unknown split": (flagged("ppl", "--dataset", "ptb", "--split", "tets"), "did you mean 'test'?"),
+    "a stride that a protocol lacks": (flagged("ppl", "--stride", "8"), "windows has none; use the protocol 'stride'"),
+    "a stream's limit": (flagged("ppl", "--protocol", "stream", "--limit", "2"), "a stream is one sequence"),
+    "no stream": (lambda folder, model: ["plot", "stream", "--jsonl", "x", "--out", "x.png"], "cannot read x"),
     "no study file": (lambda folder, model: ["study", str(folder / "x.toml")], "cannot read"),
     "wrong study file": (broken_study, "did you mean 'kv_dtype'?"),
     "no study": (lambda folder, model: ["recommend", str(folder)], "run 'kvscape study FILE.toml' first"),
