@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from kvscape.report.figure import Figure
 
 app = typer.Typer(
-    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl, stream.", no_args_is_help=True
+    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl, stream, kld.",
+    no_args_is_help=True,
 )
 
 Csv = Annotated[list[Path], typer.Option("--csv", help="CSV file; more may follow it, or the flag be repeated.")]
@@ -116,6 +117,16 @@ def stream(jsonl: Jsonl, out: Out, more: MoreJsonl = None, json: options.Json = 
     from kvscape.report.perplexity_stream import perplexity_along_streams, read_streams
 
     _print([perplexity_along_streams(read_streams([*jsonl, *(more or ())]), out.stem).write(out)], json)
+
+
+@app.command()
+def kld(csv: Csv, out: Out, more: More = None, json: options.Json = False) -> None:
+    """How many tokens lose how much against a reference, from *_kld_results.csv."""
+    from kvscape.report.divergence import kl_histogram
+    from kvscape.report.frame import read_csv
+
+    paths = [*csv, *(more or ())]
+    _print([kl_histogram(read_csv(paths), out.stem, _names(paths)).write(out)], json)
 
 
 def _label(path: Path) -> str:
