@@ -212,6 +212,14 @@ def test_the_commands_measure_the_quality_as_it_was_measured() -> None:
     assert len(recommend([WHOLE], Budget()).commands) == 3
 
 
+def test_a_score_on_the_text_of_its_own_calibration_does_not_count() -> None:
+    tuned = record(90, 150, 18.0, quantization="q4f16_1")
+    scores = [perplexity(20.0), replace(perplexity(18.0, "q4f16_1"), calibration_overlap=0.4)]
+    answer = recommend([tuned, WHOLE], Budget(max_perplexity_ratio=1.0), scores)
+    assert answer.point == WHOLE.parameters
+    assert "calibrated on 40% of the text" in answer.notes[0]
+
+
 def test_without_a_limit_on_quality_a_window_is_marked() -> None:
     answer = recommend([WINDOWED, WHOLE], Budget())
     assert answer.point == WINDOWED.parameters

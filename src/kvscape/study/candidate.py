@@ -60,24 +60,35 @@ def _candidate(record: Record, texts: "_Texts") -> Candidate:
     return replace(found, metrics={k: v for k, v in known.items() if k != "perplexity"}, doubt=doubt)
 
 
+# A share of the text above which a score says what the weights were made for.
+_OVERLAP = 0.01
+
+
 @dataclass(frozen=True)
 class _Texts:
-    """Protocol and length of the text that each quality was measured on."""
+    """How each quality was measured."""
 
-    of_cell: Mapping[Cell, tuple[str, int]]
+    of_cell: Mapping[Cell, PerplexityRecord]
 
     @classmethod
     def of(cls, perplexities: Sequence[PerplexityRecord]) -> "_Texts":
-        scored = [record for record in perplexities if record.status == "ok"]
-        return cls({cell(record.parameters): (record.protocol, record.context) for record in scored})
+        return cls({cell(record.parameters): record for record in perplexities if record.status == "ok"})
 
     def doubt(self, parameters: Mapping[str, Any]) -> str:
-        """A window shows its cost only in one stream that is longer than it: short windows of text never fill it."""
+        """Why a point's perplexity does not count; empty when it does.
+
+        A window shows its cost only in one stream that is longer than it: short windows of text never fill it.
+        """
+        own = self.of_cell.get(cell(parameters))
+        if own is not None and own.calibration_overlap > _OVERLAP:
+            return f"its weights were calibrated on {own.calibration_overlap:.0%} of the text it was scored on"
         window = parameters["sliding_window_size"]
-        if window == -1:
-            return ""
-        known = list(self.of_cell.values())
-        protocol, length = self.of_cell.get(cell(parameters), max(known, key=known.count, default=("", 0)))
+        return "" if window == -1 else self._window_doubt(window, own)
+
+    def _window_doubt(self, window: int, own: PerplexityRecord | None) -> str:
+        known = [(record.protocol, record.context) for record in self.of_cell.values()]
+        usual = max(known, key=known.count, default=("", 0))
+        protocol, length = (own.protocol, own.context) if own else usual
         if protocol == "stream" and length > window:
             return ""
         how = f"protocol {protocol!r} of {length} tokens" if protocol else "a protocol that is not known"
