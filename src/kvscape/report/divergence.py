@@ -10,12 +10,14 @@ from kvscape.errors import ResultsError
 from kvscape.report.encodings import by_quantization, data, ordered
 from kvscape.report.figure import Figure, figure
 from kvscape.report.frame import plotted
+from kvscape.report.theme import LIGHT
 from kvscape.results.divergence import KL_EDGES_NATS
 
 _NEEDED = ("quantization", "kl_histogram", "mean_kl_nats")
 _DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])
 _PLACES = [math.sqrt(low * high) for low, high in pairwise(KL_EDGES_NATS)]
-_MEASURE = ("text", "protocol", "context", "stride", "limit", "reference_quantization", "reference_kv_dtype")
+_MEASURE = ("text", "protocol", "context", "stride", "limit")
+_REFERENCE = ("reference_quantization", "reference_kv_dtype")
 _NUMBERS = ("mean_kl_nats", "kl_p99_nats", "top1_agreement")
 _SHOWN = ("quantization", "kv_dtype", *_NUMBERS)
 
@@ -28,7 +30,11 @@ def kl_histogram(frame: pl.DataFrame, name: str, where: str = "the table") -> Fi
     rows = _with_measure(plotted(frame, _NEEDED, where))
     kinds = ordered("kv_dtype", rows)
     dashes = alt.StrokeDash(
-        "kv_dtype:N", title="KV precision", sort=kinds, scale=alt.Scale(domain=kinds, range=_dashes(len(kinds)))
+        "kv_dtype:N",
+        title="KV precision",
+        sort=kinds,
+        scale=alt.Scale(domain=kinds, range=_dashes(len(kinds))),
+        legend=alt.Legend(symbolType="stroke", symbolStrokeColor=LIGHT.quiet, symbolStrokeWidth=2),
     )
     tooltip = [f"{column}:N" for column in _SHOWN if column in rows.columns]
     base = alt.Chart().encode(color=by_quantization(rows), strokeDash=dashes, detail="record:N", tooltip=tooltip)
@@ -43,7 +49,7 @@ def kl_histogram(frame: pl.DataFrame, name: str, where: str = "the table") -> Fi
 
 
 def _decades() -> alt.Axis:
-    return alt.Axis(format="~g", values=[10.0**power for power in range(-7, 3)], grid=False)
+    return alt.Axis(format="~e", values=[10.0**power for power in range(-7, 3)], grid=False)
 
 
 def _dashes(number: int) -> list[list[int]]:
@@ -52,10 +58,11 @@ def _dashes(number: int) -> list[list[int]]:
 
 def _with_measure(rows: pl.DataFrame) -> pl.DataFrame:
     """A table of another hand may lack what tells measures apart."""
-    missing = [pl.lit("").alias(name) for name in ("kv_dtype", *_MEASURE) if name not in rows.columns]
+    missing = [pl.lit("").alias(name) for name in ("kv_dtype", *_MEASURE, *_REFERENCE) if name not in rows.columns]
     rows = rows.with_columns(missing)
     parts = [pl.col(name).cast(pl.String).fill_null("") for name in _MEASURE]
-    joined = pl.concat_list(parts).list.eval(pl.element().filter(pl.element() != "")).list.join(" · ")
+    said = pl.concat_list(parts).list.eval(pl.element().filter(~pl.element().is_in(["", "0"]))).list.join(" · ")
+    joined = pl.format("{}, against {} with KV {}", said, *_REFERENCE)
     numbers = [pl.col(name).cast(pl.Float64) for name in _NUMBERS if name in rows.columns]
     return rows.with_columns(*numbers, measure=joined, record=pl.int_range(pl.len()))
 
