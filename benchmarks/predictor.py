@@ -91,8 +91,14 @@ def measure(points: Sequence[DesignPoint], rounds: int, generator: np.random.Gen
 
 
 def _record(point: DesignPoint, answers: Sequence[Mapping[str, Any]]) -> Record:
-    metrics = {name: float(statistics.median(answer[name] for answer in answers)) for name in METRICS}
-    return Record(point.flat(), metrics, {}, {}, current_environment().to_json())
+    samples = {name: [float(answer[name]) for answer in answers] for name in METRICS}
+    metrics = {name: float(statistics.median(values)) for name, values in samples.items()}
+    return Record(point.flat(), metrics, {}, samples, current_environment().to_json())
+
+
+def swing(records: Sequence[Record], name: str) -> float:
+    """Mean over the points of how far one run lies from their median: no prediction can be much better."""
+    return statistics.mean(abs(value / r.metrics[name] - 1) for r in records for value in r.samples[name])
 
 
 def report(measured: Sequence[Record], predicted: Sequence[Record]) -> dict[str, float]:
@@ -142,7 +148,7 @@ def main() -> None:
     errors = report(records[len(train) :], predictor.predict(held_out))
     print(f"\n{len(everything):,} points predicted in {elapsed:.2f} s from {len(train)} measured ones.")
     for name, error in errors.items():
-        print(f"{name}: mean error {error:.1%} (target {TARGETS[name]:.0%})")
+        print(f"{name}: mean error {error:.1%} (target {TARGETS[name]:.0%}); runs swing by {swing(records, name):.1%}")
     if arguments.out:
         arguments.out.write_text(json.dumps([record.to_json() for record in records]))
 
