@@ -4,11 +4,13 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from kvscape.config import DesignPoint
 from kvscape.results import PerplexityRecord, Record
+from kvscape.results.divergence import NUMBERS, Divergence
 from kvscape.study import LiveView, Store, export_study
 
 POINT = DesignPoint().flat()
@@ -51,6 +53,18 @@ def test_every_record_is_a_line_and_a_row(tmp_path: Path) -> None:
 def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in exported(tmp_path)["perplexities.jsonl"].splitlines()]
     assert [line["perplexity"] for line in lines] == [28.5, None]
+
+
+def test_divergences_have_a_table_and_infinity_no_word(tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {**dict.fromkeys(NUMBERS, 0.25), "kl_max_nats": math.inf}
+    with Store(tmp_path / "study.db") as store:
+        store.put("a", RECORD)
+        store.put("q", replace(QUALITY, divergence=Divergence({"quantization": "q0f32"}, **numbers)))
+        store.set_points("s", [("a", "q")])
+        files = {path.name: path.read_text() for path in export_study(store, "s", tmp_path / "out")}
+    (row,) = csv.DictReader(io.StringIO(files["wikitext2_kld_results.csv"]))
+    assert (row["mean_kl_nats"], row["reference_quantization"]) == ("0.25", "q0f32")
+    assert json.loads(files["perplexities.jsonl"])["divergence"]["kl_max_nats"] is None
 
 
 def test_the_bar_names_what_went_wrong() -> None:

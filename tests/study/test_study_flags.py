@@ -33,6 +33,12 @@ def test_a_text_and_its_protocol_become_flags() -> None:
     assert chosen[-4:] == ["--text", "pages.jsonl", "--text-field", "body"]
 
 
+def test_a_point_of_kvscape_is_compared_with_the_reference() -> None:
+    quality = Quality(Settings("windows"), Text("text", "words"), reference="q0f32")
+    assert ppl_arguments(DesignPoint(), quality)[-2:] == ["--reference-quantization", "q0f32"]
+    assert "--reference-quantization" not in ppl_arguments(DesignPoint(subject="llamacpp"), quality)
+
+
 def test_a_command_to_type_names_what_is_not_the_default() -> None:
     assert not any("prefix-cache" in command for command in shipping_commands(DesignPoint()))
     assert [command.endswith(" --no-prefix-cache") for command in shipping_commands(OFF)] == [False, True, True]

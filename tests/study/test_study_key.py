@@ -82,6 +82,7 @@ def test_one_perplexity_serves_many_speeds(other: DesignPoint) -> None:
         (POINT, Quality(Settings("stride", 512, 16, stride=128), QUALITY.text)),
         (POINT, Quality(Settings("windows", 512, 17), QUALITY.text)),
         (POINT, Quality(QUALITY.settings, Text("text", "other words"))),
+        (POINT, replace(QUALITY, reference="q0f32")),
     ],
 )
 def test_whatever_changes_quality_changes_its_key(point: DesignPoint, quality: Quality) -> None:

@@ -68,6 +68,7 @@ def test_excluded_points_keep_their_reason() -> None:
             "unknown key 'datset' in [ppl] of study.toml; did",
         ),
         ("[axes]\nseed = [0]\n[ppl]\nsplit = 'test'", "there is no dataset"),
+        ("[axes]\nseed = [0]\n[ppl]\nreference = 'q0f23'", "did you mean 'q0f32'?"),
         ("[axes]\nseed = [0]\n[ppl]\nstride = 8", "windows has none; use the protocol 'stride'"),
         ("[axes]\nseed = [0]\n[[exclude]]\nsead = 0\nreason = 'x'", "did you mean 'seed'?"),
         ("[axes]\nseed = [0]\n[[exclude]]\nseed = 0", "it needs conditions and a reason"),
@@ -89,6 +90,11 @@ def test_perplexity_is_asked_for_by_its_table() -> None:
     assert quality is not None
     assert (quality.settings.protocol, quality.settings.context, quality.settings.limit) == ("llamacpp", 256, 2)
     assert quality.text == built_in_text()
+
+
+def test_perplexity_may_have_a_reference_beside_it() -> None:
+    quality = space("axes = {seed = [0]}\n[ppl]\nreference = 'q0f32'").quality
+    assert quality is not None and quality.reference == "q0f32"
 
 
 def test_a_text_lies_beside_the_study(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kvscape.files import write_text
-from kvscape.results.tables import write_perplexity_table, write_record_tables
+from kvscape.results.tables import write_divergence_table, write_perplexity_table, write_record_tables
 from kvscape.study.store import Store
 
 
@@ -19,6 +19,9 @@ def export_study(store: Store, study: str, folder: Path) -> list[Path]:
         paths.append(_lines(folder / "perplexities.jsonl", [record.to_json() for record in perplexities]))
         paths.append(folder / f"{perplexities[0].text}_ppl_results.csv")
         write_perplexity_table(perplexities, paths[-1])
+    if any(record.divergence for record in perplexities):
+        paths.append(folder / f"{perplexities[0].text}_kld_results.csv")
+        write_divergence_table(perplexities, paths[-1])
     return paths
 
 
@@ -27,6 +30,10 @@ def _lines(path: Path, objects: list[dict[str, Any]]) -> Path:
     return path
 
 
-def _plain(entry: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no word for what is not a number."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in entry.items()}
+def _plain(value: Any) -> Any:
+    """JSON has no word for what is not a number, nor for infinity."""
+    if isinstance(value, dict):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -55,6 +55,7 @@ def ppl_arguments(point: DesignPoint, quality: Quality) -> list[str]:
         **asdict(quality.settings),
         "stride": quality.settings.stride or None,
         **asdict(quality.choice),
+        "reference_quantization": quality.reference_of(point),
     }
     return ["ppl", *flags(chosen.items())]
 

@@ -23,6 +23,8 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
     parameters = _without_model(quality_point(point, quality.settings))
     del parameters["threads"]
     scored = {**asdict(quality.settings), "text": quality.text.sha256}
+    if reference := quality.reference_of(point):  # keys of older stores hold
+        scored["reference"] = reference
     return _digest("quality", point, facts, parameters=parameters, scored=scored)
 
 

@@ -11,6 +11,7 @@ from kvscape.config.fields import from_mapping
 from kvscape.errors import ConfigError, near_match
 from kvscape.hub import Progress, silent
 from kvscape.quality import Settings, Text, TextChoice
+from kvscape.quantization.scheme import Scheme
 from kvscape.study.axis import parse_axis
 from kvscape.study.condition import Condition, read_condition
 from kvscape.study.expand import DEFAULTS, WORKLOAD, Excluded, Expansion, Parameters, read_grid
@@ -20,13 +21,24 @@ from kvscape.study.tie import read_tie
 FLAGS = Path("the command line")
 
 
+_REFERENCE = "reference"
+
+
 @dataclass(frozen=True)
 class Quality:
-    """The perplexity that is measured once for all points of equal quality."""
+    """The perplexity that is measured once for all points of equal quality.
+
+    ``reference`` is a quantization of kvscape's: the divergence from it, run beside each point, is measured too.
+    """
 
     settings: Settings
     text: Text
     choice: TextChoice = field(default_factory=TextChoice)
+    reference: str | None = None
+
+    def reference_of(self, point: DesignPoint) -> str | None:
+        """What a point is compared with; other subjects have other quantizations."""
+        return self.reference if point.subject == DesignPoint().subject else None
 
 
 @dataclass(frozen=True)
@@ -181,11 +193,14 @@ def _quality(table: Parameters, path: Path, progress: Progress) -> Quality:
     where = f"[ppl] of {path.name}"
     of_text, of_settings = ({entry.name for entry in fields(kind)} for kind in (TextChoice, Settings))
     for key in table:
-        if key not in of_text | of_settings:
-            raise ConfigError(f"unknown key {key!r} in {where}", "", near_match(key, of_text | of_settings))
+        if key not in (known := of_text | of_settings | {_REFERENCE}):
+            raise ConfigError(f"unknown key {key!r} in {where}", "", near_match(key, known))
     settings = from_mapping(Settings, {key: value for key, value in table.items() if key in of_settings}, where)
     chosen = {key: value for key, value in table.items() if key in of_text}
     if "text" in chosen:
         chosen["text"] = path.parent / str(chosen["text"])
     choice = from_mapping(TextChoice, chosen, where)
-    return Quality(settings, choice.read(settings.protocol, progress), choice)
+    reference = table.get(_REFERENCE)
+    if reference is not None:
+        Scheme(str(reference))
+    return Quality(settings, choice.read(settings.protocol, progress), choice, reference)
