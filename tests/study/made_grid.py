@@ -10,9 +10,9 @@ import numpy as np
 
 from kvscape.config import DesignPoint
 from kvscape.results import Record
-from kvscape.study.hypervolume import costs, hypervolume, record_costs
-from kvscape.study.search import SearchSettings, make_search
+from kvscape.study.search import SearchSettings
 from kvscape.study.search.adaptive import Predict, nothing
+from kvscape.study.search.replay import replay, share
 
 FIXTURES = Path(__file__).with_name("fixtures")
 WEIGHTS = {"auto": (84, 28.7), "q8f16_1": (137, 28.6), "q4f16_1": (76, 44.5), "q3f16_1": (61, 160.0)}
@@ -30,30 +30,17 @@ class MeasuredGrid:
     def points(self) -> list[DesignPoint]:
         return list(self.records)
 
-    def reference(self) -> list[float]:
-        """A little worse than the worst of the grid."""
-        values = np.asarray([costs(record.metrics) for record in self.records.values()])
-        return list(values.max(axis=0) + 0.05 * np.ptp(values, axis=0))
-
-    def volume(self, records: Sequence[Record]) -> float:
-        return hypervolume(record_costs(records), self.reference())
-
     def search(
         self, method: str, points: int, seed: int, predict: Predict = nothing, exact: Sequence[str] = ()
     ) -> list[Record]:
         """The records that a search asks for."""
-        search = make_search(SearchSettings(method, points, seed=seed), self.points, predict, exact)
-        found = []
-        while (point := search.ask()) is not None:
-            found.append(self.records[point])
-            search.tell(point, self.records[point])
-        return found
+        return replay(SearchSettings(method, points, seed=seed), self.records, predict, exact)
 
     def share(
         self, method: str, points: int, seed: int, predict: Predict = nothing, exact: Sequence[str] = ()
     ) -> float:
         """The part of the whole grid's hypervolume that a search reaches."""
-        return self.volume(self.search(method, points, seed, predict, exact)) / self.volume(list(self.records.values()))
+        return share(self.search(method, points, seed, predict, exact), self.records)
 
     def memory(self, point: DesignPoint) -> dict[str, float]:
         """What the memory model knows: the exact bytes."""

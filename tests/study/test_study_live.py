@@ -40,7 +40,7 @@ def test_the_view_counts_and_shows_the_front_by_memory() -> None:
     told(live)
     text = out.getvalue()
     assert "3/5  1 failed  7 pruned" in text and "left 0:00:" in text
-    assert "decode tokens/s" in text and "and 2 more of the front" in text
+    assert "tokens/s" in text and "and 2 more of the front" in text
     sizes = [int(line.split()[4]) for line in text.splitlines() if line.startswith("auto")]
     assert sizes == sorted(sizes) and len(sizes) == 6
 

@@ -139,7 +139,8 @@ def test_points_of_other_machines_stay_in_the_study_and_those_of_another_space_d
     store: Store, tmp_path: Path
 ) -> None:
     executor = FakeExecutor()
-    theirs = replace(executor.bench(points()[0]), environment={"machine": "another"})
+    ran = points()[0].flat() | {"prefill_chunk_size": 256}  # a chunk of 512 is no longer than the context
+    theirs = replace(executor.bench(points()[0]), parameters=ran, environment={"machine": "another"})
     gone = executor.bench(DesignPoint.from_flat({"page_size": 32}))
     old = replace(executor.bench(points()[1]), reason="by an older kvscape")
     for key, record in (("theirs", theirs), ("gone", gone), ("old", old)):

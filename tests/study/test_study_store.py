@@ -123,6 +123,16 @@ def test_another_schema_version_is_refused(store: Store) -> None:
         Store(store.path)
 
 
+def test_a_record_of_a_newer_version_is_one_clear_line(store: Store) -> None:
+    store.put("a", RECORD)
+    connection = sqlite3.connect(store.path)
+    connection.execute("UPDATE records SET content = json_set(content, '$.invented_later', 1)")
+    connection.commit()
+    connection.close()
+    with pytest.raises(ResultsError, match=r"a newer kvscape wrote it: .*invented_later"):
+        store.record("a")
+
+
 def test_a_file_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("this is not a database, but long enough to be looked at as one" * 10)

@@ -1,10 +1,11 @@
 """Which records make up a study, kept up to date while it runs."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from kvscape.config import DesignPoint
 from kvscape.errors import KvscapeError
-from kvscape.results import Record, current_environment
+from kvscape.results import current_environment
 from kvscape.study.space import Space
 from kvscape.study.store import Keys, Store
 
@@ -21,6 +22,7 @@ class Listing:
         before = store.points(space.name)
         listed, own = {speed for speed, _ in before}, {speed for speed, _ in keys.values()}
         self._listed = {point for point, (speed, _) in keys.items() if speed in listed}
+        self._measured_as = set(map(_as_measured, keys))
         self._others = [entry for entry in before if entry[0] not in own and self._elsewhere(entry[0])]
 
     def add(self, points: Iterable[DesignPoint]) -> None:
@@ -33,11 +35,14 @@ class Listing:
         record = self._store.record(key)
         if record is None or record.environment.get("machine") in (None, current_environment().machine):
             return False
-        return _point(record) in self._keys
+        try:
+            return _as_measured(DesignPoint.from_flat(record.parameters)) in self._measured_as
+        except KvscapeError:  # written by a version with other parameters
+            return False
 
 
-def _point(record: Record) -> DesignPoint | None:
-    try:
-        return DesignPoint.from_flat(record.parameters)
-    except KvscapeError:  # written by a version with other parameters
-        return None
+def _as_measured(point: DesignPoint) -> DesignPoint:
+    """A record has the chunk that ran: no longer than the context."""
+    engine = point.engine
+    chunk = min(engine.prefill_chunk_size, engine.context_window_size)
+    return replace(point, engine=replace(engine, prefill_chunk_size=chunk))

@@ -18,8 +18,13 @@ from kvscape.errors import ResultsError
 from kvscape.results import Record
 
 _ROWS = 6
-_SHOWN = ("quantization", "kv_dtype", "context_window_size", "max_batch_size")
-_FIGURES = {"total_bytes": "MiB", "decode_tokens_per_s": "decode tokens/s", "perplexity": "perplexity"}
+_SHOWN = {
+    "quantization": "quantization",
+    "kv_dtype": "KV",
+    "context_window_size": "context",
+    "max_batch_size": "batch",
+}
+_FIGURES = {"total_bytes": "MiB", "decode_tokens_per_s": "tokens/s", "perplexity": "PPL"}
 
 
 class LiveView:
@@ -126,7 +131,7 @@ class LiveView:
         return [f"{number} {name}" for name, number in counts.items() if number]
 
     def _table(self) -> Table:
-        table = Table(*_SHOWN, *_FIGURES.values(), box=None, pad_edge=False, header_style="bold")
+        table = Table(*_SHOWN.values(), *_FIGURES.values(), box=None, pad_edge=False, header_style="bold")
         best = sorted(self._front, key=lambda record: record.metrics["total_bytes"])
         for record in best[:_ROWS]:
             table.add_row(

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
+from typing import Any, TypeVar
 
 from kvscape.errors import ResultsError
 from kvscape.results import PerplexityRecord, Record
@@ -19,6 +20,7 @@ from kvscape.study.schema import prepare
 
 _BUSY_S = 60.0
 
+R = TypeVar("R")
 Keys = tuple[str, str | None]
 """A point's speed key, and its quality key where perplexity is asked for."""
 
@@ -168,7 +170,7 @@ class Store:
             "GROUP BY q.key ORDER BY MIN(p.position)",
             (study,),
         )
-        return [PerplexityRecord.from_json(json.loads(row[0])) for row in rows]
+        return [_read(PerplexityRecord.from_json, row[0]) for row in rows]
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -183,11 +185,19 @@ class Store:
 
 
 def _record(content: str) -> Record:
-    return Record.from_json(json.loads(content))
+    return _read(Record.from_json, content)
 
 
 def _perplexity(content: str | None) -> PerplexityRecord | None:
-    return PerplexityRecord.from_json(json.loads(content)) if content else None
+    return _read(PerplexityRecord.from_json, content) if content else None
+
+
+def _read(kind: Callable[[dict[str, Any]], R], content: str) -> R:
+    """Raise ResultsError for a record with fields that this version does not know."""
+    try:
+        return kind(json.loads(content))
+    except TypeError as error:
+        raise ResultsError("a record cannot be read", f"a newer kvscape wrote it: {error}", "update kvscape") from None
 
 
 def _merged(record: Record, quality: PerplexityRecord | None) -> Record:
