@@ -1,6 +1,7 @@
 """What a study measures, in which order, and what it keeps."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from fake_executor import QUALITY, FakeExecutor, points, space
 from run_fake_study import Silent, at_rest
 
+from kvscape.bench import turn
 from kvscape.config import DesignPoint
 from kvscape.errors import ResultsError
 from kvscape.results import Record
@@ -164,6 +166,23 @@ def test_another_study_on_the_same_store_may_have_measured_it_meanwhile(store: S
     records = run(store, first)
     assert len(records) == 16 and {record.status for record in records} == {"ok"}
     assert len(first.verbs("bench")) == 1 and len(other.verbs("bench")) == 16
+
+
+def test_what_another_study_measured_while_this_one_waited_for_its_turn_is_kept(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other study has its turn, and finishes, after this one has found its first point missing."""
+    first, other = FakeExecutor(), FakeExecutor()
+
+    @contextmanager
+    def after_the_other(waits: Callable[[], None]) -> Iterator[None]:
+        monkeypatch.setattr("kvscape.study.measuring.turn", turn)
+        run(store, other)
+        yield
+
+    monkeypatch.setattr("kvscape.study.measuring.turn", after_the_other)
+    assert len(run(store, first)) == 16
+    assert (len(first.verbs("bench")), len(other.verbs("bench"))) == (0, 16)
 
 
 def test_a_disk_that_fills_up_ends_the_study_and_the_next_run_finishes_it(store: Store) -> None:
