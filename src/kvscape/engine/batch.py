@@ -37,7 +37,9 @@ def _slots(chunks: Ordered[Chunk], cache: PagedKVCache, group: int) -> list[int]
 
 def _page_tables(tables: Ordered[list[int]]) -> list[list[int]]:
     width = max(map(len, tables))
-    return [
-        [0 if page == HOLE else page for page in table] + [0] * (width - len(table))  # holes are never read
-        for table in tables
-    ]
+    return [_without_holes(table) + [0] * (width - len(table)) for table in tables]
+
+
+def _without_holes(table: list[int]) -> list[int]:
+    """Holes are never read."""
+    return [0 if page == HOLE else page for page in table] if HOLE in table else table

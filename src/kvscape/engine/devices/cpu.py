@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,8 +44,7 @@ class CpuPools:
         return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
 
 
-@dataclass(frozen=True, eq=False)
-class CpuLogits:
+class CpuLogits(NamedTuple):
     """A tensor f32 [r, vocab] in the host's own memory; asking it for r costs more than knowing it."""
 
     tensor: Any

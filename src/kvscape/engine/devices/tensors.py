@@ -30,17 +30,17 @@ class IntTensors:
 
     def __init__(self, arrange: Callable[[Sequence[Any]], Sequence[Any]] = tuple) -> None:
         self._arrange = arrange
-        self._shapes: list[tuple[int, ...]] = []
+        self._shapes: tuple[tuple[int, ...], ...] = ()
 
     def fill(self, blocks: Sequence[Block]) -> Sequence[Any]:
         """Return the arguments, with the numbers of each block; what was returned before may change."""
-        shapes = [shape for shape, _ in blocks]
+        shapes, numbers = zip(*blocks, strict=True)
         if shapes != self._shapes:
             self._allocate(shapes)
-        self._layout.pack_into(self._memory.data, 0, *chain.from_iterable(values for _, values in blocks))
+        self._layout.pack_into(self._memory.data, 0, *chain.from_iterable(numbers))
         return self._arguments
 
-    def _allocate(self, shapes: list[tuple[int, ...]]) -> None:
+    def _allocate(self, shapes: tuple[tuple[int, ...], ...]) -> None:
         sizes = [math.prod(shape) for shape in shapes]
         gaps = [-size % _ALIGNED_INTS for size in sizes]
         starts = accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)
