@@ -26,12 +26,18 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
 
 
 def test_the_notebook_runs(
-    tmp_path: Path, kvscape_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    long_gguf: Path,
+    kvscape_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """On the tiny model that other tests compile too: most of the time would go into one of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KVSCAPE_HOME", str(kvscape_home))
     names: dict[str, Any] = {}
-    shown = [run_cell(source, names) for source in code_cells()]
+    assert any("random://tiny" in source for source in code_cells())
+    shown = [run_cell(source.replace("random://tiny", str(long_gguf)), names) for source in code_cells()]
     frames = [value for value in shown if isinstance(value, pl.DataFrame)]
     assert frames[0]["status"].to_list() == ["ok"] * 4
     charts = [value for value in shown if isinstance(value, alt.TopLevelMixin)]
