@@ -1,5 +1,6 @@
 """A calibrated artefact is one like any other, nearer to its model, and an interrupted calibration goes on."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,13 @@ def test_the_manifest_says_what_it_was_calibrated_on(calibrated: Artifact) -> No
     assert facts is not None
     assert (facts.text, facts.text_sha256, facts.tokens, facts.method) == ("words", TEXT.sha256, 8 * 64, METHOD)
     assert map_tensors(calibrated.calibration_tokens)["token_ids"].shape == (8, 64)
+
+
+def test_a_manifest_of_before_there_was_calibration_is_read(calibrated: Artifact, tmp_path: Path) -> None:
+    content = json.loads((calibrated.folder / "kvscape.json").read_text(encoding="utf-8"))
+    del content["calibration"]
+    (tmp_path / "kvscape.json").write_text(json.dumps(content), encoding="utf-8")
+    assert Artifact(tmp_path).manifest == replace(calibrated.manifest, calibration=None)
 
 
 def test_what_the_model_computes_for_such_texts_is_nearer_to_its_own(
