@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
         "q0f32 has no codes; name a quantization of 3, 4 or 8 bits",
     ),
     "calibration of a peer": (
-        flagged("bench", "--subject", "llamacpp", "--quantization", "Q4_0", "--calibrate", "self"),
+        flagged("bench", "--subject", "llamacpp", "--quantization", "q4_0", "--calibrate", "self"),
         "llamacpp has no calibrate",
     ),
     "a calibration text that is not there": (
