@@ -73,6 +73,11 @@ def test_a_perplexity_of_words_shares_the_sum_among_the_words() -> None:
     assert result.mean_nll == pytest.approx(8 / 2)
 
 
+def test_documents_as_hard_as_they_are_long_have_no_error() -> None:
+    parts = [np.array([1.0, 1.0]), np.array([6.0])]
+    assert summarize(parts, [window(2, words=1), window(1, words=3)]).standard_error == pytest.approx(0)
+
+
 def test_bits_per_byte_count_the_bytes_of_the_text() -> None:
     parts = [np.array([1.0, 2.0]), np.array([5.0])]
     result = summarize(parts, [window(2, text_bytes=9), window(1, text_bytes=1, weight=0.5)])
