@@ -20,13 +20,12 @@ WEIGHTS: tuple[tuple[str, str | None, str | None], ...] = (
     ("q0f32", None, None),
     ("q8f16_1", None, None),
     ("q4af16_1", "q8f16_1", None),
+    ("q4f16_1", None, None),
     ("q4f16_1", "q8f16_1", None),
     ("q4f16_1", "q8f16_1", "self"),
-    ("q4f16_1", "q8f16_1", "unscored"),
-    ("q4f16_1", None, None),
-    ("q4f16_1", None, "self"),
     ("q3f16_1", None, None),
     ("q3f16_1", None, "self"),
+    ("q4f16_1", "q8f16_1", "unscored"),
 )
 """Quantization, the embedding's where it is another, and the text that the rounding was calibrated on."""
 KV_DTYPES = ("f16", "int8", "int4")
