@@ -60,6 +60,14 @@ def test_unlike_measures_stand_apart(table: Path, tmp_path: Path) -> None:
     assert measures == {f"wikitext2 · {name} · 512, against q0f32 with KV f32" for name in ("windows", "llamacpp")}
 
 
+def test_a_window_or_a_limit_makes_a_row_of_its_own(table: Path) -> None:
+    one, rows = compared(made_perplexities()[0], 5), len(read_csv([table]))
+    windowed = replace(one, parameters={**one.parameters, "sliding_window_size": 64})
+    for record in (windowed, replace(one, limit=3)):
+        write_divergence_table([record], table, keep=True)
+    assert len(read_csv([table])) == rows + 2
+
+
 def test_it_can_be_drawn(table: Path, tmp_path: Path) -> None:
     path = kl_histogram(read_csv([table]), "kld").write(tmp_path / "kld.svg")
     assert path.read_text().startswith("<svg")

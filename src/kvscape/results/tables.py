@@ -73,6 +73,9 @@ PERPLEXITY = (
     "bits_per_weight",
     "paired_with",
 )
+_QUALITY = PARAMETERS[: PARAMETERS.index("kv_dtype") + 1]
+"""The parameters that a quality can depend on."""
+_MEASURE = ("protocol", "context", "stride", "limit", "text_sha256")
 _BOUNDS = tuple(f"{name}_{side}" for name in INTERVALS for side in ("low", "high"))
 
 
@@ -112,9 +115,8 @@ def _bounds(record: Record) -> dict[str, float]:
 def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
     """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
-    own = PARAMETERS[: PARAMETERS.index("kv_dtype") + 1]
-    key = (*own, "protocol", "context", "stride", "limit", "text_sha256", "paired_with")
-    _write(path, (*own, *PERPLEXITY), rows, key if keep else ())
+    key = (*_QUALITY, *_MEASURE, "paired_with")
+    _write(path, (*_QUALITY, *PERPLEXITY), rows, key if keep else ())
 
 
 def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
@@ -123,9 +125,9 @@ def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep
     ``kl_histogram`` is the numbers of tokens in the bins of ``KL_EDGES_NATS``, with spaces between.
     """
     rows = [{**r.parameters, **r.to_json(), **_divergence(r.divergence)} for r in records if r.divergence]
-    own = (*PARAMETERS[:11], "kv_dtype", *_REFERENCE)
+    own = (*_QUALITY, *_REFERENCE)
     columns = (*own, *NUMBERS, "kl_histogram", *PERPLEXITY)
-    _write(path, columns, rows, (*own, "protocol", "context", "stride", "text_sha256") if keep else ())
+    _write(path, columns, rows, (*own, *_MEASURE) if keep else ())
 
 
 _REFERENCE = ("reference_model", "reference_quantization", "reference_kv_dtype", "reference_kept")
