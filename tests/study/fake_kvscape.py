@@ -72,6 +72,12 @@ def misbehave(seed: int) -> None:
         block()
 
 
+def facts() -> dict[str, object]:
+    """What ``compile`` prints; the artefact is a folder where a test has one."""
+    folder = os.environ.get("FAKE_ARTIFACT", str(FACTS["artifact"]))
+    return {**FACTS, "artifact": folder, "library": f"{folder}/lib/library.tar"}
+
+
 def parsed(arguments: list[str]) -> dict[str, str | bool]:
     """Values by name; a switch has no value."""
     chosen: dict[str, str | bool] = {}
@@ -95,7 +101,7 @@ def main(verb: str, arguments: list[str]) -> None:
     if verb == "compile":
         if chosen["model"] == "broken":
             sys.exit("error: broken cannot be compiled")
-        print(json.dumps(FACTS))
+        print(json.dumps(facts()))
     elif verb == "ppl":
         score = {"auto": 28.0, "q4f16_1": 44.0}[str(chosen["quantization"])]
         record = PerplexityRecord(parameters, score, 0.5, 3.3, 100, str(chosen["protocol"]), 64, "text", "sha")

@@ -107,7 +107,7 @@ def test_a_budget_of_time_ends_a_study_and_what_is_measured_is_kept() -> None:
     for _ in range(3):  # each piece takes 20 s: when 40 s are over, the next one may end too late
         had_time.append(clock.has_time)
         now[0] += 20.0
-        clock.note(True)
+        clock.note(20.0)
     assert had_time == [True, True, False]
     assert Clock(None).has_time
 

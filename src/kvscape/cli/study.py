@@ -16,8 +16,10 @@ from kvscape.cli.study_space import chosen_space
 from kvscape.errors import ResultsError
 
 if TYPE_CHECKING:
+    from kvscape.study.progress import StudyProgress
     from kvscape.study.recommend import Recommendation
     from kvscape.study.space import Space
+    from kvscape.study.store import Store
 
 Out = Annotated[Path, typer.Option("--out", help="Folder of the store and of what is written from it.")]
 Retry = Annotated[bool, typer.Option("--retry", help="Measure again what failed before.")]
@@ -30,6 +32,10 @@ Merge = Annotated[
 ]
 Predict = Annotated[
     bool, typer.Option("--predict", help="Predict what is not measured, too, for the page and the recommendation.")
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", help="Measure on the nodes of a Ray cluster.", metavar="HOST:PORT", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong.")]
 Log = Annotated[Path | None, typer.Option("--log", help="File that gets a line for each event.")]
@@ -50,6 +56,7 @@ def command(
     dry_run: DryRun = False,
     merge: Merge = None,
     retry: Retry = False,
+    ray: Ray = None,
     quiet: Quiet = False,
     log: Log = None,
     predict: Predict = False,
@@ -104,19 +111,32 @@ def _measure(space: "Space", flags: Flags) -> None:
 
 def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     """Finish the study and write its tables."""
-    from kvscape.study.executor import ProcessExecutor
     from kvscape.study.export import export_study
     from kvscape.study.live import LiveView
     from kvscape.study.predict_space import predict_space
-    from kvscape.study.run import Study
     from kvscape.study.store import Store
 
     out = flags["out"]
     with Store(out / STORE) as store:
         with LiveView(quiet=flags["quiet"], log=flags["log"]) as progress:
-            Study(space, store, ProcessExecutor(space.timeout_s), progress, flags["retry"]).run()
+            _work(space, store, progress, flags)
         predicted = [predict_space(space, store)] if flags["predict"] else []
         return study_content(store, space.name), [*export_study(store, space.name, out), *predicted]
+
+
+def _work(space: "Space", store: "Store", progress: "StudyProgress", flags: Flags) -> None:
+    """Measure here, or on the nodes of a cluster."""
+    from kvscape.study.executor import ProcessExecutor
+    from kvscape.study.run import Study
+
+    if flags["ray"] is None:
+        Study(space, store, ProcessExecutor(space.timeout_s), progress, flags["retry"]).run()
+        return
+    from kvscape.study.node import Means
+    from kvscape.study.ray_cluster import ray_cluster
+
+    with ray_cluster(flags["ray"], Means(space.timeout_s), progress.wait) as cluster:
+        Study(space, store, cluster.builder, progress, flags["retry"], slots=cluster.slots).run()
 
 
 def _check_measured(study: StudyContent) -> None:

@@ -62,9 +62,9 @@ def known_builds(points: Iterable[DesignPoint], executor: Executor, progress: St
     return Builds({own: noted.get(own) or rest[point] for own, point in firsts.items()})
 
 
-def study_keys(space: Space, builds: Builds) -> dict[DesignPoint, Keys]:
-    """The speed and the quality key of every point of a space, on this machine."""
-    machine, quality = current_environment().machine, space.quality
+def study_keys(space: Space, builds: Builds, machine: str | None = None) -> dict[DesignPoint, Keys]:
+    """The speed and the quality key of every point of a space, on this machine or another one."""
+    machine, quality = machine or current_environment().machine, space.quality
     return {
         point: (
             speed_key(point, builds.facts(point), machine),

@@ -75,10 +75,11 @@ class ProcessExecutor:
     def _run(
         self, arguments: list[str], read: Callable[[dict[str, Any]], T], timeout_s: float, memory_bytes: int = 0
     ) -> T | Failed:
-        return _read(run_child(self.command([*arguments, "--json"]), timeout_s, memory_bytes), read)
+        return read_result(run_child(self.command([*arguments, "--json"]), timeout_s, memory_bytes), read)
 
 
-def _read(outcome: Outcome, read: Callable[[dict[str, Any]], T]) -> T | Failed:
+def read_result(outcome: Outcome, read: Callable[[dict[str, Any]], T]) -> T | Failed:
+    """What a command printed with ``--json``."""
     if outcome.status != "ok":
         return Failed(outcome.status, outcome.reason)
     try:

@@ -19,7 +19,7 @@ class Listing:
 
     def __init__(self, store: Store, space: Space, keys: Mapping[DesignPoint, Keys]) -> None:
         self._store, self._space, self._keys = store, space, keys
-        before = store.points(space.name)
+        before = self._written = store.points(space.name)
         listed, own = {speed for speed, _ in before}, {speed for speed, _ in keys.values()}
         self._listed = {point for point, (speed, _) in keys.items() if speed in listed}
         self._measured_as = set(map(_as_measured, keys))
@@ -28,7 +28,9 @@ class Listing:
     def add(self, points: Iterable[DesignPoint]) -> None:
         self._listed.update(points)
         own = [self._keys[point] for point in self._space.points if point in self._listed]
-        self._store.set_points(self._space.name, [*own, *self._others])
+        if (listed := [*own, *self._others]) != self._written:
+            self._store.set_points(self._space.name, listed)
+            self._written = listed
 
     def _elsewhere(self, key: str) -> bool:
         """Whether another machine measured a point of this space under the key."""

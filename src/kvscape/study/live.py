@@ -16,6 +16,7 @@ from rich.text import Text
 from kvscape.bench import WAITING
 from kvscape.errors import ResultsError
 from kvscape.results import Record
+from kvscape.study.progress import LOST
 
 _ROWS = 6
 _SHOWN = {
@@ -47,7 +48,8 @@ class LiveView:
         self._log = _opened(log) if log else None
         self._total, self._pruned, self._label, self._has_waited = 0, 0, "", False
         self._ended: Counter[str] = Counter()
-        self._start = self._begun = now()
+        self._start = now()
+        self._running: dict[str, float] = {}
         self._worked_s = 0.0
         self._front: Sequence[Record] = ()
         self._live = Live(
@@ -62,7 +64,7 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._label = ""
+        self._running.clear()
         if not self._quiet:
             self._live.stop()
         if kind is not None:
@@ -79,8 +81,10 @@ class LiveView:
             self._note(f"{points} points cannot run")
 
     def begin(self, label: str) -> None:
-        self._label, self._begun = label, self._now()
-        self._note(f"begin {label}")
+        self._label = label
+        if label not in self._running:
+            self._running[label] = self._now()
+            self._note(f"begin {label}")
 
     def wait(self) -> None:
         """Say it once: two studies on one machine take turns from point to point."""
@@ -89,20 +93,21 @@ class LiveView:
         self._has_waited = True
 
     def end(self, status: str, reason: str) -> None:
-        self._ended[status] += 1
-        self._worked_s += self._now() - self._begun
+        begun = self._running.pop(self._label)
+        if status != LOST:
+            self._ended[status] += 1
+            self._worked_s += self._now() - begun
         self._note(": ".join(filter(None, (f"end {self._label}", status, reason))))
         if status not in ("ok", "kept"):
             self._print(f"{self._label}: {status}: {reason}")
-        self._label = ""
 
     def show(self, front: Sequence[Record]) -> None:
         self._front = front
 
     def left_s(self) -> float | None:
         """Seconds that the rest will take, if it takes as long as what is done."""
-        done = self._ended.total()
-        return self._worked_s / done * max(0, self._total - done) if done else None
+        done, at_once = self._ended.total(), max(1, len(self._running))
+        return self._worked_s / done * max(0, self._total - done) / at_once if done else None
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -113,7 +118,8 @@ class LiveView:
             self._log.flush()
 
     def _picture(self) -> Group:
-        return Group(*([self._table()] if self._front else []), self._bar(), Text(self._label, style="dim"))
+        running = Text("\n".join(self._running), style="dim")
+        return Group(*([self._table()] if self._front else []), self._bar(), running)
 
     def _bar(self) -> Table:
         done = self._ended.total()
@@ -125,7 +131,7 @@ class LiveView:
         return grid
 
     def _counts(self) -> list[str]:
-        running = 1 if self._label else 0
+        running = len(self._running)
         failed = self._ended.total() - self._ended["ok"] - self._ended["kept"]
         counts = {"running": running, "failed": failed, "pruned": self._pruned}
         return [f"{number} {name}" for name, number in counts.items() if number]

@@ -1,53 +1,69 @@
 """One piece of a study's work after the other: what the store has is kept, the rest is measured in its turn."""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import inf
 from statistics import fmean
+from typing import Protocol
 
 from kvscape.bench import turn
-from kvscape.bench.reference import DISTURBED_RATIO, Watch
+from kvscape.bench.reference import Watch
 from kvscape.config import DesignPoint
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.builds import Builds
 from kvscape.study.executor import Executor, Failed, unmeasured
 from kvscape.study.feasibility import infeasible_reason
 from kvscape.study.progress import StudyProgress
-from kvscape.study.repeats import DISTURBED
 from kvscape.study.space import Quality
 from kvscape.study.store import Keys, Store
+from kvscape.study.watched import Watched
 
 KEPT = "kept"
+
+Wanted = tuple[DesignPoint, int]
+"""A point and which of its repeats."""
 
 
 class Clock:
     """The time that a study has; what would not end in time, as long as its like took, is not begun."""
 
     def __init__(self, budget_minutes: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        self._now, self._last = now, now()
-        self._end = self._last + 60 * budget_minutes if budget_minutes else inf
+        self._now = now
+        self._end = now() + 60 * budget_minutes if budget_minutes else inf
         self._durations_s: list[float] = []
 
     @property
     def has_time(self) -> bool:
         usual_s = fmean(self._durations_s) if self._durations_s else 0.0
-        self._last = self._now()
-        return self._last + usual_s < self._end
+        return self._now() + usual_s < self._end
 
-    def note(self, has_worked: bool) -> None:
-        """What was begun has ended; what was there already says nothing of the time that others will take."""
-        if has_worked:
-            self._durations_s.append(self._now() - self._last)
+    def note(self, duration_s: float | None) -> None:
+        """What was begun has ended; what was there already, None, says nothing of the time that others will take."""
+        if duration_s is not None:
+            self._durations_s.append(duration_s)
+
+
+class Crew(Protocol):
+    """Who measures points into a store; of the keys that a point may have, ``keys`` names the one that counts."""
+
+    @property
+    def builds(self) -> Builds: ...
+
+    @property
+    def keys(self) -> Mapping[DesignPoint, Keys]: ...
+
+    @property
+    def available_bytes(self) -> Callable[[], int]: ...
+
+    def each(self, wanted: Iterable[Wanted]) -> Iterator[tuple[DesignPoint, float | None]]:
+        """Each point when it is done, with the seconds it took, None where nothing was to do."""
+        ...
 
 
 @dataclass(frozen=True)
 class Measuring:
-    """Measures points of known keys into a store, one at a time among all processes of a machine.
-
-    A point that was measured while the machine was disturbed is measured once more; its record is marked where that did
-    not help.
-    """
+    """Measures points of known keys into a store, one at a time among all processes of a machine."""
 
     store: Store
     executor: Executor
@@ -59,6 +75,13 @@ class Measuring:
     available_bytes: Callable[[], int]
     watch: Watch
     tried: set[tuple[str, int]] = field(default_factory=set)
+
+    def each(self, wanted: Iterable[Wanted]) -> Iterator[tuple[DesignPoint, float | None]]:
+        """Measure one after the other; the next is asked for when the one before is done."""
+        for point, repeat in wanted:
+            start = time.monotonic()
+            has_worked = self.measure(point, repeat)
+            yield point, time.monotonic() - start if has_worked else None
 
     def measure(self, point: DesignPoint, repeat: int = 0) -> bool:
         """Speed, and with the first repeat the perplexity of its quality; return whether anything was to be done."""
@@ -79,37 +102,21 @@ class Measuring:
             facts = self.builds.facts(point)
             if facts and (reason := infeasible_reason(point, facts, self.available_bytes())):
                 return unmeasured(point, Failed("infeasible", reason))
-            return self._watched(point)
+            return Watched(self.executor, self.watch).bench(point)
 
-        return self._in_turn(self.keys[point][0], repeat, _label("bench", point), make)
-
-    def _watched(self, point: DesignPoint) -> Record:
-        first = self._once(point)
-        if first.status != "ok" or not first.environment[DISTURBED]:
-            return first
-        second = self._once(point)
-        return first if second.status != "ok" or _worst(second) > _worst(first) else second
-
-    def _once(self, point: DesignPoint) -> Record:
-        before = self.watch.look()
-        record = self.executor.bench(point)
-        if record.status != "ok":
-            return record
-        looks = [before, self.watch.look()]
-        facts = {"reference": looks, DISTURBED: max(looks) > DISTURBED_RATIO}
-        return replace(record, environment={**record.environment, **facts})
+        return self._in_turn(self.keys[point][0], repeat, label("bench", point), make)
 
     def _perplexity(self, point: DesignPoint, quality: Quality) -> bool:
         key = self.keys[point][1]
         if key is None:
             return False
-        return self._in_turn(key, 0, _label("ppl", point), lambda: self.executor.perplexity(point, quality))
+        return self._in_turn(key, 0, label("ppl", point), lambda: self.executor.perplexity(point, quality))
 
-    def _in_turn(self, key: str, repeat: int, label: str, make: Callable[[], Record | PerplexityRecord]) -> bool:
+    def _in_turn(self, key: str, repeat: int, name: str, make: Callable[[], Record | PerplexityRecord]) -> bool:
         """Make a record that waits; another study may have made it before this one had its turn."""
         if not self._waits(key, repeat):
             return False
-        self.progress.begin(label)
+        self.progress.begin(name)
         with turn(self.progress.wait):
             still = self._waits(key, repeat)
             if still:
@@ -126,11 +133,8 @@ def waits(status: str | None, retry: bool) -> bool:
     return status in (None, "infeasible") or (retry and status != "ok")
 
 
-def _worst(record: Record) -> float:
-    return float(max(record.environment["reference"]))
-
-
-def _label(verb: str, point: DesignPoint) -> str:
+def label(verb: str, point: DesignPoint) -> str:
+    """A piece of work in a few words."""
     engine = point.engine
     subject = "" if point.subject == DesignPoint().subject else f"{point.subject} "
     where = f"{verb} {subject}{point.build.quantization} kv {engine.kv_dtype}"

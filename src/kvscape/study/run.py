@@ -1,6 +1,6 @@
 """Run a study: a search names the points, the store keeps what is measured."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kvscape.analysis.free_memory import available_memory_bytes
@@ -11,12 +11,14 @@ from kvscape.study.builds import Builds, first_of_each, make_builds, study_keys
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
 from kvscape.study.feasibility import predicted_memory, refusals
 from kvscape.study.listing import Listing
-from kvscape.study.measuring import Clock, Measuring, waits
+from kvscape.study.measuring import Clock, Crew, Measuring, Wanted, waits
 from kvscape.study.pareto import OBJECTIVES, Direction, pareto_front
 from kvscape.study.progress import StudyProgress
 from kvscape.study.search import Search, make_search
 from kvscape.study.search.search import shuffled
+from kvscape.study.slot import Slot
 from kvscape.study.space import Space
+from kvscape.study.spread import make_spread
 from kvscape.study.store import Keys, Store
 
 
@@ -24,6 +26,7 @@ from kvscape.study.store import Keys, Store
 class Study:
     """A space with its search, where its records are kept, and who measures them.
 
+    With ``slots`` the executor builds here, and the nodes of a cluster measure.
     ``retry`` measures again what failed, ran out of time or of memory; what is infeasible is judged anew every time.
     """
 
@@ -34,6 +37,7 @@ class Study:
     retry: bool = False
     available_bytes: Callable[[], int] = available_memory_bytes
     reference: Callable[[], float] = field(default_factory=Reference)
+    slots: Sequence[Slot] = ()
 
     def run(self) -> list[Record]:
         """Measure what the search asks for; return the study's records, each with the perplexity of its quality.
@@ -46,9 +50,9 @@ class Study:
         points = self.space.points
         libraries = len(first_of_each(points))
         self.progress.start(libraries + self.space.search.most(len(points)))
-        builds = make_builds(points, self.executor, self.progress, self.store)
-        keys = study_keys(self.space, builds)
-        refused = self._refused(builds, keys)
+        crew = self._crew()
+        builds, keys = crew.builds, crew.keys
+        refused = self._refused(crew)
         self.progress.prune(len(refused))
         listing = Listing(self.store, self.space, keys)
         if self.space.search.whole:
@@ -56,19 +60,26 @@ class Study:
             listing.add(points)
         runnable = [point for point in points if point not in refused]
         self.progress.start(libraries + self._work(runnable, keys))
-        measuring = Measuring(
-            self.store, self.executor, self.progress, builds, keys, self.space.quality, self.retry,
-            self.available_bytes, Watch(self.reference),
-        )  # fmt: skip
-        visited = self._visit(self._search(runnable, builds), measuring, listing, clock)
-        self._repeat(visited, measuring, clock)
+        visited = self._visit(self._search(runnable, builds), crew, listing, clock)
+        self._repeat(visited, crew, clock)
         return self.store.study_records(self.space.name)
 
-    def _refused(self, builds: Builds, keys: Mapping[DesignPoint, Keys]) -> dict[DesignPoint, Failed]:
+    def _crew(self) -> Crew:
+        """Make the builds: here, or on the nodes of a cluster."""
+        points, store = self.space.points, self.store
+        if self.slots:
+            return make_spread(self.space, store, self.executor, self.slots, self.progress, self.retry)
+        builds = make_builds(points, self.executor, self.progress, store)
+        return Measuring(
+            store, self.executor, self.progress, builds, study_keys(self.space, builds), self.space.quality,
+            self.retry, self.available_bytes, Watch(self.reference),
+        )  # fmt: skip
+
+    def _refused(self, crew: Crew) -> dict[DesignPoint, Failed]:
         """Points that cannot run now and did not run before."""
         statuses = self.store.statuses()
-        unknown = [point for point in self.space.points if statuses.get(keys[point][0]) != "ok"]
-        return refusals(unknown, builds, self.available_bytes())
+        unknown = [point for point in self.space.points if statuses.get(crew.keys[point][0]) != "ok"]
+        return refusals(unknown, crew.builds, crew.available_bytes())
 
     def _put_refused(self, refused: Mapping[DesignPoint, Failed], keys: Mapping[DesignPoint, Keys]) -> None:
         environment = current_environment().to_json()
@@ -99,31 +110,32 @@ class Study:
     def _objectives(self) -> Mapping[str, Direction]:
         return {name: way for name, way in OBJECTIVES.items() if self.space.quality or name != "perplexity"}
 
-    def _visit(self, search: Search, measuring: Measuring, listing: Listing, clock: Clock) -> list[DesignPoint]:
+    def _visit(self, search: Search, crew: Crew, listing: Listing, clock: Clock) -> list[DesignPoint]:
         """Measure the points that the search asks for, until it or the time ends; return those that ran."""
         visited: list[DesignPoint] = []
         front: list[Record] = []
+        for point, duration_s in crew.each(self._asked(search, listing, clock)):
+            clock.note(duration_s)
+            listing.add([point])  # of several machines, the one that measured it
+            record = self.store.result(crew.keys[point])
+            if record is None:
+                continue
+            if record.status == "ok":
+                visited.append(point)
+            search.tell(point, record)
+            front = pareto_front([*front, record], self._objectives)
+            self.progress.show(front)
+        return visited
+
+    def _asked(self, search: Search, listing: Listing, clock: Clock) -> Iterator[Wanted]:
         while clock.has_time and (point := search.ask()) is not None:
             if not self.space.search.whole:
                 listing.add([point])
-            if self._measured(point, measuring, clock):
-                visited.append(point)
-            if record := self.store.result(measuring.keys[point]):
-                search.tell(point, record)
-                front = pareto_front([*front, record], self._objectives)
-                self.progress.show(front)
-        return visited
+            yield point, 0
 
-    def _measured(self, point: DesignPoint, measuring: Measuring, clock: Clock) -> bool:
-        """Measure what is missing of a point; return whether it has run, now or before."""
-        clock.note(measuring.measure(point))
-        record = self.store.record(measuring.keys[point][0])
-        return record is not None and record.status == "ok"
-
-    def _repeat(self, points: Sequence[DesignPoint], measuring: Measuring, clock: Clock) -> None:
+    def _repeat(self, points: Sequence[DesignPoint], crew: Crew, clock: Clock) -> None:
         """Measure all points once more before any of them a third time, in another order each time."""
         for repeat in range(1, self.space.search.repeats):
-            for point in shuffled(points, self.space.search.seed + repeat):
-                if not clock.has_time:
-                    return
-                clock.note(measuring.measure(point, repeat))
+            order = shuffled(points, self.space.search.seed + repeat)
+            for _, duration_s in crew.each((point, repeat) for point in order if clock.has_time):
+                clock.note(duration_s)

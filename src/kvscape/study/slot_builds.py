@@ -1,0 +1,37 @@
+"""What is known of every build on every machine of a cluster."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from kvscape.config import DesignPoint
+from kvscape.study.builds import Builds, Library, first_of_each, make_builds
+from kvscape.study.executor import Executor, Failed
+from kvscape.study.model_facts import ModelFacts
+from kvscape.study.progress import StudyProgress
+from kvscape.study.slot import Slot, SlotLostError
+from kvscape.study.store import Store
+
+
+def make_slot_builds(
+    points: Iterable[DesignPoint], executor: Executor, slots: Iterable[Slot], progress: StudyProgress, store: Store
+) -> tuple[list[Slot], dict[str, Builds]]:
+    """Build here, then have it on every node; return the slots that are left, and the builds by machine."""
+    firsts = first_of_each(points)
+    here = make_builds(firsts.values(), executor, progress, store)
+    ready = {own: point for own, point in firsts.items() if here.facts(point) is not None}
+    failed = {own: here[point] for own, point in firsts.items() if own not in ready}
+    all_slots = list(slots)
+    threads = ThreadPoolExecutor(max(1, len(all_slots)), "slot")
+    try:
+        made = list(threads.map(lambda slot: _made(slot, ready), all_slots))
+    finally:  # Ctrl-C does not wait for what is being sent
+        threads.shutdown(wait=False, cancel_futures=True)
+    living = [(slot, builds) for slot, builds in zip(all_slots, made, strict=True) if builds is not None]
+    return [slot for slot, _ in living], {slot.machine: Builds({**failed, **builds}) for slot, builds in living}
+
+
+def _made(slot: Slot, firsts: dict[Library, DesignPoint]) -> dict[Library, ModelFacts | Failed] | None:
+    try:
+        return {own: slot.build(point) for own, point in firsts.items()}
+    except SlotLostError:
+        return None
