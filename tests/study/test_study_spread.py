@@ -38,9 +38,12 @@ class FakeSlot:
     executor: FakeExecutor = field(default_factory=FakeExecutor)
     before: threading.Barrier | None = None
     at_work: int = 0
+    is_full: bool = False
 
     def build(self, point: DesignPoint) -> ModelFacts | Failed:
         self._live(point, 0)
+        if self.is_full:
+            return Failed("failed", "no space left on device")
         facts = self.executor.build(point)
         assert isinstance(facts, ModelFacts)
         return replace(facts, library_key=f"library of {self.machine}")
@@ -126,6 +129,17 @@ def test_a_node_that_is_gone_before_it_has_its_builds_is_left_out(store: Store) 
     gone, stays = FakeSlot("gone", lives=-1), FakeSlot("stays")
     assert len(run(store, gone, stays)) == 16
     assert len(stays.executor.verbs("bench")) == 16
+
+
+def test_a_node_that_cannot_have_what_its_equal_has_is_left_out(store: Store) -> None:
+    full, other = FakeSlot("full", is_full=True), FakeSlot("other")
+    assert {record.status for record in run(store, other, full)} == {"ok"}
+    assert not full.executor.asked
+
+
+def test_builds_that_no_node_can_have_fail_their_points(store: Store) -> None:
+    records = run(store, FakeSlot("a", is_full=True), FakeSlot("b", is_full=True))
+    assert {(record.status, record.reason) for record in records} == {("failed", "no space left on device")}
 
 
 def test_a_large_point_goes_to_a_node_with_the_memory(store: Store) -> None:

@@ -11,6 +11,8 @@ from kvscape.study.progress import StudyProgress
 from kvscape.study.slot import Slot, SlotLostError
 from kvscape.study.store import Store
 
+_Made = dict[Library, ModelFacts | Failed]
+
 
 def make_slot_builds(
     points: Iterable[DesignPoint], executor: Executor, slots: Iterable[Slot], progress: StudyProgress, store: Store
@@ -26,11 +28,23 @@ def make_slot_builds(
         made = list(threads.map(lambda slot: _made(slot, ready), all_slots))
     finally:  # Ctrl-C does not wait for what is being sent
         threads.shutdown(wait=False, cancel_futures=True)
-    living = [(slot, builds) for slot, builds in zip(all_slots, made, strict=True) if builds is not None]
+    living = _sound([(slot, builds) for slot, builds in zip(all_slots, made, strict=True) if builds is not None])
     return [slot for slot, _ in living], {slot.machine: Builds({**failed, **builds}) for slot, builds in living}
 
 
-def _made(slot: Slot, firsts: dict[Library, DesignPoint]) -> dict[Library, ModelFacts | Failed] | None:
+def _sound(slots: list[tuple[Slot, _Made]]) -> list[tuple[Slot, _Made]]:
+    """Leave out a node that lacks what its equals have, as one whose disk is full."""
+    most = {
+        slot.machine: max(_count(made) for other, made in slots if other.machine == slot.machine) for slot, _ in slots
+    }
+    return [(slot, made) for slot, made in slots if _count(made) == most[slot.machine]]
+
+
+def _count(made: _Made) -> int:
+    return sum(isinstance(facts, ModelFacts) for facts in made.values())
+
+
+def _made(slot: Slot, firsts: dict[Library, DesignPoint]) -> _Made | None:
     try:
         return {own: slot.build(point) for own, point in firsts.items()}
     except SlotLostError:
