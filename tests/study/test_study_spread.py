@@ -39,6 +39,7 @@ class FakeSlot:
     before: threading.Barrier | None = None
     at_work: int = 0
     is_full: bool = False
+    benched: threading.Semaphore | None = None
 
     def build(self, point: DesignPoint) -> ModelFacts | Failed:
         self._live(point, 0)
@@ -56,10 +57,14 @@ class FakeSlot:
         self._live(point, 1)
         record = self.executor.bench(point)
         self.at_work -= 1
+        if self.benched is not None:
+            self.benched.release()
         return replace(record, environment={"machine": self.machine, "node": self.name})
 
     def perplexity(self, point: DesignPoint, quality: Quality) -> PerplexityRecord:
         self._live(point, 1)
+        if self.benched is not None:
+            assert all(self.benched.acquire(timeout=5) for _ in range(3))
         return self.executor.perplexity(point, quality)
 
     def _live(self, point: DesignPoint, cost: int) -> None:
@@ -94,6 +99,15 @@ def test_equal_quality_is_measured_once_for_all_nodes(store: Store) -> None:
     records = run(store, *slots)
     assert sum(asked("ppl", *slots).values()) == 2
     assert all(record.metrics["perplexity"] in (28.0, 28.5) for record in records)
+
+
+def test_a_point_waits_for_the_perplexity_that_another_node_measures(store: Store) -> None:
+    benched = threading.Semaphore(0)  # a perplexity ends when three points are measured, so two wait for it
+    slots = FakeSlot("a", benched=benched), FakeSlot("b", benched=benched)
+    equal = replace(space(), points=points()[::2])
+    records = run(store, *slots, what=equal)
+    assert {record.metrics["perplexity"] for record in records} == {28.0}
+    assert sum(asked("ppl", *slots).values()) == 1
 
 
 @pytest.mark.parametrize("lives", [0, 1, 5])
