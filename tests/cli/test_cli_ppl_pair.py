@@ -1,6 +1,7 @@
 """The workspace's flags: Hugging Face's model beside the quantized one, both rows in one table."""
 
 import csv
+import json
 import re
 import shlex
 from dataclasses import replace
@@ -109,25 +110,30 @@ def test_the_file_has_the_workspaces_name() -> None:
     assert default_out(TextChoice()) == Path("builtin_ppl_results.csv")
 
 
-def test_rows_of_two_commands_stand_in_one_table(
-    long_gguf: Path, kvscape_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_both_rows_stand_in_one_table(
+    long_gguf: Path,
+    kvscape_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("transformers", reason="the reference extra (torch, transformers) is not installed")
     monkeypatch.setenv("KVSCAPE_HOME", str(kvscape_home))
     monkeypatch.chdir(tmp_path)
     model = str(long_gguf)
-    both = ["ppl", "--hf-model", model, "--mlc-model", model, "--context", "64", "--limit", "2"]
-    for arguments in ([*both, "--fake-q3bit", "--json"], both):
-        assert run(arguments) == 0
+    flags = ["--hf-model", model, "--mlc-model", model, "--context", "64", "--limit", "2", "--json"]
+    assert run(["ppl", *flags]) == 0
+    printed = json.loads(capsys.readouterr().out)
     with (tmp_path / "builtin_ppl_results.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["subject"], row["quantization"], row["paired_with"]) for row in rows] == [
-        ("transformers", "fake_q3", model), ("transformers", "q0f16", model), ("kvscape", "auto", model),
+        ("transformers", "q0f16", model), ("kvscape", "auto", model),
     ]  # fmt: skip
-    fake, half, ours = (float(row["perplexity"]) for row in rows)
-    assert half == pytest.approx(ours, rel=0.01) and fake != pytest.approx(half, rel=1e-4)
+    half, ours = (float(row["perplexity"]) for row in rows)
+    assert half == pytest.approx(ours, rel=0.01)
+    assert [record["perplexity"] for record in printed["records"]] == [half, ours]
     assert {row["protocol"] + row["context"] for row in rows} == {"windows64"}
-    assert [float(row["bits_per_weight"]) for row in rows][1] == 16
+    assert float(rows[0]["bits_per_weight"]) == 16 and printed["files"] == ["builtin_ppl_results.csv"]
 
 
 def test_the_commands_of_the_documentation_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
