@@ -30,14 +30,16 @@ WEIGHTS: tuple[tuple[str, str | None, str | None], ...] = (
 """Quantization, the embedding's where it is another, and the text that the rounding was calibrated on."""
 KV_DTYPES = ("f16", "int8", "int4")
 PROTOCOLS: tuple[tuple[str, ...], ...] = (
-    ("llamacpp",),
-    ("windows", "--context", "512"),
-    ("windows", "--context", "2048"),
-    ("stride", "--context", "2048", "--stride", "512"),
-    ("stream", "--context", "20000", "--sliding-window-size", "512", "--attention-sink-size", "4"),
-    ("stream", "--context", "20000", "--sliding-window-size", "512", "--attention-sink-size", "0"),
-    ("word", "--limit", "20"),
+    ("windows", "--context", "2048", "--limit", "10"),
+    ("windows", "--context", "512", "--limit", "40"),
+    ("stride", "--context", "2048", "--stride", "512", "--limit", "37"),
+    ("llamacpp", "--context", "512", "--limit", "40"),
+    ("stream", "--context", "20480"),
+    ("stream", "--context", "20480", "--sliding-window-size", "512", "--attention-sink-size", "4"),
+    ("stream", "--context", "20480", "--sliding-window-size", "512", "--attention-sink-size", "0"),
+    ("word", "--limit", "3"),
 )
+"""All of the text's first 20,480 tokens, or documents of about as many."""
 SCORED_TOKENS = 20 * 512
 
 
