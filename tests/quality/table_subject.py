@@ -34,6 +34,7 @@ class TableSubject:
     vocab_size: int = 60
     letters: str = "x"
     build_key: str = "table"
+    bits_per_weight: float = 32.0
 
     @property
     def model(self) -> ModelConfig:
