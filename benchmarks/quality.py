@@ -34,12 +34,12 @@ PROTOCOLS: tuple[tuple[str, ...], ...] = (
     ("windows", "--context", "512", "--limit", "40"),
     ("stride", "--context", "2048", "--stride", "512", "--limit", "37"),
     ("llamacpp", "--context", "512", "--limit", "40"),
-    ("stream", "--context", "20480"),
+    ("stream", "--context", "8192"),
     ("stream", "--context", "20480", "--sliding-window-size", "512", "--attention-sink-size", "4"),
     ("stream", "--context", "20480", "--sliding-window-size", "512", "--attention-sink-size", "0"),
     ("word", "--limit", "3"),
 )
-"""All of the text's first 20,480 tokens, or documents of about as many."""
+"""The text's first 20,480 tokens; documents of about as many; without a window no more than the model's context."""
 SCORED_TOKENS = 20 * 512
 
 
