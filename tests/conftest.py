@@ -36,6 +36,16 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wikitext_file() -> Path:
+    """WikiText-2's raw test split, by ``KVSCAPE_TEST_TEXT``; that it is not named is a failure in CI."""
+    file = os.environ.get("KVSCAPE_TEST_TEXT")
+    if not file:
+        missing = pytest.fail if "CI" in os.environ else pytest.skip
+        missing("KVSCAPE_TEST_TEXT does not name WikiText-2's raw test split (wiki.test.raw)")
+    return Path(file)
+
+
+@pytest.fixture(scope="session")
 def tiny_gguf(shared_folder: Path) -> Path:
     """A llama model of a few kilobytes in Q4_1: see ``tiny.write_tiny_gguf``."""
     return _once(shared_folder / "tiny" / "tiny.gguf", write_tiny_gguf)

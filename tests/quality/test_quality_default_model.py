@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,9 @@ SETTINGS = Settings(GOLDEN["protocol"], GOLDEN["context"], GOLDEN["limit"])
 
 
 @pytest.fixture(scope="session")
-def text() -> Text:
-    path = os.environ.get("KVSCAPE_TEST_TEXT")
-    if not path and os.environ.get("CI"):
-        pytest.fail("KVSCAPE_TEST_TEXT is not set: continuous integration measures perplexity")
-    if not path:
-        pytest.skip("KVSCAPE_TEST_TEXT does not name WikiText-2's raw test file")
-    text = text_from_file(Path(path))
-    assert text.sha256 == GOLDEN["text_sha256"], f"{path} is not WikiText-2's raw test file"
+def text(wikitext_file: Path) -> Text:
+    text = text_from_file(wikitext_file)
+    assert text.sha256 == GOLDEN["text_sha256"], f"{wikitext_file} is not WikiText-2's raw test file"
     return text
 
 

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -54,9 +53,8 @@ def test_marks_stand_where_a_writer_puts_them(apart: str, written: str) -> None:
     assert detokenized(apart) == written
 
 
-@pytest.mark.skipif("KVSCAPE_TEST_TEXT" not in os.environ, reason="KVSCAPE_TEST_TEXT names no WikiText-2 test file")
-def test_the_test_split_has_the_pages_of_the_data_set_of_documents() -> None:
-    content = Path(os.environ["KVSCAPE_TEST_TEXT"]).read_bytes().decode()
+def test_the_test_split_has_the_pages_of_the_data_set_of_documents(wikitext_file: Path) -> None:
+    content = wikitext_file.read_bytes().decode()
     assert is_wikitext(content)
     assert len(pages(content)) == 62
     rows = [line + "\n" if line.strip() else "" for line in content.split("\n")[:-1]]

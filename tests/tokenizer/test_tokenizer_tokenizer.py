@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +57,8 @@ def test_ids_are_those_of_llama_cpp(smollm: Tokenizer, text: str) -> None:
     assert smollm.decode(GOLDEN[text]) == text
 
 
-def test_ids_of_wikitext_2_are_those_of_llama_cpp(smollm: Tokenizer) -> None:
-    file = os.environ.get("KVSCAPE_TEST_TEXT")
-    if not file:
-        missing = pytest.fail if "CI" in os.environ else pytest.skip
-        missing("KVSCAPE_TEST_TEXT does not name WikiText-2's raw test split (wiki.test.raw)")
-    text = Path(file).read_bytes().decode()
+def test_ids_of_wikitext_2_are_those_of_llama_cpp(smollm: Tokenizer, wikitext_file: Path) -> None:
+    text = wikitext_file.read_bytes().decode()
     ids = smollm.encode(text)
     assert len(ids) == 303_415
     sha256 = hashlib.sha256(np.array(ids, "<i4").tobytes()).hexdigest()
