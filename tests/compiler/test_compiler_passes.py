@@ -15,6 +15,7 @@ from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import emit_operator, read_operator
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+from kvscape.compiler.passes.return_logits import ReturnLogits
 from kvscape.compiler.passes.share_tensors import ShareTensors
 from kvscape.compiler.pipeline import Pass, pipeline, run_pipeline
 from kvscape.errors import UnsupportedModelError
@@ -139,6 +140,26 @@ class TestFuseQuantize:
 
 def norm_types(mod: Any) -> list[Any]:
     return list(calls(mod)[0].ty.fields)
+
+
+class TestReturnLogits:
+    @staticmethod
+    def returned(name: str) -> Any:
+        """What function ``name`` returns that had two results."""
+        builder = relax.BlockBuilder()
+        x, pool = tensor("x", (n, 32)), tensor("pool", (4, 4))
+        with builder.function(name, [x, pool]):
+            made = builder.emit(emit_operator("swiglu", [x], [relax.TensorType((n, 16), "float32")]))
+            builder.emit_func_output(relax.Tuple([made, pool]))
+        after = ReturnLogits()(builder.get())[name]
+        relax.analysis.well_formed(after)
+        return after.ret_ty
+
+    def test_a_step_returns_its_first_result(self) -> None:
+        assert self.returned("forward_f16").dtype == "float32"
+
+    def test_other_functions_keep_their_results(self) -> None:
+        assert len(self.returned("stage_0").fields) == 2
 
 
 class TestShareTensors:

@@ -11,6 +11,7 @@ from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
 from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
+from kvscape.compiler.passes.return_logits import ReturnLogits
 from kvscape.compiler.passes.share_tensors import ShareTensors
 
 # Hand-written kernels have no buffer that could be smaller, and looking for one takes longer than all else.
@@ -31,6 +32,7 @@ def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: 
         ("RemovePurityChecking", transform.RemovePurityChecking()),
         # Results become explicit allocations, ...
         ("CallTIRRewrite", transform.CallTIRRewrite()),
+        ("ReturnLogits", ReturnLogits()),
         # ... without the tuples that kernels with several results had, ...
         ("CanonicalizeBindings", transform.CanonicalizeBindings()),
         ("DeadCodeElimination", transform.DeadCodeElimination()),

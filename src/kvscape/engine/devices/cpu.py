@@ -73,7 +73,6 @@ class CpuDevice:
         self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
         functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
-        self._item = tvm.get_global_func("ffi.ArrayGetItem")  # result[0] asks for the length first
         self._step = IntTensors(partial(arranged, groups=len(self.model.layer_groups)))
         self._scored, self._chosen = IntTensors(), IntResult()
 
@@ -109,10 +108,9 @@ class CpuDevice:
     def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
         assert isinstance(pools, CpuPools)
         numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
-        result = self._functions[pools.function](
-            *numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters
-        )
-        return CpuLogits(self._item(result, 0), len(step.logit_rows))
+        forward = self._functions[pools.function]
+        logits = forward(*numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters)
+        return CpuLogits(logits, len(step.logit_rows))
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, CpuLogits)
