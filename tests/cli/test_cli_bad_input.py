@@ -89,6 +89,11 @@ CASES: dict[str, tuple[Arguments, str]] = {
         flagged("ppl", "--subject", "llamacpp", "--sliding-window-size", "64"),
         "leave sliding_window_size out",
     ),
+    "requests over time of a peer": (
+        flagged("bench", "--subject", "llamacpp", "--request-rate", "2"),
+        "llamacpp has no request_rate = 2.0",
+    ),
+    "a rate below zero": (flagged("bench", "--request-rate", "-1"), "request_rate = -1.0: it must be at least 0"),
     "a peer's output": (
         flagged("compile", "--subject", "llamacpp", "--output", "x.tar"),
         "this subject has no library",

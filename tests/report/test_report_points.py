@@ -52,6 +52,12 @@ def test_points_of_one_context_and_batch_are_one_workload() -> None:
     assert set(frame.filter("home")["workload"]) == {"context 1,024 · batch 4"}
 
 
+def test_a_rate_of_requests_is_part_of_the_workload() -> None:
+    spread = replace(RECORDS[0], parameters={**RECORDS[0].parameters, "request_rate": 0.5, "num_requests": 8})
+    frame = point_frame([RECORDS[0], spread])
+    assert frame["workload"].to_list() == ["", "requests 8 · requests/s 0.5"]
+
+
 def test_only_what_ran_says_which_knobs_move() -> None:
     assert moving(point_frame(RECORDS)) == ["quantization", "kv_dtype", "context_window_size", "max_batch_size"]
 

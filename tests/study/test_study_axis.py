@@ -37,6 +37,7 @@ def test_a_range_that_is_none_is_refused(written: str) -> None:
         ("context_window_size=1024:4096:*2,6000", ("context_window_size", [1024, 2048, 4096, 6000])),
         ("sliding_window_size=-1,512", ("sliding_window_size", [-1, 512])),
         ("prefix_cache=true,false", ("prefix_cache", [True, False])),
+        ("request_rate=0.5,2", ("request_rate", [0.5, 2])),
         ("model=HF://org/name", ("model", ["HF://org/name"])),
     ],
 )

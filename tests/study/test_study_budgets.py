@@ -181,9 +181,17 @@ def test_points_are_compared_under_one_workload() -> None:
     answer = best([chat, document])
     assert answer.point == chat.parameters
     assert "--prompt-tokens 1024 --max-tokens 16" in answer.notes[0]
-    assert best([chat, document], workload=(1024, 16)).point == document.parameters
+    assert best([chat, document], workload=(1024, 16, None, None)).point == document.parameters
     with pytest.raises(ResultsError, match="no point was studied with --prompt-tokens 5 --max-tokens 5"):
-        best([chat, document], workload=(5, 5))
+        best([chat, document], workload=(5, 5, None, None))
+
+
+def test_requests_that_come_over_time_are_a_workload_of_their_own() -> None:
+    together, spread = record(100, 100), record(100, 300, request_rate=2.0, num_requests=8)
+    assert best([together, spread]).point == together.parameters
+    answer = best([together, spread], workload=(128, 128, 8, 2.0))
+    assert answer.point == spread.parameters
+    assert "--num-requests 8 --request-rate 2" in answer.notes[0]
 
 
 WINDOWED = record(90, 150, 20.1, sliding_window_size=256, attention_sink_size=4)

@@ -82,6 +82,29 @@ def test_a_grid_and_a_point_may_choose_their_workload() -> None:
     assert len(space(WORKLOADS).points) == 2
 
 
+def test_requests_may_come_at_several_rates() -> None:
+    read = space(
+        """
+        axes = {request_rate = [0, 0.5, 2], max_batch_size = [1, 4]}
+        when = {num_requests = {request_rate = "> 0"}}
+        tie = {num_requests = "max_batch_size * 4"}
+        [[exclude]]
+        request_rate = "> 0.5"
+        max_batch_size = 1
+        reason = "one at a time cannot keep up"
+        """
+    )
+    chosen = [(p.workload.request_rate, p.num_requests) for p in read.points]
+    assert chosen == [(None, 4), (None, 16), (0.5, 4), (0.5, 16), (2.0, 16)]
+    assert [entry.point.workload.request_rate for entry in read.excluded] == [2.0]
+
+
+def test_a_peer_that_runs_all_together_is_left_out_of_a_workload_over_time() -> None:
+    read = space('axes = {subject = ["kvscape", "llamacpp"]}\nbase = {request_rate = 2}')
+    assert [point.subject for point in read.points] == ["kvscape"]
+    assert [entry.reason.split(":")[0] for entry in read.excluded] == ["llamacpp has no request_rate = 2.0"]
+
+
 def test_each_subject_gets_the_knobs_that_it_has() -> None:
     read = space(
         """

@@ -27,6 +27,8 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, engine=EngineConfig(prefix_cache=False)),
         replace(POINT, workload=Workload(seed=1)),
         replace(POINT, workload=Workload(precision=0.03)),
+        replace(POINT, workload=Workload(num_requests=8)),
+        replace(POINT, workload=Workload(request_rate=2.0)),
     ],
 )
 def test_whatever_changes_speed_changes_its_key(other: DesignPoint) -> None:
@@ -42,7 +44,7 @@ def test_a_speed_belongs_to_a_machine_and_to_the_weights_and_kernels_that_ran() 
 
 
 def test_what_older_stores_did_not_know_leaves_their_keys_as_they_are_where_it_is_not_asked_for() -> None:
-    newer = ("model", "precision", "calibrate")
+    newer = ("model", "precision", "calibrate", "num_requests", "request_rate")
     parameters = {name: value for name, value in POINT.flat().items() if name not in newer}
     assert _without_model(POINT) == parameters
 
@@ -64,6 +66,7 @@ def test_failed_builds_are_told_apart_by_their_name() -> None:
         replace(POINT, engine=EngineConfig(context_window_size=4096, max_batch_size=4, prefill_chunk_size=128)),
         replace(POINT, engine=EngineConfig(prefix_cache=False)),
         replace(POINT, workload=Workload(num_runs=1)),
+        replace(POINT, workload=Workload(num_requests=8, request_rate=2.0)),
     ],
 )
 def test_one_perplexity_serves_many_speeds(other: DesignPoint) -> None:

@@ -128,6 +128,25 @@ def test_memory_is_the_arithmetic_the_engine_allocates_by() -> None:
         assert "total_bytes" not in record.predicted_intervals
 
 
+def test_no_speed_is_predicted_of_requests_that_come_over_time() -> None:
+    base = drawn(1)[0]
+    spread = replace(base, workload=replace(base.workload, request_rate=2.0, num_requests=8))
+    together, record = predictor().predict([base, spread])
+    assert record.status == "predicted" and record.predicted_intervals == {}
+    assert record.predicted == {name: value for name, value in together.predicted.items() if name.endswith("bytes")} | {
+        "kv_bytes_per_token": together.predicted["kv_bytes_per_token"]
+    }
+    assert "come over time" in record.reason
+
+
+def test_nothing_is_learned_from_requests_that_come_over_time() -> None:
+    records = measured(drawn(4))
+    odd = replace(records[0], parameters={**records[0].parameters, "request_rate": 2.0})
+    fitted = Predictor.fit([*records, odd], [], DEVICE, facts)
+    assert fitted.measured == records
+    assert fitted.with_predictions([odd]) == [odd]
+
+
 def test_what_cannot_run_is_said_and_not_predicted() -> None:
     points = [DesignPoint.from_flat({"context_window_size": context}) for context in (9000, 128, 4096)]
     long, short, large = predictor().predict(points, available_bytes=10_000_000)

@@ -121,6 +121,26 @@ def test_the_answer_has_its_full_length_whatever_the_model_says(llm: FakeLLM) ->
     assert (request.params.max_tokens, request.params.ignore_eos, request.params.temperature) == (7, True, 0.0)
 
 
+def test_a_request_is_added_when_its_time_comes_and_nothing_spins_meanwhile(llm: FakeLLM) -> None:
+    now, slept = [100.0], []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    measured = KvscapeSubject(cast(Any, llm), lambda: now[0], sleep)
+    came = []
+    for tokens in measured.serve([[3], [4], [5]], 2, [0.0, 0.5, 10.0]):
+        came += [(now[0] - 100, token) for token in tokens]
+        now[0] += 1.0  # a step takes a second
+    # The second request comes during the first step; then nothing is to do until the third one comes.
+    assert came == [
+        (2.0, Token(0, 0)), (2.0, Token(1, 1)), (3.0, Token(0, 0)), (3.0, Token(1, 1)),
+        (11.0, Token(2, 2)), (12.0, Token(2, 2)),
+    ]  # fmt: skip
+    assert slept == [6.0]
+
+
 def test_ordinary_tokens_have_text(llm: FakeLLM) -> None:
     assert subject(llm).ordinary_token_ids == [0, 3, 4, 5]
 

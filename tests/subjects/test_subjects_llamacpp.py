@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_llama_cpp import TABLE, VOCAB, FakeLlamaCpp
 
-from kvscape.config import BuildConfig, DesignPoint, EngineConfig
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.errors import ConfigError, DeviceError, KvscapeError, WeightsError
 from kvscape.subjects import Token, find_subject, loaded_subject
 from kvscape.subjects.llamacpp import LlamaCppSubject, check_point, prepare_llamacpp, source_model
@@ -173,6 +173,12 @@ def test_what_llama_cpp_lacks_is_refused(build: dict[str, Any], engine: dict[str
     with pytest.raises(ConfigError) as error:
         check_point(DesignPoint(BuildConfig(**build), EngineConfig(**engine)))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("asked", [{"request_rate": 2.0}, {"num_requests": 8}])
+def test_it_runs_all_requests_together(asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"llamacpp has no {next(iter(asked))} = "):
+        check_point(DesignPoint(workload=Workload(**asked)))
 
 
 def test_what_it_says_of_a_failure_is_the_reason(api: FakeLlamaCpp, point: DesignPoint) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kvscape.config import BuildConfig, DesignPoint, EngineConfig
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.errors import ConfigError, DeviceError, KvscapeError
 from kvscape.subjects import find_subject, loaded_subject
 from kvscape.subjects.transformers import check_point, predict
@@ -37,6 +37,12 @@ def test_what_transformers_lacks_is_refused(build: dict[str, Any], engine: dict[
     with pytest.raises(ConfigError) as error:
         check_point(DesignPoint(BuildConfig(**build), EngineConfig(**engine)))
     assert says in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("asked", [{"request_rate": 2.0}, {"num_requests": 8}])
+def test_it_runs_all_requests_together(asked: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"transformers has no {next(iter(asked))} = "):
+        check_point(DesignPoint(workload=Workload(**asked)))
 
 
 @pytest.mark.parametrize("device", ["vulkan:0", "cuda:x", "mps"])

@@ -22,7 +22,7 @@ class PointTimes:
     @property
     def prompt_tokens(self) -> int:
         """Of all streams."""
-        return self.point.engine.max_batch_size * self.point.workload.prompt_tokens
+        return self.point.num_requests * self.point.workload.prompt_tokens
 
     def metrics(self, times: FloatArray) -> dict[str, float]:
         """Rates, TTFT, TPOT and E2E of TIMES."""

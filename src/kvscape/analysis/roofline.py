@@ -65,11 +65,12 @@ def predict_step(
 def predict_speed(
     model: ModelConfig, memory: Memory, engine: EngineConfig, workload: Workload, rates: DeviceRates
 ) -> Speed:
-    """Predict a batch of equal prompts, prefilled chunk by chunk, then decoded together.
+    """Predict equal prompts that run together, prefilled chunk by chunk, then decoded.
 
     All requests arrive at once and are prefilled in turn; ``ttft_s`` is the mean over the streams.
     """
-    batch, prompt, output = engine.max_batch_size, workload.prompt_tokens, workload.max_tokens
+    prompt, output = workload.prompt_tokens, workload.max_tokens
+    batch = min(workload.num_requests or engine.max_batch_size, engine.max_batch_size)
     chunks = [-(-stream * prompt // engine.prefill_chunk_size) for stream in range(1, batch + 1)]
     chunk_s = predict_step(model, memory, rates, -(-batch * prompt // chunks[-1]), 1, prompt / 2)
     tpot_s = predict_step(model, memory, rates, batch, batch, prompt + output / 2)

@@ -34,11 +34,10 @@ class Schedule:
 def schedule(
     model: ModelConfig, engine: EngineConfig, workload: Workload, rows: tuple[int, ...] = INTEGER_ROWS
 ) -> Schedule:
-    """Schedule ``max_batch_size`` equal prompts that arrive at once, as if pages never ran out."""
+    """Schedule equal prompts that come and run together, as if pages never ran out."""
     sizes = tuple((engine.window(group).size, len(group.layers)) for group in model.layer_groups)
-    return _schedule(
-        engine.max_batch_size, workload.prompt_tokens, workload.max_tokens, engine.prefill_chunk_size, sizes, rows
-    )
+    requests = workload.num_requests or engine.max_batch_size
+    return _schedule(requests, workload.prompt_tokens, workload.max_tokens, engine.prefill_chunk_size, sizes, rows)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """One design point measured: runs to warm up, runs that count, and the record of all of them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,11 +14,11 @@ from kvscape.bench.probe import measure_rates
 from kvscape.bench.repeats import enough
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.timeline import Timeline
-from kvscape.bench.workload import make_prompts
+from kvscape.bench.workload import arrival_times_s, make_prompts
 from kvscape.config import DesignPoint
-from kvscape.errors import CapacityError
+from kvscape.errors import CapacityError, ConfigError
 from kvscape.results import Record, current_environment
-from kvscape.subjects import Subject
+from kvscape.subjects import Serves, Subject, Token
 
 Clock = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def duration_s(self) -> float:
-        return max(self.timeline.e2e_s)
+        return self.timeline.end_s
 
     @property
     def chars_per_s(self) -> float:
@@ -70,16 +70,28 @@ def measure(
 def run_once(subject: Subject, point: DesignPoint, number: int, clock: Clock) -> Run:
     """Run the workload once and note when each step's tokens came."""
     prompts = make_prompts(point, subject.ordinary_token_ids, number)
-    arrivals: list[list[float]] = [[] for _ in prompts]
+    asked_s = arrival_times_s(point)
+    tokens_s: list[list[float]] = [[] for _ in prompts]
     answers: list[list[int]] = [[] for _ in prompts]
     start = clock()
-    for tokens in subject.generate(prompts, point.workload.max_tokens):
+    for tokens in _steps(subject, point, prompts, asked_s):
         now = clock() - start
         for token in tokens:
-            arrivals[token.request].append(now)
+            tokens_s[token.request].append(now)
             answers[token.request].append(token.token_id)
-    timeline = Timeline(point.workload.prompt_tokens, arrivals)
+    timeline = Timeline(point.workload.prompt_tokens, asked_s, tokens_s, point.runs_as_one)
     return Run(timeline, sum(len(subject.decode(answer)) for answer in answers))
+
+
+def _steps(
+    subject: Subject, point: DesignPoint, prompts: Sequence[Sequence[int]], asked_s: Sequence[float]
+) -> Iterator[list[Token]]:
+    if point.runs_as_one:
+        return subject.generate(prompts, point.workload.max_tokens)
+    if not isinstance(subject, Serves):
+        why = "it runs all requests together"
+        raise ConfigError(f"{point.subject} cannot let requests wait", why, "leave num_requests and request_rate out")
+    return subject.serve(prompts, point.workload.max_tokens, asked_s)
 
 
 def _check(point: DesignPoint) -> None:

@@ -17,9 +17,15 @@ def predict(
     rates: DeviceRates,
     device: Device | None = None,
 ) -> dict[str, float]:
-    """Bytes from ``memory``; speed and times from a calibrated ``device``, else from the roofline of ``rates``."""
+    """Bytes from ``memory``; speed and times from a calibrated ``device``, else from the roofline of ``rates``.
+
+    Of requests that come over time or wait for a place, only the bytes are predicted.
+    """
+    found = {**asdict(memory), "total_bytes": memory.total_bytes, "bits_per_weight": bits_per_weight}
+    if not point.runs_as_one:
+        return found
     speed = _calibrated(model, memory, point, device) if device else _roofline(model, memory, point, rates)
-    return {**asdict(memory), "total_bytes": memory.total_bytes, "bits_per_weight": bits_per_weight, **speed}
+    return {**found, **speed}
 
 
 def _calibrated(model: ModelConfig, memory: Memory, point: DesignPoint, device: Device) -> dict[str, float]:

@@ -43,6 +43,8 @@ def command(
     threads: options.Threads = None,
     prompt_tokens: options.PromptTokens = None,
     max_tokens: options.MaxTokens = None,
+    num_requests: options.NumRequests = None,
+    request_rate: options.RequestRate = None,
     num_runs: options.NumRuns = None,
     precision: options.Precision = None,
     seed: options.Seed = None,

@@ -62,7 +62,7 @@ def _peers_point(flags: Flags) -> DesignPoint:
 
     name = subject_name(flags)
     subject = find_subject(name)
-    subject.check(DesignPoint(build, EngineConfig(**engine)))
+    subject.check(DesignPoint(build, EngineConfig(**engine), work))
     with DownloadBar() as progress:
         fitted = EngineConfig.chosen(engine, subject.shape(build, progress))
     point = DesignPoint(build, fitted, work, name, flags.get("threads"))

@@ -74,6 +74,10 @@ Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _E
 
 PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]
 MaxTokens = Annotated[int | None, _option("max_tokens", "Tokens to generate.", _WORK)]
+NumRequests = Annotated[int | None, _option("num_requests", "Requests of one run.", _WORK, "one for each sequence")]
+RequestRate = Annotated[
+    float | None, _option("request_rate", "Requests a second, by chance (Poisson).", _WORK, "all at once")
+]
 NumRuns = Annotated[int | None, _option("num_runs", "Measured runs at least, after those to warm up.", _WORK)]
 Precision = Annotated[
     str | None,

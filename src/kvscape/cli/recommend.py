@@ -28,6 +28,8 @@ def command(
     objective: options.Objective = "decode",
     prompt_tokens: options.PromptTokens = None,
     max_tokens: options.MaxTokens = None,
+    num_requests: options.NumRequests = None,
+    request_rate: options.RequestRate = None,
     json: options.Json = False,
 ) -> None:
     """Recommend a point of a study on a budget; exit status 3 when none meets it."""

@@ -1,11 +1,11 @@
 """A study's folder: the store, and what is written from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvscape.config import Workload
+from kvscape.config import ASKED, Asked, Workload, asked_of
 from kvscape.errors import ConfigError, ResultsError, near_match
 
 if TYPE_CHECKING:
@@ -83,12 +83,10 @@ def budget(flags: dict[str, Any], study: StudyContent) -> "Budget":
     )
 
 
-def _workload(flags: dict[str, Any]) -> tuple[int, int] | None:
-    """Prompt and output tokens that a point is judged by; None is the study's own."""
-    prompt, output = flags.get("prompt_tokens"), flags.get("max_tokens")
-    if prompt is output is None:
-        return None
-    return prompt or Workload.prompt_tokens, output or Workload.max_tokens
+def _workload(flags: dict[str, Any]) -> Asked | None:
+    """The workload that a point is judged by; None is the study's own."""
+    given = {name: flags[name] for name in ASKED if flags.get(name) is not None}
+    return asked_of(asdict(Workload(**given))) if given else None
 
 
 def write_report(folder: Path, study: StudyContent, recommendation: "Recommendation") -> list[Path]:

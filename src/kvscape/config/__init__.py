@@ -4,13 +4,15 @@ from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calib
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
-from kvscape.config.point import BuildConfig, DesignPoint, Workload
+from kvscape.config.point import BuildConfig, DesignPoint
 from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
 from kvscape.config.share import parse_share
 from kvscape.config.window import Window
+from kvscape.config.workload import ASKED, Asked, Workload, asked_flags, asked_of
 
 __all__ = [
+    "ASKED",
     "BUILT_IN",
     "CALIBRATION_METHOD",
     "FULL",
@@ -20,6 +22,7 @@ __all__ = [
     "SELF",
     "SLIDING",
     "UNSCALED",
+    "Asked",
     "BuildConfig",
     "Calibration",
     "CalibrationMethod",
@@ -31,6 +34,8 @@ __all__ = [
     "RopeScaling",
     "Window",
     "Workload",
+    "asked_flags",
+    "asked_of",
     "library_kv_dtypes",
     "parse_overrides",
     "parse_share",

@@ -6,6 +6,7 @@ from typing import Any
 
 from kvscape.config.engine import EngineConfig
 from kvscape.config.fields import Dataclass, from_mapping
+from kvscape.config.workload import Workload
 from kvscape.errors import ConfigError, near_match
 
 ACTIVATIONS = ("int8", "float32")
@@ -41,29 +42,6 @@ class BuildConfig:
 
 
 @dataclass(frozen=True)
-class Workload:
-    """What is run: ``max_batch_size`` equal prompts of random tokens at once, ``num_runs`` times after a warm-up.
-
-    With a ``precision``, say 0.03, it is run until the medians are known to +-3 %, at most ten times as often.
-    """
-
-    prompt_tokens: int = 128
-    max_tokens: int = 128
-    num_runs: int = 3
-    seed: int = 0
-    precision: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, least in (("prompt_tokens", 1), ("max_tokens", 2), ("num_runs", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)}", f"it must be at least {least}", "give a larger number"
-                )
-        if self.precision is not None and not 0 < self.precision < 1:
-            raise ConfigError(f"precision = {self.precision}", "it must lie between 0 and 1", "give for example 0.03")
-
-
-@dataclass(frozen=True)
 class DesignPoint:
     """Everything that decides a measurement."""
 
@@ -72,6 +50,16 @@ class DesignPoint:
     workload: Workload = field(default_factory=Workload)
     subject: str = "kvscape"
     threads: int | None = None
+
+    @property
+    def num_requests(self) -> int:
+        """Requests of one run."""
+        return self.workload.num_requests or self.engine.max_batch_size
+
+    @property
+    def runs_as_one(self) -> bool:
+        """Whether all requests come and run together, so that none waits for the end of another."""
+        return self.workload.request_rate is None and self.num_requests <= self.engine.max_batch_size
 
     def flat(self) -> dict[str, Any]:
         """All parameters in one mapping, named as the flags are."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from kvscape.config import ASKED
 from kvscape.errors import ResultsError
 from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
 from kvscape.results import Record
@@ -21,7 +22,14 @@ MEASURES = (
     "perplexity",
 )
 # What is asked of a point, not what it costs: points of different workloads do not compete.
-WORKLOAD = ("context_window_size", "max_batch_size", "prompt_tokens", "max_tokens")
+WORKLOAD = ("context_window_size", "max_batch_size", *ASKED)
+_WORDS = {
+    **SHORT,
+    "prompt_tokens": "prompt",
+    "max_tokens": "output",
+    "num_requests": "requests",
+    "request_rate": "requests/s",
+}
 KNOBS = ("subject", *PARAMETERS)
 HAS_RUN = ("ok", "predicted")
 
@@ -93,8 +101,8 @@ def _shown(name: str, value: float | None) -> float | None:
 
 
 def _workload(parameters: Mapping[str, Any], names: Sequence[str]) -> str:
-    words = {"prompt_tokens": "prompt", "max_tokens": "output", **SHORT}
-    return " · ".join(f"{words[name]} {parameters.get(name):,}" for name in names)
+    given = {name: value for name in names if (value := parameters.get(name)) is not None}
+    return " · ".join(f"{_WORDS[name]} {value:,g}" for name, value in given.items())
 
 
 def known(frame: pl.DataFrame, *names: str) -> pl.DataFrame:

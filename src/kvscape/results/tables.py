@@ -33,6 +33,8 @@ PARAMETERS = (
     "num_runs",
     "seed",
     "precision",
+    "num_requests",
+    "request_rate",
 )
 RESULTS = (
     "kv_cache_bytes",

@@ -35,7 +35,9 @@ def _typed(text: str) -> Any:
     text = text.strip()
     if text in ("true", "false"):
         return text == "true"
-    return int(text) if re.fullmatch(r"-?\d+", text) else text
+    if re.fullmatch(r"-?\d+", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"-?\d+\.\d+", text) else text
 
 
 def _expanded(item: Any) -> list[Any]:

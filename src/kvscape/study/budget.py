@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from kvscape.config import parse_share
+from kvscape.config import Asked, parse_share
 from kvscape.errors import ConfigError, near_match
 
 OBJECTIVES = ("decode", "prefill", "ttft", "memory", "quality")
@@ -28,7 +28,7 @@ class Budget:
 
     Context and concurrency are what must be served, not costs. ``min_decode_tokens_per_s`` is what one stream gets
     (1 / TPOT). ``max_perplexity_ratio`` 1.02 allows 2 % more than ``baseline``, a quantization's name, or than the best
-    known where it is None. ``objective`` is what the best point is best in; ``workload`` is prompt and output tokens.
+    known where it is None. ``objective`` is what the best point is best in; ``workload`` is what a point is asked for.
     """
 
     max_total_bytes: int | None = None
@@ -39,7 +39,7 @@ class Budget:
     concurrency: int | None = None
     max_ttft_s: float | None = None
     objective: str = "decode"
-    workload: tuple[int, int] | None = None
+    workload: Asked | None = None
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from kvscape.config import Asked, asked_of
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.quality_model import Cell, cell
 
@@ -14,7 +15,7 @@ HIGHER_IS_BETTER = frozenset({"decode_tokens_per_s", "prefill_tokens_per_s", "ch
 class Candidate:
     """``metrics`` are measured but for those named in ``predicted``; ``bounds`` has the 95 % intervals of both.
 
-    ``doubt`` says why its perplexity does not count, where it does not.
+    ``doubt`` says why its perplexity does not count, where it does not. What was not run ``is_measured`` in nothing.
     """
 
     parameters: Mapping[str, Any]
@@ -22,14 +23,11 @@ class Candidate:
     predicted: frozenset[str] = frozenset()
     bounds: Mapping[str, Sequence[float]] | None = None
     doubt: str = ""
+    is_measured: bool = True
 
     @property
-    def is_measured(self) -> bool:
-        return "tpot_s" not in self.predicted
-
-    @property
-    def workload(self) -> tuple[int, int]:
-        return self.parameters["prompt_tokens"], self.parameters["max_tokens"]
+    def workload(self) -> Asked:
+        return asked_of(self.parameters)
 
     def at_worst(self, name: str) -> float | None:
         """The worse end of the metric's interval where it has one: what is promised must be found again."""
@@ -53,7 +51,9 @@ def _candidate(record: Record, texts: "_Texts") -> Candidate:
     known = {**guessed, **record.metrics}
     named = frozenset(guessed) - frozenset(record.metrics)
     bounds = {name: bound for name, bound in record.predicted_intervals.items() if name in named}
-    found = Candidate(record.parameters, known, named, {**bounds, **record.intervals})
+    found = Candidate(
+        record.parameters, known, named, {**bounds, **record.intervals}, is_measured=record.status == "ok"
+    )
     doubt = texts.doubt(record.parameters) if "perplexity" in known else ""
     if not doubt:
         return found

@@ -12,7 +12,7 @@ from kvscape.study.axis import axis_values
 
 Test = Callable[[Any], bool]
 
-_COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*(-?\d+)")
+_COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*(-?\d+(?:\.\d+)?)")
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -46,5 +46,5 @@ def _test(value: Any) -> Test:
     if match is None:
         values = axis_values(value)
         return lambda found: found in values
-    compare, limit = _OPERATORS[match[1]], int(match[2])
-    return lambda found: isinstance(found, int) and compare(found, limit)
+    compare, limit = _OPERATORS[match[1]], float(match[2])
+    return lambda found: isinstance(found, int | float) and compare(found, limit)

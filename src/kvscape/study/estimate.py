@@ -46,7 +46,8 @@ class Estimate:
     def _bench_s(self, point: DesignPoint) -> float:
         facts = self.facts(point)
         speed = predict_speed(facts.model, predicted_memory(point, facts), point.engine, point.workload, self.rates)
-        return _START_S + (point.workload.num_runs + 1) * speed.e2e_s / _OF_ROOFLINE
+        batches = -(-point.num_requests // point.engine.max_batch_size)
+        return _START_S + (point.workload.num_runs + 1) * max(batches * speed.e2e_s / _OF_ROOFLINE, _coming_s(point))
 
     def _score_s(self, point: DesignPoint, quality: Quality) -> float:
         facts = self.facts(point)
@@ -56,3 +57,8 @@ class Estimate:
         if quality.settings.limit is not None:
             tokens = min(tokens, quality.settings.limit * quality.settings.context)
         return _START_S + tokens / speed.prefill_tokens_per_s / _OF_ROOFLINE
+
+
+def _coming_s(point: DesignPoint) -> float:
+    """Until the last request of a run has come."""
+    return point.num_requests / rate if (rate := point.workload.request_rate) else 0.0

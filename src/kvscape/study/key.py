@@ -12,6 +12,9 @@ from kvscape.study.space import Quality
 from kvscape.subjects import find_subject
 from kvscape.version import __version__
 
+# Parameters that older stores did not know: where they are not set, their keys hold.
+_NEWER = ("precision", "calibrate", "num_requests", "request_rate")
+
 
 def speed_key(point: DesignPoint, facts: ModelFacts | None, machine: str) -> str:
     """Key of memory and speed: they belong to a machine, and to the very library that ran."""
@@ -31,7 +34,7 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
 def _without_model(point: DesignPoint) -> dict[str, Any]:
     """All parameters but the model's name, which the hash of its weights stands for."""
     flat = point.flat()
-    unset = {name for name in ("precision", "calibrate") if flat[name] is None}  # keys of older stores hold
+    unset = {name for name in _NEWER if flat[name] is None}
     return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 
 

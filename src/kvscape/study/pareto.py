@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from kvscape.config import asked_of
 from kvscape.results import Record
 
 Direction = Literal["min", "max"]
@@ -15,16 +16,16 @@ def pareto_front(records: Sequence[Record], objectives: Mapping[str, Direction] 
     Each workload has a front of its own: points that were asked for different work do not compare. A record without one
     of the metrics is left out; of equals all stay.
     """
-    costs = [(record, _costs(record, objectives)) for record in records if set(objectives) <= set(record.metrics)]
+    costs = [
+        (asked_of(record.parameters), record, _costs(record, objectives))
+        for record in records
+        if set(objectives) <= set(record.metrics)
+    ]
     return [
         record
-        for record, cost in costs
-        if not any(_workload(other) == _workload(record) and _dominates(beside, cost) for other, beside in costs)
+        for asked, record, cost in costs
+        if not any(other == asked and _dominates(beside, cost) for other, _, beside in costs)
     ]
-
-
-def _workload(record: Record) -> tuple[int, int]:
-    return record.parameters["prompt_tokens"], record.parameters["max_tokens"]
 
 
 def _costs(record: Record, objectives: Mapping[str, Direction]) -> list[float]:

@@ -18,15 +18,16 @@ from kvscape.study.speed_model import Case, Speed, SpeedModel
 from kvscape.subjects import find_subject
 
 UNLIMITED_BYTES = 1 << 62
+NO_SPEED = "no speed is predicted of requests that come over time or wait for a place"
 FindFacts = Callable[[DesignPoint], ModelFacts | None]
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A point that can run: as the engine fits it, its bytes, and its times by the roofline."""
+    """A point that can run: its bytes, and its times by the roofline where all requests run together."""
 
     memory: Memory
-    case: Case
+    case: Case | None
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,29 @@ class Predictor:
         device: Device,
         facts: FindFacts,
     ) -> "Predictor":
-        """Learn from the records that were measured on this device; of a point without ``facts`` nothing is known."""
+        """Learn from the records that were measured on this device, and whose requests ran together.
+
+        Of a point without ``facts`` nothing is known.
+        """
         measured: dict[str, list[tuple[Record, Case]]] = {}
         for record in records:
             if record.status == "ok" and record.environment.get("machine", device.machine) == device.machine:
                 point = DesignPoint.from_flat(record.parameters)
-                if known := _known(point, facts, device):
+                if (known := _known(point, facts, device)) and known.case:
                     measured.setdefault(point.subject, []).append((record, known.case))
         speeds = {subject: _speed_model(pairs) for subject, pairs in measured.items()}
         used = [record for pairs in measured.values() for record, _ in pairs]
         return cls(device, facts, speeds, QualityModel.of(perplexities), used)
 
     def predict(self, points: Sequence[DesignPoint], available_bytes: int = UNLIMITED_BYTES) -> list[Record]:
-        """Records of status "predicted", or "infeasible" with the reason; their metrics are empty, nothing was run."""
+        """Records of status "predicted", or "infeasible" with the reason; their metrics are empty, nothing was run.
+
+        Where requests come over time or wait for a place, memory and quality are predicted and the ``reason`` says so.
+        """
         known = [self._feasible(point, available_bytes) for point in points]
-        speeds = self._speeds([one.case for one in known if isinstance(one, _Known)])
+        speeds = self._speeds([one.case for one in known if isinstance(one, _Known) and one.case])
         return [
-            _record(point, one.memory, next(speeds), quality)
+            _record(point, one.memory, next(speeds) if one.case else None, quality)
             if isinstance(one, _Known)
             else Record(point.flat(), {}, {}, {}, {}, status="infeasible", reason=one)
             for point, one, quality in zip(points, known, self.quality.predict(points), strict=True)
@@ -97,9 +104,10 @@ class Predictor:
         return (found[number] for number in range(len(cases)))
 
 
-def _record(point: DesignPoint, memory: Memory, speed: Speed, quality: PredictedQuality | None) -> Record:
-    predicted = {**asdict(memory), "total_bytes": memory.total_bytes, **speed.metrics}
-    record = Record(point.flat(), {}, predicted, {}, {}, status="predicted", predicted_intervals=speed.intervals)
+def _record(point: DesignPoint, memory: Memory, speed: Speed | None, quality: PredictedQuality | None) -> Record:
+    told, reason = (speed, "") if speed else (Speed({}, {}), NO_SPEED)
+    predicted = {**asdict(memory), "total_bytes": memory.total_bytes, **told.metrics}
+    record = Record(point.flat(), {}, predicted, {}, {}, "predicted", reason=reason, predicted_intervals=told.intervals)
     return _with_quality(record, quality)
 
 
@@ -126,4 +134,5 @@ def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known 
         return None
     predict = find_subject(point.subject).predict
     memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
-    return _Known(memory, Case(point_times(fitted, facts.model, memory, device)))
+    times = point_times(fitted, facts.model, memory, device) if point.runs_as_one else None
+    return _Known(memory, Case(times) if times else None)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, asked_flags
 from kvscape.errors import ResultsError, near_match
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.alternatives import Alternative, Relaxation, relaxations, runners_up
@@ -97,16 +97,11 @@ def _of_workload(candidates: Sequence[Candidate], budget: Budget) -> tuple[list[
     known = list(dict.fromkeys(candidate.workload for candidate in candidates))
     wanted = budget.workload or known[0]
     if wanted not in known:
-        names = [_workload_name(workload) for workload in known]
-        do = near_match(_workload_name(wanted), names)
-        raise ResultsError(f"no point was studied with {_workload_name(wanted)}", "another workload", do)
-    note = f"judged by {_workload_name(wanted)}; also studied: {', '.join(map(_workload_name, known))}"
+        do = near_match(asked_flags(wanted), list(map(asked_flags, known)))
+        raise ResultsError(f"no point was studied with {asked_flags(wanted)}", "another workload", do)
+    note = f"judged by {asked_flags(wanted)}; also studied: {', '.join(map(asked_flags, known))}"
     notes = (note,) if len(known) > 1 else ()
     return [candidate for candidate in candidates if candidate.workload == wanted], notes
-
-
-def _workload_name(workload: tuple[int, int]) -> str:
-    return f"--prompt-tokens {workload[0]} --max-tokens {workload[1]}"
 
 
 def _with_quality(candidates: Sequence[Candidate], notes: tuple[str, ...]) -> tuple[list[Candidate], tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """kvscape's own engine as a subject."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -53,10 +54,15 @@ def load_kvscape(point: DesignPoint, jit: str = "on", model_lib: Path | None = N
 
 
 class KvscapeSubject:
-    """An open ``LLM``, stepped by hand so that every step can be timed."""
+    """An open ``LLM``, stepped by hand so that every step can be timed; ``sleep`` is called where nothing is to do."""
 
-    def __init__(self, llm: "LLM") -> None:
-        self._llm = llm
+    def __init__(
+        self,
+        llm: "LLM",
+        clock: Callable[[], float] = time.perf_counter,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._llm, self._clock, self._sleep = llm, clock, sleep
 
     @property
     def model(self) -> ModelConfig:
@@ -112,10 +118,22 @@ class KvscapeSubject:
         return self._llm.tokenizer.token_bytes(token_id)
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
+        return self.serve(prompts, max_tokens, [0.0] * len(prompts))
+
+    def serve(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, asked_s: Sequence[float]
+    ) -> Iterator[list[Token]]:
+        """A request that comes during a step is added after it; a request without a place waits in the engine."""
         engine, params = self._llm.engine, SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-        for number, prompt in enumerate(prompts):
-            engine.add(Request(str(number), tuple(prompt), params))
-        while engine.has_work:
+        start, added = self._clock(), 0
+        while added < len(prompts) or engine.has_work:
+            now = self._clock() - start
+            while added < len(prompts) and asked_s[added] <= now:
+                engine.add(Request(str(added), tuple(prompts[added]), params))
+                added += 1
+            if not engine.has_work:
+                self._sleep(asked_s[added] - now)
+                continue
             yield [Token(int(out.request_id), token) for out in engine.step() for token in out.token_ids]
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:

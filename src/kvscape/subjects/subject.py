@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,17 @@ class Token:
 
     request: int
     token_id: int
+
+
+@runtime_checkable
+class Serves(Protocol):
+    """A subject that also takes requests while others run."""
+
+    def serve(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, asked_s: Sequence[float]
+    ) -> Iterator[list[Token]]:
+        """As ``generate``, but a request comes so many seconds after the first step is asked for, in rising order."""
+        ...
 
 
 class Subject(Protocol):

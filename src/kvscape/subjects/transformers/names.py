@@ -55,6 +55,8 @@ _KNOBS = (
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
 LACKED = (*_LACKED, "calibrate", "activation")  # products take floats, whatever it says
+# What is asked is no knob: a point that asks for it is refused, never run as another workload.
+_TOGETHER = ("num_requests", "request_rate")
 
 
 def check_point(point: DesignPoint) -> None:
@@ -95,3 +97,6 @@ def _set(point: DesignPoint) -> Iterator[tuple[str, object]]:
     for name in _LACKED:
         if getattr(point.engine, name) != getattr(EngineConfig, name):
             yield name, getattr(point.engine, name)
+    for name in _TOGETHER:
+        if (asked := getattr(point.workload, name)) is not None:
+            yield name, asked
