@@ -121,6 +121,13 @@ def test_text_is_complete_without_a_stop() -> None:
     assert outputs[-1].finish_reason == "length"
 
 
+def test_a_request_may_bring_its_own_detokenizer() -> None:
+    one = prompt_with_long_answer(4)
+    answer = letters(expected_greedy(one, 60))
+    own = Request("own", one, SamplingParams(max_tokens=60, stop=(answer[20:23],)), detokenizer=Letters)
+    assert "".join(output.text for output in run(engine(), [own])["own"]) == answer[: answer.index(answer[20:23])]
+
+
 def test_the_end_of_sequence_token_has_no_text() -> None:
     one = next(one for seed in range(1000) if expected_greedy(one := prompt(seed, 4), 40)[-1] == EOS)
     outputs = generate(Engine(FakeDevice(), EngineConfig(), Letters), one, SamplingParams(max_tokens=100))

@@ -60,3 +60,10 @@ def test_no_piece_of_good_text_has_a_replacement(tokenizer: Tokenizer, text: str
     shown = pieces(tokenizer, tokenizer.encode(text))
     assert "".join(shown) == text
     assert "\ufffd" in text or not any("\ufffd" in piece for piece in shown)
+
+
+def test_a_control_token_has_text_where_it_is_asked_for(tokenizer: Tokenizer) -> None:
+    ids = [1, *tokenizer.encode("ä"), 2]
+    detokenizer = Detokenizer(tokenizer, shown=["<|im_start|>", "<|not_there|>"])
+    assert "".join([*map(detokenizer.add, ids), detokenizer.finish()]) == "<|im_start|>ä"
+    assert tokenizer.decode(ids) == "ä"

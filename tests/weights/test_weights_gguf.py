@@ -12,6 +12,7 @@ from gguf.quants import dequantize
 from kvscape.errors import UnsupportedModelError, WeightsError
 from kvscape.quantization.arrays import F32
 from kvscape.quantization.decode import decode
+from kvscape.tokenizer import ChatTemplate
 from kvscape.weights.readers.gguf import GgufSource
 from tiny import CHAT_TEMPLATE, TinyShape, write_tiny_gguf
 
@@ -62,6 +63,14 @@ def test_the_sources_facts(tiny_gguf: Path) -> None:
     assert source.sha256 == hashlib.sha256(tiny_gguf.read_bytes()).hexdigest()
     assert source.chat_template == CHAT_TEMPLATE
     assert (source.config.vocab_size, source.config.tie_word_embeddings) == (320, True)
+
+
+def test_a_template_for_tools_stands_beside_the_default_one(tmp_path: Path) -> None:
+    source = GgufSource(write_tiny_gguf(tmp_path / "tiny.gguf"))
+    named = {"tokenizer.chat_template": "plain", "tokenizer.chat_template.tool_use": "{{ tools }}"}
+    source.header.metadata.update(named)
+    template = ChatTemplate(source.chat_template or "")
+    assert (template.render([]), template.render([], tools=[{}])) == ("plain", "[{}]")
 
 
 def test_an_output_matrix_of_its_own_is_not_tied(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from kvscape.artifact.tensor_file import map_tensors
 from kvscape.errors import KvscapeError, UnsupportedModelError, WeightsError
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.decode import decode
+from kvscape.tokenizer import ChatTemplate
 from kvscape.weights.convert import convert
 from kvscape.weights.hf_mapping import hf_parts
 from kvscape.weights.readers.hf_shape import model_config
@@ -115,6 +116,13 @@ def test_the_template_file_comes_before_the_tokenizers(folder: Path) -> None:
     assert HuggingFaceSource(folder).chat_template == "named"
     (folder / "chat_template.jinja").write_text("own")
     assert HuggingFaceSource(folder).chat_template == "own"
+
+
+def test_a_template_for_tools_stands_beside_the_default_one(folder: Path) -> None:
+    named = [{"name": "default", "template": "plain"}, {"name": "tool_use", "template": "{{ tools }}"}]
+    write_json(folder / "tokenizer_config.json", {"chat_template": named})
+    template = ChatTemplate(HuggingFaceSource(folder).chat_template or "")
+    assert (template.render([]), template.render([], tools=[{}])) == ("plain", "[{}]")
 
 
 def test_the_first_token_is_what_the_tokenizer_adds(folder: Path) -> None:

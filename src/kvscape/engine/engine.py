@@ -62,7 +62,7 @@ class Engine:
         check_request(request, self.model, self.config)
         if request.request_id in self._sequences:
             raise ConfigError(f"request {request.request_id!r} is already there", "ids are unique", "choose another id")
-        if request.params.stop and self._detokenizer is None:
+        if request.params.stop and (request.detokenizer or self._detokenizer) is None:
             raise ConfigError("stop strings need text", "this engine has no detokenizer", "give it one")
         choices = self._choices(request)
         choices[0].siblings = choices[1:]
@@ -78,7 +78,8 @@ class Engine:
         ]
 
     def _text(self, request: Request) -> TextStream:
-        return TextStream(self._detokenizer() if self._detokenizer else None, request.params.stop)
+        made = request.detokenizer or self._detokenizer
+        return TextStream(made() if made else None, request.params.stop)
 
     def step(self) -> list[Output]:
         """Compute one batch; return what it added to the requests that advanced."""

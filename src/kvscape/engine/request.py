@@ -1,12 +1,14 @@
 """What is asked of the engine, and what it answers."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.metrics import RequestMetrics
+from kvscape.engine.text import Detokenizer
 from kvscape.errors import ConfigError
 
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
@@ -86,6 +88,7 @@ class Request:
     """One prompt to continue, to score, or both.
 
     ``prompt_logits`` goes with ``prompt_logprobs``: each step also hands out the logits that it scored from.
+    ``detokenizer`` makes the one for each answer's text, in place of the engine's own.
     """
 
     request_id: str
@@ -93,6 +96,7 @@ class Request:
     params: SamplingParams = field(default_factory=SamplingParams)
     prompt_logprobs: bool = False
     prompt_logits: bool = False
+    detokenizer: Callable[[], Detokenizer] | None = None
 
     @property
     def generates(self) -> bool:

@@ -21,7 +21,7 @@ from kvscape.errors import ConfigError, KvscapeError
 from kvscape.hub import Progress, silent
 from kvscape.llm.build import build_artifact
 from kvscape.llm.completion import Choice, Completion
-from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer
+from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer, Tool
 
 if TYPE_CHECKING:
     from kvscape.engine.devices.cpu import CpuDevice
@@ -170,11 +170,15 @@ class LLM:
         if self.engine.has_work:
             raise RuntimeError("an answer is still being streamed: read it to its end, or close its iterator")
 
-    def chat_token_ids(self, messages: Sequence[Message]) -> list[int]:
+    def chat_token_ids(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> list[int]:
         """Token ids of a conversation up to where the answer begins."""
+        return self.tokenizer.encode(self.chat_prompt(messages, tools), parse_special=True)
+
+    def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> str:
+        """The text of ``chat_token_ids``; raise KvscapeError if the model has no chat template, or it no tools."""
         if self.chat_template is None:
             raise KvscapeError("this model has no chat template", "its file holds none", "use generate, or --raw")
-        return self.tokenizer.encode(self.chat_template.render(messages), parse_special=True)
+        return self.chat_template.render(messages, tools=tools)
 
     def close(self) -> None:
         """Free weights and KV cache; a second time does nothing."""

@@ -11,13 +11,12 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 import jinja2
+import jinja2.meta
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kvscape.errors import KvscapeError
-
-Message = Mapping[str, str]
-"""``role`` (system, user or assistant) and ``content``."""
+from kvscape.tokenizer.message import CalledTool, Message, Tool
 
 _MAX_REPEATED = 1_000_000
 
@@ -33,13 +32,28 @@ class ChatTemplate:
         self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        """Return the prompt; ``add_generation_prompt`` ends it where the assistant's answer begins."""
-        conversation = [dict(message) for message in messages]
+    @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template tells the model of tools."""
+        try:
+            return "tools" in jinja2.meta.find_undeclared_variables(_environment().parse(self.source))
+        except Exception as error:
+            raise _failed(error) from None
+
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool = True, *, tools: Sequence[Tool] | None = None
+    ) -> str:
+        """Return the prompt; ``add_generation_prompt`` ends it where the assistant's answer begins.
+
+        The arguments of earlier calls may be JSON text: a template sees the object. Tools that the template would not
+        tell the model of are refused.
+        """
+        if tools and not self.takes_tools:
+            raise KvscapeError("this model takes no tools", "its chat template does not name them", "leave them out")
         try:
             return self._template.render(
-                messages=conversation,
-                tools=None,
+                messages=[_shown(message) for message in messages],
+                tools=list(tools) if tools else None,
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 **self._tokens,
@@ -52,6 +66,36 @@ class ChatTemplate:
     @cached_property
     def _template(self) -> jinja2.Template:
         return _environment().from_string(self.source)
+
+
+def _shown(message: Message) -> dict[str, Any]:
+    shown: dict[str, Any] = dict(message)
+    if shown.get("tool_calls"):
+        shown["tool_calls"] = [_call(call) for call in shown["tool_calls"]]
+    return shown
+
+
+def _call(call: CalledTool) -> dict[str, Any]:
+    function = call["function"]
+    return {**call, "function": {**function, "arguments": _arguments(function["arguments"])}}
+
+
+def _arguments(arguments: str | Mapping[str, Any]) -> Any:
+    """Templates write arguments by ``tojson``: a text would become a text within a text."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        read = json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
+    return read if isinstance(read, dict) else arguments
+
+
+def with_tool_use(default: str, tool_use: str) -> str:
+    """Join a model's two named templates: ``tool_use`` is rendered where there are tools, ``default`` where not."""
+    # Jinja drops the last line break of a template; the signs keep its blocks from dropping others.
+    first, second = (source.removesuffix("\n") for source in (tool_use, default))
+    return f"{{% if tools +%}}{first}{{%+ else +%}}{second}{{%+ endif %}}"
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

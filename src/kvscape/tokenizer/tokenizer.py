@@ -80,6 +80,10 @@ class Tokenizer:
         token = self._parsing.id_to_token(token_id) if token_id >= 0 else None
         return b"" if token is None else self._spelling.token_bytes(token)
 
+    def token_id(self, name: str) -> int | None:
+        """Return the token that the vocabulary names so, None where there is none."""
+        return self._parsing.token_to_id(name)
+
     def token_text(self, token_id: int) -> str:
         """Return how the vocabulary names a token: of a control token, the text that a chat template writes."""
         return self._parsing.id_to_token(token_id) or ""

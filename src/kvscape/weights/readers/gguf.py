@@ -7,7 +7,7 @@ from pathlib import Path
 from kvscape.config import ModelConfig
 from kvscape.errors import UnsupportedModelError
 from kvscape.quantization.ggml import GgmlType, find_ggml_type
-from kvscape.tokenizer import gguf_tokenizer
+from kvscape.tokenizer import gguf_tokenizer, with_tool_use
 from kvscape.weights.ggml_tensor import GgmlTensor, Rows
 from kvscape.weights.mapping import Part, check_parts, gguf_parts
 from kvscape.weights.readers.gguf_config import read_config
@@ -50,8 +50,11 @@ class GgufSource:
 
     @property
     def chat_template(self) -> str | None:
-        template = self.header.metadata.get("tokenizer.chat_template")
-        return template if isinstance(template, str) else None
+        names = ("tokenizer.chat_template", "tokenizer.chat_template.tool_use")
+        default, tool_use = (self.header.metadata.get(name) for name in names)
+        if not isinstance(default, str):
+            return None
+        return with_tool_use(default, tool_use) if isinstance(tool_use, str) else default
 
     def stream(self) -> Iterator[tuple[str, SourceTensor]]:
         for name, parts in self._parts.items():

@@ -6,6 +6,7 @@ from typing import Any
 import tokenizers
 
 from kvscape.errors import WeightsError
+from kvscape.tokenizer import with_tool_use
 from kvscape.weights.readers.folder import ModelFolder
 
 TOKENIZER = "tokenizer.json"
@@ -81,11 +82,14 @@ def _parsed(folder: ModelFolder, text: str) -> tokenizers.Tokenizer:
 
 
 def _template(value: Any) -> str | None:
-    """A template, or the default one of a list of named ones."""
+    """A template, or the default one of a list of named ones, with the one for tools where there is one."""
+    named: dict[Any, Any] = {"default": value}
     if isinstance(value, list):
         named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, Mapping)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
+    default, tool_use = named.get("default"), named.get("tool_use")
+    if not isinstance(default, str):
+        return None
+    return with_tool_use(default, tool_use) if isinstance(tool_use, str) else default
 
 
 def _ids(value: Any) -> Iterable[int]:
