@@ -1,4 +1,4 @@
-"""A headless Chromium without a network, for tests of the page as a reader sees it."""
+"""A headless Chromium that reaches this machine alone, or nothing, for tests of the page as a reader sees it."""
 
 import base64
 import json
@@ -28,6 +28,15 @@ class Page:
         self.resize(width)
         self.driver.get(path.as_uri())
         self.wait("return document.documentElement.dataset.drawn === 'yes'")
+
+    def visit(self, address: str, width: int = 1000) -> None:
+        """Open an address at a window's width."""
+        self.resize(width)
+        self.driver.get(address)
+
+    def type(self, keys: str) -> None:
+        """Press keys where the focus is; ``Keys`` of selenium names those that write nothing."""
+        self.driver.switch_to.active_element.send_keys(keys)
 
     def resize(self, width: int) -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
@@ -70,18 +79,20 @@ class Page:
 
 
 @contextmanager
-def browser() -> Iterator[Page]:
-    """A page whose network is off."""
+def browser(offline: bool = True) -> Iterator[Page]:
+    """A page whose network is off; without ``offline`` it reaches servers on loopback by address."""
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in _FLAGS:
         options.add_argument(flag)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
     try:
         driver.execute_cdp_cmd("Network.enable", {})
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        driver.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+        if offline:
+            conditions = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+            driver.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
         yield Page(driver)
     finally:
         driver.quit()

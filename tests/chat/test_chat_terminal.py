@@ -5,53 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_talker import FakeTalker
 
 from kvscape.chat import ChatSession, Terminal
 from kvscape.errors import CapacityError
-from kvscape.tokenizer import Message
-
-Answer = Callable[[str], Iterator[str]]
 
 
-def echo(question: str) -> Iterator[str]:
-    yield "you said "
-    yield question
-
-
-class FakeTalker:
-    """Answers by a function of the question; remembers the prompts, and whether a stream was closed early."""
-
-    def __init__(self, answer: Answer = echo) -> None:
-        self.prompts: list[list[Message]] = []
-        self.stopped = False
-        self._answer = answer
-
-    def stream(self, messages: Sequence[Message]) -> Iterator[str]:
-        self.prompts.append(list(messages))
-        try:
-            yield from self._answer(messages[-1]["content"])
-        except GeneratorExit:
-            self.stopped = True
-            raise
-
-    def stats(self) -> str:
-        return "42 tokens/s"
-
-
-class TerminalInput(io.StringIO):
-    """Text that claims to be typed."""
-
-    def isatty(self) -> bool:
-        return True
-
-
-def talk(monkeypatch: pytest.MonkeyPatch, talker: FakeTalker, *lines: str, interactive: bool = False) -> ChatSession:
-    kind = TerminalInput if interactive else io.StringIO
-    monkeypatch.setattr(sys, "stdin", kind("".join(f"{line}\n" for line in lines)))
+def talk(monkeypatch: pytest.MonkeyPatch, talker: FakeTalker, *lines: str) -> ChatSession:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
     session = ChatSession(lambda messages: len(messages), max_prompt_tokens=100)
     Terminal(session, talker).run()
     return session
@@ -71,11 +36,6 @@ def test_empty_lines_ask_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     talker = FakeTalker()
     talk(monkeypatch, talker, "", "  ", "hi")
     assert len(talker.prompts) == 1
-
-
-def test_a_terminal_shows_a_prompt_and_a_pipe_does_not(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    talk(monkeypatch, FakeTalker(), "hi", interactive=True)
-    assert capsys.readouterr().out == ">>> you said hi\n>>> \n"
 
 
 def test_reset_forgets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,25 +109,10 @@ def test_a_second_ctrl_c_stops_a_model_that_gives_nothing(monkeypatch: pytest.Mo
     assert [turn.answer for turn in session.turns] == [""]
 
 
-def test_ctrl_c_at_the_prompt_gives_up_the_line(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    lines: Iterator[str | BaseException] = iter([KeyboardInterrupt(), "hi", EOFError()])
-
-    def read(prompt: str) -> str:
-        line = next(lines)
-        if isinstance(line, BaseException):
-            raise line
-        return line
-
-    monkeypatch.setattr("builtins.input", read)
-    talker = FakeTalker()
-    talk(monkeypatch, talker)
-    assert capsys.readouterr().out == "\nyou said hi\n"
-
-
 def test_a_pipe_works_whatever_bytes_it_holds() -> None:
     program = (
         "import sys\n"
-        "from test_chat_terminal import FakeTalker\n"
+        "from fake_talker import FakeTalker\n"
         "from kvscape.chat import ChatSession, Terminal\n"
         "Terminal(ChatSession(len, 100), FakeTalker()).run()\n"
     )

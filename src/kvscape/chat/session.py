@@ -30,10 +30,16 @@ class ChatSession:
         self._count_tokens = count_tokens
         self._max_prompt_tokens = max_prompt_tokens
         self._turns: list[Turn] = []
+        self._first_known = 0
 
     @property
     def turns(self) -> tuple[Turn, ...]:
         """The turns that the model still knows, oldest first."""
+        return tuple(self._turns[self._first_known :])
+
+    @property
+    def all_turns(self) -> tuple[Turn, ...]:
+        """Every turn, those too that no longer fit the context."""
         return tuple(self._turns)
 
     def messages(self, question: str) -> list[Message]:
@@ -41,11 +47,12 @@ class ChatSession:
 
         Raises CapacityError when the question alone does not fit: then nothing is forgotten.
         """
-        first = next((i for i in range(len(self._turns) + 1) if self._fits(self._from_turn(i, question))), None)
+        places = range(self._first_known, len(self._turns) + 1)
+        first = next((place for place in places if self._fits(self._from_turn(place, question))), None)
         if first is None:
             raise self._too_long(question)
-        del self._turns[:first]
-        return self._from_turn(0, question)
+        self._first_known = first
+        return self._from_turn(first, question)
 
     def add(self, question: str, answer: str) -> None:
         """Remember a turn; an answer that was stopped is remembered as far as it came."""
@@ -53,7 +60,11 @@ class ChatSession:
 
     def reset(self) -> None:
         """Forget all turns, not the system prompt."""
-        self._turns.clear()
+        self.go_on_from(())
+
+    def go_on_from(self, turns: Sequence[Turn]) -> None:
+        """Take other turns for those that were said."""
+        self._turns, self._first_known = list(turns), 0
 
     def _from_turn(self, first: int, question: str) -> list[Message]:
         messages: list[Message] = [{"role": "system", "content": self.system}] if self.system else []

@@ -1,6 +1,7 @@
 """``kvscape chat``: a conversation in the terminal."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from kvscape.llm import LLM
     from kvscape.tokenizer import Message
 
+Plain = Annotated[bool, typer.Option("--plain", help="Show answers as they are written, not as Markdown.")]
 System = Annotated[str | None, typer.Option("--system", help="The system prompt. [default: the template's own]")]
 
 
@@ -44,19 +46,20 @@ def command(
     max_tokens: options.MaxTokens = 512,
     temperature: Temperature = 0.0,
     seed: options.Seed = None,
+    plain: Plain = False,
 ) -> None:
     """Talk to a model; /help lists what can be typed."""
     params = sampling_params(context.params)
     with open_llm(context.params) as llm:
-        _talk(llm, params, system)
+        _talk(llm, params, system, plain)
 
 
-def _talk(llm: "LLM", params: "SamplingParams", system: str | None) -> None:
-    from kvscape.chat import ChatSession, Terminal
+def _talk(llm: "LLM", params: "SamplingParams", system: str | None, plain: bool) -> None:
+    from kvscape.chat import ChatSession, Terminal, open_screen
 
     free = max(1, llm.engine.config.context_window_size - params.max_tokens)
     session = ChatSession(lambda messages: len(llm.chat_token_ids(messages)), free, system)
-    Terminal(session, LlmTalker(llm, params)).run()
+    Terminal(session, LlmTalker(llm, params), open_screen(plain)).run()
 
 
 class LlmTalker:
@@ -65,6 +68,14 @@ class LlmTalker:
     def __init__(self, llm: "LLM", params: "SamplingParams") -> None:
         self._llm, self._params = llm, params
         self._metrics: RequestMetrics | None = None
+
+    @property
+    def temperature(self) -> float:
+        return self._params.temperature
+
+    @temperature.setter
+    def temperature(self, temperature: float) -> None:
+        self._params = replace(self._params, temperature=temperature)
 
     def stream(self, messages: "Sequence[Message]") -> Iterator[str]:
         for output in self._llm.run([self._llm.chat_token_ids(messages)], self._params):
