@@ -45,6 +45,22 @@ class CapacityError(KvscapeError):
     """A request does not fit the context window or the KV cache, or the KV cache not the memory."""
 
 
+class EngineError(KvscapeError):
+    """A request failed while the engine worked on it; the others went on."""
+
+
+class QueueFullError(KvscapeError):
+    """More requests wait than may; ``retry_after_s`` is about when the next place is free."""
+
+    def __init__(self, what: str, why: str = "", do: str = "", *, retry_after_s: float) -> None:
+        super().__init__(what, why, do)
+        self.retry_after_s = retry_after_s
+
+
+class StoppedError(KvscapeError):
+    """The engine takes no requests any more: it is stopping, or it failed."""
+
+
 class ResultsError(KvscapeError):
     """Records or tables cannot be read, or do not hold what a report needs."""
 

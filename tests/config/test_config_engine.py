@@ -105,3 +105,8 @@ def test_a_query_sees_the_context_or_the_window() -> None:
     assert EngineConfig(context_window_size=300).seen_tokens == 300
     assert EngineConfig(context_window_size=300, sliding_window_size=64).seen_tokens == 64
     assert EngineConfig(context_window_size=300, sliding_window_size=512).seen_tokens == 300
+
+
+@pytest.mark.parametrize(("drafted", "rows"), [(0, 4), (3, 16), (1000, 64)])
+def test_drafts_want_rows_of_logits_of_their_own(drafted: int, rows: int) -> None:
+    assert EngineConfig(max_batch_size=4, prefill_chunk_size=64, prompt_lookup_tokens=drafted).most_logit_rows == rows

@@ -25,6 +25,7 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, engine=EngineConfig(max_batch_size=2)),
         replace(POINT, engine=EngineConfig(kv_dtype="int8")),
         replace(POINT, engine=EngineConfig(prefix_cache=False)),
+        replace(POINT, engine=EngineConfig(prompt_lookup_tokens=4)),
         replace(POINT, workload=Workload(seed=1)),
         replace(POINT, workload=Workload(precision=0.03)),
         replace(POINT, workload=Workload(num_requests=8)),
@@ -44,7 +45,7 @@ def test_a_speed_belongs_to_a_machine_and_to_the_weights_and_kernels_that_ran() 
 
 
 def test_what_older_stores_did_not_know_leaves_their_keys_as_they_are_where_it_is_not_asked_for() -> None:
-    newer = ("model", "precision", "calibrate", "num_requests", "request_rate")
+    newer = ("model", "precision", "calibrate", "num_requests", "request_rate", "prompt_lookup_tokens")
     parameters = {name: value for name, value in POINT.flat().items() if name not in newer}
     assert _without_model(POINT) == parameters
 

@@ -121,7 +121,7 @@ def predict_memory(
     The busiest step holds one full chunk of tokens, and wants one row of logits for each sequence.
     """
     tokens = max(config.prefill_chunk_size, config.max_batch_size)
-    workspace = workspaces[config.kv_dtype].nbytes(tokens, config.max_batch_size, config.max_batch_size)
+    workspace = workspaces[config.kv_dtype].nbytes(tokens, config.max_batch_size, config.most_logit_rows)
     return Memory(
         weights_bytes,
         kv_cache_bytes(model, config),

@@ -40,6 +40,7 @@ def command(
     kv_dtype: options.KvDtype = None,
     page_size: options.PageSize = None,
     prefix_cache: options.PrefixCache = None,
+    prompt_lookup_tokens: options.PromptLookupTokens = None,
     threads: options.Threads = None,
     prompt_tokens: options.PromptTokens = None,
     max_tokens: options.MaxTokens = None,

@@ -41,6 +41,7 @@ def command(
     kv_dtype: options.KvDtype = None,
     page_size: options.PageSize = None,
     prefix_cache: options.PrefixCache = None,
+    prompt_lookup_tokens: options.PromptLookupTokens = None,
     threads: options.Threads = None,
     system: System = None,
     max_tokens: options.MaxTokens = 512,

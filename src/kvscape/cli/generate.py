@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Sequence
+from json import loads as parse
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,12 @@ from kvscape.errors import ConfigError
 if TYPE_CHECKING:
     from kvscape.engine.request import SamplingParams, TokenLogprob
     from kvscape.llm import LLM, Choice, Completion
+    from kvscape.llm.json_guide import MakeGuide
+
+JsonSchema = Annotated[
+    str | None,
+    typer.Option("--json-schema", help="The answer is JSON that fits this schema, or this file's (extra serve)."),
+]
 
 
 def command(
@@ -38,6 +46,7 @@ def command(
     kv_dtype: options.KvDtype = None,
     page_size: options.PageSize = None,
     prefix_cache: options.PrefixCache = None,
+    prompt_lookup_tokens: options.PromptLookupTokens = None,
     threads: options.Threads = None,
     max_tokens: options.MaxTokens = None,
     temperature: sampling.Temperature = 0.0,
@@ -52,19 +61,21 @@ def command(
     logprobs: sampling.Logprobs = None,
     ignore_eos: sampling.IgnoreEos = False,
     n: sampling.N = 1,
+    json_schema: JsonSchema = None,
     json: options.Json = False,
 ) -> None:
     """Answer one prompt."""
     params = sampling.sampling_params(context.params)
-    text = _prompt(prompt)
+    text, schema = _prompt(prompt), None if json_schema is None else _schema(json_schema)
     with open_llm(context.params) as llm:
         tokens = _token_ids(llm, text, raw)
+        guide = None if schema is None else llm.json_guides.schema(schema)
         if json:
-            print_json(_facts(llm.complete([tokens], params)[0], logprobs is not None))
+            print_json(_facts(llm.complete([tokens], params, guide)[0], logprobs is not None))
         elif n > 1:
-            sys.stdout.write(_numbered([choice.text for choice in llm.complete([tokens], params)[0].choices]))
+            sys.stdout.write(_numbered([choice.text for choice in llm.complete([tokens], params, guide)[0].choices]))
         else:
-            _stream(llm, tokens, params)
+            _stream(llm, tokens, params, guide)
 
 
 def _prompt(given: str | None) -> str:
@@ -80,8 +91,18 @@ def _token_ids(llm: "LLM", text: str, raw: bool) -> list[int]:
     return llm.tokenizer.encode(text, add_bos=True) if raw else llm.chat_token_ids([{"role": "user", "content": text}])
 
 
-def _stream(llm: "LLM", tokens: list[int], params: "SamplingParams") -> None:
-    for output in llm.run([tokens], params):
+def _schema(given: str) -> Any:
+    """A JSON schema, given as it is or as a file's name."""
+    try:
+        return parse(given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"--json-schema {given}", str(error), "give a schema or a file that holds one") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError("--json-schema is not JSON", str(error), "correct it") from None
+
+
+def _stream(llm: "LLM", tokens: list[int], params: "SamplingParams", guide: "MakeGuide | None") -> None:
+    for output in llm.run([tokens], params, guide):
         sys.stdout.write(output.text)
         sys.stdout.flush()
     sys.stdout.write("\n")

@@ -70,6 +70,9 @@ KvDtype = Annotated[
 ]
 PageSize = Annotated[int | None, _option("page_size", "Tokens of one KV page, a multiple of 8.", _ENGINE)]
 PrefixCache = Annotated[bool | None, _switch("prefix_cache", "Share the KV pages of equal beginnings.", _ENGINE)]
+PromptLookupTokens = Annotated[
+    int | None, _option("prompt_lookup_tokens", "Tokens drafted from what was there, in each step; 0 is off.", _ENGINE)
+]
 Threads = Annotated[int | None, _option("threads", "Threads of the kernels.", _ENGINE, "one for each processor")]
 
 PromptTokens = Annotated[int | None, _option("prompt_tokens", "Tokens of each prompt.", _WORK)]

@@ -17,7 +17,8 @@ class EngineConfig:
 
     ``sliding_window_size`` -1 means off; ``attention_sink_size`` -1 means 0, as MLC's configurations have it.
     ``kv_dtype`` names one precision, or two: ``k=int8,v=int4``. ``max_total_sequence_length`` None means context x
-    batch. ``prefix_cache`` shares the pages of equal beginnings.
+    batch. ``prefix_cache`` shares the pages of equal beginnings. ``prompt_lookup_tokens`` more are computed in a step,
+    those that stood behind a sequence's newest tokens where these were before; 0 means off. It changes no answer.
     """
 
     context_window_size: int = 2048
@@ -29,6 +30,7 @@ class EngineConfig:
     kv_dtype: str = "f16"
     page_size: int = 16
     prefix_cache: bool = True
+    prompt_lookup_tokens: int = 0
 
     def __post_init__(self) -> None:
         if self.attention_sink_size == -1:
@@ -41,6 +43,10 @@ class EngineConfig:
                 f"max_total_sequence_length = {self.max_total_sequence_length}",
                 "it must be at least 1",
                 "give a positive number of tokens",
+            )
+        if self.prompt_lookup_tokens < 0:
+            raise ConfigError(
+                f"prompt_lookup_tokens = {self.prompt_lookup_tokens}", "it must be at least 0", "use 0 for none"
             )
         object.__setattr__(self, "kv_dtype", KVPrecision.parse(self.kv_dtype).name)
         self._check_window()
@@ -71,6 +77,12 @@ class EngineConfig:
     def total_tokens(self) -> int:
         """Tokens the KV cache must hold where nothing falls out of a window."""
         return self.max_total_sequence_length or self.context_window_size * self.max_batch_size
+
+    @property
+    def most_logit_rows(self) -> int:
+        """Tokens of one step whose logits decide something: one of each sequence, and those of its draft."""
+        rows = self.max_batch_size * (1 + self.prompt_lookup_tokens)
+        return min(rows, max(self.max_batch_size, self.prefill_chunk_size))
 
     @property
     def key_group(self) -> int:

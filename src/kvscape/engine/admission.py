@@ -1,5 +1,7 @@
 """Turns away, in one clear line, a request that could never be served."""
 
+from collections.abc import Sequence
+
 from kvscape.analysis.memory import num_pages
 from kvscape.config import EngineConfig, LayerGroup, ModelConfig
 from kvscape.engine.request import Request
@@ -26,15 +28,18 @@ def _most_pages(config: EngineConfig, group: LayerGroup) -> int:
 def check_request(request: Request, model: ModelConfig, config: EngineConfig) -> None:
     """Raise ConfigError for a request that makes no sense, CapacityError for one that does not fit."""
     _check_task(request)
-    _check_tokens(request, model.vocab_size)
     spare = 1 if request.generates else 0
     _check_context(request, config.context_window_size - spare)
+    _check_tokens("in the prompt", request.prompt_token_ids, model.vocab_size)
+    _check_tokens("in logit_bias", [token_id for token_id, _ in request.params.logit_bias], model.vocab_size)
     _check_cache(request, _cached_tokens(model, config) + 1 - spare)
 
 
 def _check_task(request: Request) -> None:
     if not request.prompt_token_ids:
         raise ConfigError("the prompt is empty", "there is nothing to continue", "give at least one token")
+    if request.guide is not None and request.params.ignore_eos:
+        raise ConfigError("a guide with ignore_eos", "the guide says where the answer may end", "leave ignore_eos out")
     if request.prompt_logits and not request.prompt_logprobs:
         raise ConfigError("prompt_logits alone", "they come with a score", "ask for prompt_logprobs too")
     if request.generates:
@@ -47,11 +52,11 @@ def _check_task(request: Request) -> None:
         raise ConfigError("a text of one token has no score", "nothing comes before it", "give at least two tokens")
 
 
-def _check_tokens(request: Request, vocab_size: int) -> None:
-    for token_id in request.prompt_token_ids:
+def _check_tokens(where: str, token_ids: Sequence[int], vocab_size: int) -> None:
+    for token_id in (min(token_ids, default=0), max(token_ids, default=0)):
         if not 0 <= token_id < vocab_size:
             raise ConfigError(
-                f"token {token_id} in the prompt", f"the vocabulary has {vocab_size}", "use the model's own tokenizer"
+                f"token {token_id} {where}", f"the vocabulary has {vocab_size}", "use the model's own tokenizer"
             )
 
 

@@ -3,15 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Ordered
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 
 from kvscape.analysis.memory import num_pages
 from kvscape.config import EngineConfig
-from kvscape.engine.admission import check_request
+from kvscape.engine.admission import check_request, longest_sequence
 from kvscape.engine.devices.device import Device, FloatArray
+from kvscape.engine.drafting import DraftingScheduler, VerifyingRunner
 from kvscape.engine.finish import FinishRule
+from kvscape.engine.gauges import Gauges
+from kvscape.engine.guide import Guide
+from kvscape.engine.guided import GuidedText, Lead
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.metrics import EngineMetrics, RequestMetrics
 from kvscape.engine.model_runner import ModelRunner, StepResult
@@ -19,7 +24,7 @@ from kvscape.engine.request import FinishReason, Output, Request, SamplingParams
 from kvscape.engine.scheduler import Scheduler
 from kvscape.engine.sequence import Chunk, Sequence
 from kvscape.engine.text import Detokenizer, TextStream
-from kvscape.errors import ConfigError
+from kvscape.errors import ConfigError, EngineError, KvscapeError
 
 
 class Engine:
@@ -45,25 +50,50 @@ class Engine:
         page_size, num_tails = self.config.page_size, self.config.max_batch_size
         self.pools = device.allocate(self.config.kv_dtype, pages, page_size, num_tails, self.config.seen_tokens)
         self.cache = PagedKVCache(pages, page_size, self.config.prefix_cache, windows, num_tails, self.config.key_group)
-        self._scheduler = Scheduler(self.config, self.cache)
-        self._runner = ModelRunner(device, self.pools, self.cache)
+        self._scheduler, self._runner = self._workers(device)
         self._finish_rule = FinishRule(self.model, self.config)
         self._detokenizer, self._clock = detokenizer, clock
         self._sequences: dict[str, list[Sequence]] = {}
         self._arrivals = count()
+        self._batch: list[Chunk] = []
+        self._failed: list[str] = []
+
+    def _workers(self, device: Device) -> tuple[Scheduler, ModelRunner]:
+        if self.config.prompt_lookup_tokens == 0:
+            return Scheduler(self.config, self.cache), ModelRunner(device, self.pools, self.cache)
+        longest = longest_sequence(self.model, self.config)
+        runner = VerifyingRunner(device, self.pools, self.cache)
+        return DraftingScheduler(self.config, self.cache, longest), runner
 
     @property
     def has_work(self) -> bool:
         """Whether a request waits or runs."""
         return self._scheduler.has_work
 
-    def add(self, request: Request) -> None:
-        """Queue ``request``; raise ConfigError if it makes no sense, CapacityError if it can never fit."""
+    def gauges(self, num_arriving: int = 0) -> Gauges:
+        """What it is doing, from any thread; ``num_arriving`` requests more are about to wait."""
+        pools = self.cache.allocators
+        total = sum(pool.num_pages for pool in pools)
+        return Gauges(
+            running=len(self._scheduler.running),
+            waiting=len(self._scheduler.waiting) + num_arriving,
+            pages_used=total - sum(pool.num_free for pool in pools),
+            pages_total=total,
+            batch=len(self._batch) if self.has_work else 0,
+            metrics=replace(self.metrics),
+        )
+
+    def check(self, request: Request) -> None:
+        """Raise ConfigError if ``request`` makes no sense, CapacityError if it can never fit; from any thread."""
         check_request(request, self.model, self.config)
-        if request.request_id in self._sequences:
-            raise ConfigError(f"request {request.request_id!r} is already there", "ids are unique", "choose another id")
         if request.params.stop and (request.detokenizer or self._detokenizer) is None:
             raise ConfigError("stop strings need text", "this engine has no detokenizer", "give it one")
+
+    def add(self, request: Request) -> None:
+        """Queue ``request``; raise ConfigError if it makes no sense, CapacityError if it can never fit."""
+        self.check(request)
+        if request.request_id in self._sequences:
+            raise ConfigError(f"request {request.request_id!r} is already there", "ids are unique", "choose another id")
         choices = self._choices(request)
         choices[0].siblings = choices[1:]
         self._sequences[request.request_id] = choices
@@ -72,29 +102,54 @@ class Engine:
     def _choices(self, request: Request) -> list[Sequence]:
         """A sequence for each answer; the first one computes the prompt."""
         arrival, now = next(self._arrivals), self._clock()
-        return [
-            Sequence(request.choice(index), self._text(request), RequestMetrics(now), arrival, index)
-            for index in range(request.params.n)
-        ]
+        return [self._choice(request, arrival, index, now) for index in range(request.params.n)]
 
-    def _text(self, request: Request) -> TextStream:
-        made = request.detokenizer or self._detokenizer
-        return TextStream(made() if made else None, request.params.stop)
+    def _choice(self, request: Request, arrival: int, index: int, now_s: float) -> Sequence:
+        guide = request.guide() if request.guide is not None else None
+        lead = None if guide is None else Lead(guide, self.model.eos_token_ids)
+        text = self._text(request, guide)
+        return Sequence(request.choice(index), text, RequestMetrics(now_s), arrival, index, lead=lead)
+
+    def _text(self, request: Request, guide: Guide | None) -> TextStream:
+        made, stop = request.detokenizer or self._detokenizer, request.params.stop
+        detokenizer = made() if made else None
+        return TextStream(detokenizer, stop) if guide is None else GuidedText(detokenizer, stop, guide)
 
     def step(self) -> list[Output]:
-        """Compute one batch; return what it added to the requests that advanced."""
-        chunks = self._scheduler.schedule()
+        """Compute one batch; return what it added to the requests that advanced.
+
+        What the device raises is raised again: the batch is computed anew in the next step, unless ``fail`` ends it.
+        What a request's own sampler, guide or text raises ends this request alone, with finish_reason "error".
+        """
+        chunks = self._batch = self._scheduler.schedule()
         try:
             result = self._runner.run(chunks)
         except BaseException:  # what it was writing may be half written
             self._scheduler.preempt(chunk.sequence for chunk in chunks)
+            self._failed = [chunk.sequence.request_id for chunk in chunks]
             raise
         return self._postprocess(chunks, result)
 
+    def turned_away(self, request: Request, error: Exception) -> list[Output]:
+        """The last outputs of a request that ``add`` did not take for ``error``."""
+        known = _known(error)
+        choices = range(request.params.n)
+        return [Output(request.request_id, finish_reason="error", index=index, error=known) for index in choices]
+
+    def fail(self, error: Exception) -> list[Output]:
+        """End the requests whose step on the device raised ``error``; return their last outputs, if any."""
+        failed, self._failed = dict.fromkeys(self._failed), []
+        return [output for request_id in failed for output in self._fail(request_id, error)]
+
     def cancel(self, request_id: str) -> list[Output]:
         """End a request now and free its pages; return the last outputs of the choices that had not ended."""
-        choices = list(self._sequences.get(request_id, ()))
-        return [self._output(sequence, (), "", "cancelled") for sequence in choices]
+        outputs: list[Output] = []
+        try:
+            for sequence in list(self._sequences.get(request_id, ())):
+                outputs.append(self._output(sequence, (), "", "cancelled"))  # noqa: PERF401 what is there is kept
+        except Exception as error:  # of a text that was held back
+            outputs += self._fail(request_id, error)
+        return outputs
 
     def score(self, token_ids: Ordered[int]) -> FloatArray:
         """Log-probability of each token after the first, given those before it: f32 [n - 1].
@@ -142,7 +197,14 @@ class Engine:
         self.metrics.preemptions = self._scheduler.num_preemptions
         self.metrics.prefix_cache_queries = self.cache.prefix.queries
         self.metrics.prefix_cache_hits = self.cache.prefix.hits
-        return [output for chunk in chunks for output in self._advance(chunk, result)]
+        outputs: list[Output] = []
+        if result.verified:
+            outputs += [output for sequence in result.verified for output in self._accept(sequence, result)]
+            chunks = [chunk for chunk in chunks if chunk.sequence not in result.verified]
+        outputs += [output for chunk in chunks for output in self._advance(chunk, result)]
+        if result.errors:
+            outputs += [last for one, error in result.errors.items() for last in self._fail(one, error)]
+        return outputs
 
     def _advance(self, chunk: Chunk, result: StepResult) -> list[Output]:
         sequence = chunk.sequence
@@ -152,20 +214,44 @@ class Engine:
         self.metrics.computed_tokens += chunk.stop - chunk.start
         sequence.prompt_logprobs += result.scores.get(sequence, [])
         logits = result.logits.get(sequence)
-        handed_out = [] if logits is None else [Output(sequence.request_id, prompt_logits=logits)]
+        outputs = [] if logits is None else [Output(sequence.request_id, prompt_logits=logits)]
         if sequence in result.tokens:
-            return handed_out + [self._append(one, result) for one in (sequence, *self._scheduler.fork(sequence))]
-        scored = not sequence.request.generates and sequence.num_pending == 0
-        return handed_out + ([self._output(sequence, (), "", "length")] if scored else [])
+            try:
+                for one in (sequence, *self._scheduler.fork(sequence)):
+                    outputs.append(self._append(one, result.tokens[one], result.logprobs.get(one)))  # noqa: PERF401
+            except Exception as error:  # of a text or a guide, or a sibling's in the sampler; what is there is kept
+                result.fail(sequence.request_id, error)
+        elif not sequence.request.generates and sequence.num_pending == 0:
+            outputs.append(self._output(sequence, (), "", "length"))
+        return outputs
 
-    def _append(self, sequence: Sequence, result: StepResult) -> Output:
-        token_id = result.tokens[sequence]
+    def _accept(self, sequence: Sequence, result: StepResult) -> list[Output]:
+        """Go on as far as a draft was right, token by token, as if each had been a step."""
+        outputs: list[Output] = []
+        tokens = result.verified[sequence]
+        self.metrics.drafted_tokens += len(sequence.draft)
+        self.metrics.accepted_tokens += max(0, len(tokens) - 1)
+        self.metrics.computed_tokens += len(sequence.draft) + 1
+        try:
+            for token_id, logprob in tokens:
+                sequence.num_computed += 1
+                self.cache.prefix.add(sequence, sequence.num_computed - 1)
+                self.cache.free_unseen(sequence)
+                outputs.append(self._append(sequence, token_id, logprob))
+                if outputs[-1].finish_reason is not None:
+                    return outputs
+        except Exception as error:  # of its text
+            result.fail(sequence.request_id, error)
+        self.cache.trim(sequence)
+        return outputs
+
+    def _append(self, sequence: Sequence, token_id: int, logprob: TokenLogprob | None) -> Output:
         sequence.token_ids.append(token_id)
         sequence.metrics.token_times_s.append(self._clock())
         self.metrics.generated_tokens += 1
         text = "" if self._finish_rule.ends(sequence) else sequence.text.add(token_id)
         reason = self._finish_rule.reason(sequence)
-        return self._output(sequence, (token_id,), text, reason, result.logprobs.get(sequence))
+        return self._output(sequence, (token_id,), text, reason, logprob)
 
     def _output(
         self,
@@ -178,9 +264,9 @@ class Engine:
         logprobs = () if logprob is None else (logprob,)
         if reason is None:
             return Output(sequence.request_id, token_ids, text, logprobs, index=sequence.index)
+        text += sequence.text.finish()
         self._retire(sequence)
         scores = np.array(sequence.prompt_logprobs, np.float32) if sequence.request.prompt_logprobs else None
-        text += sequence.text.finish()
         return Output(
             sequence.request_id,
             token_ids,
@@ -192,6 +278,16 @@ class Engine:
             index=sequence.index,
         )
 
+    def _fail(self, request_id: str, error: Exception) -> list[Output]:
+        """End the choices of a request that had not ended."""
+        known = _known(error)
+        return [self._failure(sequence, known) for sequence in list(self._sequences.get(request_id, ()))]
+
+    def _failure(self, sequence: Sequence, error: KvscapeError) -> Output:
+        self._retire(sequence)
+        name, metrics, index = sequence.request_id, sequence.metrics, sequence.index
+        return Output(name, finish_reason="error", metrics=metrics, index=index, error=error)
+
     def _retire(self, sequence: Sequence) -> None:
         choices = self._sequences[sequence.request_id]
         choices.remove(sequence)
@@ -200,3 +296,11 @@ class Engine:
         if not choices:
             del self._sequences[sequence.request_id]
             self.metrics.finished_requests += 1
+
+
+def _known(error: Exception) -> KvscapeError:
+    if isinstance(error, KvscapeError):
+        return error
+    known = EngineError("the request failed in the engine", f"{type(error).__name__}: {error}", "report it")
+    known.__cause__ = error
+    return known

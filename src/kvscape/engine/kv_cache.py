@@ -107,6 +107,12 @@ class PagedKVCache:
             while len(table) < pages:
                 table.append(pool.allocate())
 
+    def trim(self, sequence: Sequence) -> None:
+        """Take back the pages behind those that hold computed tokens."""
+        for table, pool in zip(sequence.page_tables, self.allocators, strict=True):
+            while len(table) > self._pages(sequence.num_computed):
+                pool.release(table.pop())
+
     def _shared(self, sequence: Sequence, table: Ordered[int], pool: PageAllocator) -> list[int]:
         """Where ``table`` has pages that are about to be written and that others hold too."""
         first = sequence.num_computed // self.key_group * self.key_group // self.page_size

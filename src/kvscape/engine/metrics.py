@@ -39,7 +39,8 @@ class EngineMetrics:
     """Counters since the engine began; ``computed_tokens`` counts a recomputed token again.
 
     ``prefix_cache_queries`` are the tokens of admitted sequences that were looked up in the prefix cache, those of a
-    preempted sequence again; ``prefix_cache_hits`` are those that were there and not computed.
+    preempted sequence again; ``prefix_cache_hits`` are those that were there and not computed. Of ``drafted_tokens``,
+    computed on speculation, ``accepted_tokens`` were the model's own.
     """
 
     steps: int = 0
@@ -49,8 +50,15 @@ class EngineMetrics:
     finished_requests: int = 0
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prefix_cache_hit_rate(self) -> float | None:
         """Share of the looked-up tokens that were found, 0 to 1."""
         return self.prefix_cache_hits / self.prefix_cache_queries if self.prefix_cache_queries else None
+
+    @property
+    def acceptance_rate(self) -> float | None:
+        """Share of the drafted tokens that were accepted, 0 to 1."""
+        return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else None

@@ -18,13 +18,20 @@ from kvscape.engine.sequence import Chunk, Sequence
 class StepResult:
     """What one step found: log-probabilities of prompt tokens, and the next token, that of unforked siblings too.
 
-    ``logits`` are the rows of prompt tokens where a request asked for them, valid until the next step.
+    ``logits`` are the rows of prompt tokens where a request asked for them, valid until the next step. ``errors`` has
+    what choosing a request's token raised, ``verified`` what was chosen for sequences with a draft, in order.
     """
 
     scores: dict[Sequence, list[float]] = field(default_factory=dict)
     logits: dict[Sequence, FloatArray] = field(default_factory=dict)
     tokens: dict[Sequence, int] = field(default_factory=dict)
     logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
+    errors: dict[str, Exception] = field(default_factory=dict)
+    verified: dict[Sequence, list[tuple[int, TokenLogprob | None]]] = field(default_factory=dict)
+
+    def fail(self, request_id: str, error: Exception) -> None:
+        """Note what went wrong first."""
+        self.errors.setdefault(request_id, error)
 
 
 class LogitRow(NamedTuple):
@@ -89,14 +96,18 @@ class ModelRunner:
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
         choosing = [(index, one) for index, row in enumerate(rows) for one in row.choosing]
-        host = [(index, sequence) for index, sequence in choosing if sequence.request.params.needs_logits]
+        host = [(index, sequence) for index, sequence in choosing if sequence.needs_logits]
         if len(host) < len(choosing):
             greedy = self._device.greedy(logits)
             result.tokens |= {sequence: greedy[index] for index, sequence in choosing}
         if host:
             fetched = self._device.fetch(logits)
             for index, sequence in host:
-                self._choose(fetched[index], sequence, result)
+                try:
+                    self._choose(fetched[index], sequence, result)
+                except Exception as error:
+                    result.fail(sequence.request_id, error)
+                    result.tokens.pop(sequence, None)
 
     def _choose(self, logits: FloatArray, sequence: Sequence, result: StepResult) -> None:
         token_id = choose(logits, sequence)

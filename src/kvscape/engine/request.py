@@ -7,11 +7,12 @@ from functools import cached_property
 from typing import Literal, TypeAlias
 
 from kvscape.engine.devices.device import FloatArray
+from kvscape.engine.guide import Guide
 from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.text import Detokenizer
-from kvscape.errors import ConfigError
+from kvscape.errors import ConfigError, KvscapeError
 
-FinishReason: TypeAlias = Literal["stop", "length", "cancelled"]
+FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "error"]
 
 _SEEDS = 2**64
 
@@ -38,6 +39,7 @@ class SamplingParams:
     token's log-probability and those of the N likeliest, under the model's own distribution (before penalties and
     temperature). ``max_tokens`` 0 computes the prompt only. The repetition penalty counts prompt and answer (CTRL,
     Keskar et al. 2019, arXiv 1909.05858), the presence and frequency penalties the answer alone, as OpenAI's do.
+    ``logit_bias`` has pairs of a token and what is added to its logit, -100 to 100, as OpenAI's.
     ``n`` answers come from one pass over the prompt: choice i is what seed + i (modulo 2**64) alone would give.
     """
 
@@ -54,12 +56,15 @@ class SamplingParams:
     logprobs: int | None = None
     ignore_eos: bool = False
     n: int = 1
+    logit_bias: tuple[tuple[int, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name, least, most in _RANGES:
             _check_range(name, getattr(self, name), least, most)
         if not isinstance(self.stop, tuple) or "" in self.stop:
             raise ConfigError(f"stop = {self.stop!r}", "it must be a tuple of non-empty strings", "write ('END',)")
+        for _, bias in self.logit_bias:
+            _check_range("logit_bias", bias, -100.0, 100.0)
         if self.logprobs is not None:
             _check_range("logprobs", self.logprobs, 0, math.inf)
 
@@ -71,7 +76,7 @@ class SamplingParams:
     @cached_property
     def needs_logits(self) -> bool:
         """Whether the device's own greedy choice is not enough."""
-        return self.temperature > 0 or self.penalized or self.logprobs is not None
+        return self.temperature > 0 or self.penalized or bool(self.logit_bias) or self.logprobs is not None
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:
@@ -87,6 +92,7 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 class Request:
     """One prompt to continue, to score, or both.
 
+    ``guide`` makes a fresh guide for each choice; the answer ends ("stop") when it is complete.
     ``prompt_logits`` goes with ``prompt_logprobs``: each step also hands out the logits that it scored from.
     ``detokenizer`` makes the one for each answer's text, in place of the engine's own.
     """
@@ -97,6 +103,7 @@ class Request:
     prompt_logprobs: bool = False
     prompt_logits: bool = False
     detokenizer: Callable[[], Detokenizer] | None = None
+    guide: Callable[[], Guide] | None = None
 
     @property
     def generates(self) -> bool:
@@ -127,7 +134,7 @@ class Output:
     tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
     ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i) and ``metrics`` come with the last output.
     ``prompt_logits`` come in outputs of their own, f32 [rows, vocab_size], n - 1 rows in all, in order; they may change
-    in the next step.
+    in the next step. With ``finish_reason`` "error", which ends all choices of a request, ``error`` says what happened.
     """
 
     request_id: str
@@ -139,3 +146,4 @@ class Output:
     prompt_logits: FloatArray | None = None
     metrics: RequestMetrics | None = None
     index: int = 0
+    error: KvscapeError | None = None

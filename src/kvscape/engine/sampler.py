@@ -20,9 +20,12 @@ def choose(logits: FloatArray, sequence: Sequence) -> int:
     """Choose the token that follows ``sequence``; logits: [vocab_size]."""
     params = sequence.request.params
     penalized = penalize(logits, params, sequence.request.prompt_token_ids, sequence.output_token_ids)
+    wanted = add_bias(penalized, params.logit_bias)
+    if sequence.lead is not None:
+        wanted = np.where(sequence.lead.allowed(len(wanted)), wanted, -np.inf)
     if params.temperature == 0:
-        return int(np.argmax(penalized))
-    token_ids, probabilities = distribution(penalized, params)
+        return int(np.argmax(wanted))
+    token_ids, probabilities = distribution(wanted, params)
     return int(token_ids[draw(probabilities, params.seed, len(sequence.token_ids))])
 
 
@@ -49,6 +52,16 @@ def penalize(
     result[seen] = np.where(result[seen] > 0, result[seen] / factor, result[seen] * factor)
     ids, counts = np.unique(np.asarray(output, np.int64), return_counts=True)
     result[ids] -= params.frequency_penalty * counts + params.presence_penalty
+    return result
+
+
+def add_bias(logits: FloatArray | Vector, bias: Ordered[tuple[int, float]]) -> FloatArray | Vector:
+    """Add to the logits of some tokens."""
+    if not bias:
+        return logits
+    result = logits.astype(np.float64)
+    for token_id, value in bias:
+        result[token_id] += value
     return result
 
 

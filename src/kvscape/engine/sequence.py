@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from kvscape.engine.guided import Lead
 from kvscape.engine.metrics import RequestMetrics
+from kvscape.engine.prompt_lookup import PromptLookup
 from kvscape.engine.request import Request
 from kvscape.engine.text import TextStream
 
@@ -39,9 +41,14 @@ class Sequence:
     page_names: list[bytes] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
     siblings: list["Sequence"] = field(default_factory=list)
+    lead: Lead | None = None
+    draft: list[int] = field(default_factory=list)
+    """Tokens that may follow and are computed in this step, too."""
 
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
+        self.lookup = PromptLookup()
+        self.needs_logits = self.request.params.needs_logits or self.lead is not None
         self._never_computed = 0 if self.request.generates else 1
 
     @property

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from kvscape.errors import ConfigError, KvscapeError
 from kvscape.hub import Progress, silent
 from kvscape.llm.build import build_artifact
 from kvscape.llm.completion import Choice, Completion
+from kvscape.llm.json_guide import JsonGuides, MakeGuide
 from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer, Tool
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class LLM:
         kv_dtype: str | None = None,
         page_size: int | None = None,
         prefix_cache: bool | None = None,
+        prompt_lookup_tokens: int | None = None,
         progress: Progress = silent,
     ) -> None:
         from kvscape.engine.devices.cpu import (
@@ -76,6 +79,7 @@ class LLM:
             "kv_dtype": kv_dtype,
             "page_size": page_size,
             "prefix_cache": prefix_cache,
+            "prompt_lookup_tokens": prompt_lookup_tokens,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
         config = EngineConfig.chosen({**self.metadata.overrides, **chosen}, self.metadata.model)
@@ -95,6 +99,12 @@ class LLM:
         """The device that the engine runs on."""
         return self._device
 
+    @cached_property
+    def json_guides(self) -> JsonGuides:
+        """Makes guides to answers that are JSON; raise ConfigError without the package ``llguidance``."""
+        model = self.metadata.model
+        return JsonGuides(self.tokenizer, model.vocab_size, model.eos_token_ids)
+
     @property
     def metadata(self) -> LibraryMetadata:
         """What the compiled library says of itself."""
@@ -110,7 +120,7 @@ class LLM:
             weights_bytes=self._device.weights_bytes,
             kv_cache_bytes=self.engine.pools.nbytes,
             kv_bytes_per_token=kv_bytes_per_token(model, config.kv_dtype),
-            workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.max_batch_size),
+            workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.most_logit_rows),
             runtime_bytes=runtime_bytes(model),
         )
 
@@ -145,23 +155,33 @@ class LLM:
         """Log-probability of each token after the first, given those before it: f32 [n - 1]."""
         return self.engine.score(self.tokenizer.encode(text, add_bos=True) if isinstance(text, str) else text)
 
-    def complete(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> list[Completion]:
+    def complete(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None, guide: MakeGuide | None = None
+    ) -> list[Completion]:
         """Continue several prompts of token ids at once."""
         parts: dict[str, dict[int, list[Output]]] = {}
-        for output in self.run(prompts, params):
+        for output in self.run(prompts, params, guide):
             parts.setdefault(output.request_id, {}).setdefault(output.index, []).append(output)
         answers = [_in_order(parts[request_id]) for request_id in sorted(parts)]
         return [Completion(tuple(prompt), choices) for prompt, choices in zip(prompts, answers, strict=True)]
 
-    def run(self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None) -> Iterator[Output]:
-        """Yield the engine's outputs until all prompts are answered; leaving early cancels the rest."""
+    def run(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams | None = None, guide: MakeGuide | None = None
+    ) -> Iterator[Output]:
+        """Yield the engine's outputs until all prompts are answered; leaving early cancels the rest.
+
+        ``guide`` makes one for each answer, for example ``llm.json_guides.schema({...})``.
+        """
         self._check_idle()
         ids = [f"{next(self._ids):08d}" for _ in prompts]
         try:
             for request_id, prompt in zip(ids, prompts, strict=True):
-                self.engine.add(Request(request_id, tuple(prompt), params or SamplingParams()))
+                self.engine.add(Request(request_id, tuple(prompt), params or SamplingParams(), guide=guide))
             while self.engine.has_work:
-                yield from self.engine.step()
+                for output in self.engine.step():
+                    if output.error is not None:
+                        raise output.error.__cause__ or output.error
+                    yield output
         finally:
             for request_id in ids:
                 self.engine.cancel(request_id)

@@ -13,7 +13,7 @@ from kvscape.subjects import find_subject
 from kvscape.version import __version__
 
 # Parameters that older stores did not know: where they are not set, their keys hold.
-_NEWER = ("precision", "calibrate", "num_requests", "request_rate")
+_NEWER = ("precision", "calibrate", "num_requests", "request_rate", "prompt_lookup_tokens")
 
 
 def speed_key(point: DesignPoint, facts: ModelFacts | None, machine: str) -> str:
@@ -34,7 +34,8 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
 def _without_model(point: DesignPoint) -> dict[str, Any]:
     """All parameters but the model's name, which the hash of its weights stands for."""
     flat = point.flat()
-    unset = {name for name in _NEWER if flat[name] is None}
+    unset = {name for name in _NEWER if not flat[name]}
+
     return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 
 
