@@ -34,6 +34,7 @@ class Worker:
         return {
             "prefill_tokens_per_s": timeline.prefill_tokens_per_s,
             "decode_tokens_per_s": timeline.decode_tokens_per_s,
+            "output_tokens_per_s": sum(map(len, timeline.tokens_s)) / timeline.end_s,
             "total_bytes": subject.memory.total_bytes,
             "kernels": subject.kernels,
         }

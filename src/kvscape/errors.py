@@ -65,6 +65,10 @@ class ResultsError(KvscapeError):
     """Records or tables cannot be read, or do not hold what a report needs."""
 
 
+class EndpointError(KvscapeError):
+    """A server does not answer, or not as an OpenAI-compatible one does."""
+
+
 class NotMetError(KvscapeError):
     """No design point meets the budget: commands exit with status 3."""
 

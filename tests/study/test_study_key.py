@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from fake_kvscape import FACTS
 
-from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
+from kvscape.config import BuildConfig, DesignPoint, EndpointConfig, EngineConfig, Workload
 from kvscape.quality import Settings, Text
 from kvscape.study.key import _without_model, quality_key, speed_key
 from kvscape.study.model_facts import ModelFacts
@@ -30,6 +30,10 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, workload=Workload(precision=0.03)),
         replace(POINT, workload=Workload(num_requests=8)),
         replace(POINT, workload=Workload(request_rate=2.0)),
+        replace(POINT, workload=Workload(concurrency=2)),
+        replace(POINT, workload=Workload(lengths="sharegpt")),
+        replace(POINT, server=EndpointConfig(endpoint="http://here")),
+        replace(POINT, server=EndpointConfig(endpoint_route="completions")),
     ],
 )
 def test_whatever_changes_speed_changes_its_key(other: DesignPoint) -> None:
@@ -45,7 +49,14 @@ def test_a_speed_belongs_to_a_machine_and_to_the_weights_and_kernels_that_ran() 
 
 
 def test_what_older_stores_did_not_know_leaves_their_keys_as_they_are_where_it_is_not_asked_for() -> None:
-    newer = ("model", "precision", "calibrate", "num_requests", "request_rate", "prompt_lookup_tokens")
+    work = ("precision", "num_requests", "request_rate", "concurrency", "duration_s", "lengths", "slo")
+    newer = (
+        "model",
+        "calibrate",
+        "prompt_lookup_tokens",
+        *work,
+        *(name for name in POINT.flat() if name.startswith("endpoint")),
+    )
     parameters = {name: value for name, value in POINT.flat().items() if name not in newer}
     assert _without_model(POINT) == parameters
 

@@ -10,7 +10,7 @@ from fake_llama_cpp import TABLE, VOCAB, FakeLlamaCpp
 
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.errors import ConfigError, DeviceError, KvscapeError, WeightsError
-from kvscape.subjects import Token, find_subject, loaded_subject
+from kvscape.subjects import Token, find_local, loaded_subject
 from kvscape.subjects.llamacpp import LlamaCppSubject, check_point, prepare_llamacpp, source_model
 from kvscape.subjects.llamacpp.library import find_library
 from kvscape.subjects.llamacpp.memory import kv_bytes_per_token, predict
@@ -199,4 +199,4 @@ def test_a_missing_package_says_how_to_get_it(
 def test_the_arithmetic_needs_no_package(tiny_gguf: Path) -> None:
     model, config = GgufSource(tiny_gguf).config, EngineConfig(context_window_size=300, max_batch_size=2)
     assert predict(model, config, 1000).kv_cache_bytes == 2 * 512 * 256
-    assert find_subject("llamacpp").predict(model, config, 1000, {}) == predict(model, config, 1000)
+    assert find_local("llamacpp").predict(model, config, 1000, {}) == predict(model, config, 1000)

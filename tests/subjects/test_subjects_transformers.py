@@ -31,7 +31,7 @@ from kvscape.quantization.decode import decode
 from kvscape.quantization.format import FORMATS
 from kvscape.study.feasibility import infeasible_reason
 from kvscape.study.model_facts import ModelFacts
-from kvscape.subjects import Subject, find_subject, loaded_subject
+from kvscape.subjects import Subject, find_local, find_subject, loaded_subject
 from kvscape.subjects.transformers.model import load_model
 from kvscape.weights.convert import convert
 from kvscape.weights.hf_mapping import hf_parts
@@ -200,7 +200,7 @@ def test_bitsandbytes_that_is_missing_or_does_not_run_is_said(tiny_gguf: Path, m
 def test_a_study_can_measure_it(tiny_gguf: Path) -> None:
     """All that a study's processes do: facts of the build, what fits, a bench and a perplexity."""
     asked = replace(point(tiny_gguf, "fake_q3"), workload=Workload(prompt_tokens=20, max_tokens=4, num_runs=2))
-    facts = ModelFacts.from_json(find_subject("transformers").prepare(asked.build, lambda *_: None))  # type: ignore[misc]
+    facts = ModelFacts.from_json(find_local("transformers").prepare(asked.build, lambda *_: None))  # type: ignore[misc]
     assert infeasible_reason(asked, facts, 1 << 40) == ""
     assert "transformers needs" in infeasible_reason(asked, facts, 1 << 20)
     settings, text = Settings(context=32), Text("text", "the heir and another thing " * 20)
@@ -209,7 +209,7 @@ def test_a_study_can_measure_it(tiny_gguf: Path) -> None:
         assert record.metrics["weights_bytes"] == facts.weights_bytes == record.predicted["weights_bytes"]
         assert record.metrics["decode_tokens_per_s"] > 0
     scored = quality_point(asked, settings)
-    with closing(find_subject("transformers").load(scored, "on", None)) as subject:
+    with closing(find_local("transformers").load(scored, "on", None)) as subject:
         perplexity = measure_perplexity(subject, scored, settings, text)
         nll = [-subject.score(subject.encode(text.content)[start : start + 32]) for start in (0, 32)]
     assert perplexity.perplexity > 1 and perplexity.parameters["quantization"] == "fake_q3"

@@ -9,7 +9,7 @@ import pytest
 
 from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload
 from kvscape.errors import ConfigError, DeviceError, KvscapeError
-from kvscape.subjects import find_subject, loaded_subject
+from kvscape.subjects import find_local, loaded_subject
 from kvscape.subjects.transformers import check_point, predict
 from kvscape.subjects.transformers.library import find_library
 from kvscape.subjects.transformers.memory import bits_per_weight, weights_bytes
@@ -69,7 +69,7 @@ def test_the_cache_is_predicted_full(tiny_gguf: Path) -> None:
     per_token = 2 * 2 * 2 * 16 * 2  # layers, K and V, heads, dimension, bytes
     assert predict(model, config, 1000).kv_cache_bytes == 2 * 300 * per_token
     assert predict(model, replace(config, kv_dtype="f32"), 1000).kv_bytes_per_token == 2 * per_token
-    assert find_subject("transformers").predict(model, config, 1000, {}) == predict(model, config, 1000)
+    assert find_local("transformers").predict(model, config, 1000, {}) == predict(model, config, 1000)
 
 
 def test_a_layer_with_a_window_keeps_no_more(tiny_gguf: Path) -> None:

@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kvscape.analysis.arrivals import poisson_times_s
 from kvscape.config import DesignPoint
-
-# Beside the prompts' own random numbers, which begin with the number of the run.
-_ARRIVALS = 2**32
 
 
 def make_prompts(point: DesignPoint, token_ids: Sequence[int], run: int) -> list[list[int]]:
@@ -21,12 +19,6 @@ def make_prompts(point: DesignPoint, token_ids: Sequence[int], run: int) -> list
 
 
 def arrival_times_s(point: DesignPoint) -> list[float]:
-    """Seconds after the start at which each request comes, the first at once.
-
-    The gaps of a Poisson process are exponential. Every run has the same ones, so that runs compare.
-    """
-    if point.workload.request_rate is None:
-        return [0.0] * point.num_requests
-    generator = np.random.default_rng((point.workload.seed, _ARRIVALS))
-    gaps = generator.exponential(1 / point.workload.request_rate, point.num_requests - 1)
-    return [0.0, *np.cumsum(gaps).tolist()]
+    """Seconds after the start at which each request comes."""
+    rate, count = point.workload.request_rate, point.num_requests
+    return [0.0] * count if rate is None else poisson_times_s(rate, count, point.workload.seed)

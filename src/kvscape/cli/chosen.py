@@ -4,8 +4,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from kvscape.config import BuildConfig, DesignPoint, EngineConfig, Workload, parse_overrides, parse_share
+from kvscape.config import (
+    BuildConfig,
+    DesignPoint,
+    EndpointConfig,
+    EngineConfig,
+    Workload,
+    parse_overrides,
+    parse_share,
+)
 from kvscape.errors import ConfigError
+
+ENDPOINT = "endpoint"
 
 Flags = Mapping[str, Any]
 """The parsed flags of a command by their parameter names; None where a flag was not given."""
@@ -16,12 +26,14 @@ def build_config(flags: Flags) -> BuildConfig:
     from kvscape.subjects import find_subject
 
     build = BuildConfig(**{**_given(flags, _names(BuildConfig)), **_model(flags)})
-    find_subject(subject_name(flags)).check(DesignPoint(build))
+    if (name := subject_name(flags)) != ENDPOINT:
+        find_subject(name).check(DesignPoint(build))
     return build
 
 
 def subject_name(flags: Flags) -> str:
-    return flags.get("subject") or DesignPoint().subject
+    """A server that is named is the subject, where no other is."""
+    return flags.get("subject") or (ENDPOINT if flags.get("endpoint") else DesignPoint().subject)
 
 
 def _model(flags: Flags) -> dict[str, str]:
@@ -44,6 +56,10 @@ def engine_fields(flags: Flags) -> dict[str, Any]:
     return given
 
 
+def endpoint_config(flags: Flags) -> EndpointConfig:
+    return EndpointConfig(**_given(flags, _names(EndpointConfig)))
+
+
 def workload(flags: Flags) -> Workload:
     given = _given(flags, _names(Workload))
     if "precision" in given:
@@ -55,5 +71,5 @@ def _given(flags: Flags, names: Iterable[str]) -> dict[str, Any]:
     return {name: flags[name] for name in names if flags.get(name) is not None}
 
 
-def _names(kind: type[BuildConfig | EngineConfig | Workload]) -> list[str]:
+def _names(kind: type[BuildConfig | EngineConfig | EndpointConfig | Workload]) -> list[str]:
     return [field.name for field in fields(kind)]

@@ -44,9 +44,9 @@ def command(
 ) -> None:
     """Convert a model where that is not done, and compile it for this machine; --subject prepares a peer's file."""
     build, defaults = build_config(context.params), parse_overrides(overrides)
-    from kvscape.subjects import find_subject
+    from kvscape.subjects import find_local
 
-    if prepare := find_subject(subject_name(context.params)).prepare:
+    if prepare := find_local(subject_name(context.params)).prepare:
         _print(_prepared(prepare, build, defaults, output or debug_dump), json)
         return
     precision = KVPrecision.parse(kv_dtype or EngineConfig.kv_dtype).name

@@ -1,12 +1,13 @@
 """Open a model as the flags say, with a bar on stderr for what must be downloaded, converted or compiled."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvscape.cli.chosen import Flags, build_config, engine_fields, subject_name, workload
+from kvscape.cli.chosen import ENDPOINT, Flags, build_config, endpoint_config, engine_fields, subject_name, workload
 from kvscape.config import DesignPoint, EngineConfig
 
 if TYPE_CHECKING:
@@ -36,7 +37,10 @@ def open_llm(flags: Flags) -> "Iterator[LLM]":
 
 def design_point(flags: Flags) -> DesignPoint:
     """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
-    return built_point(flags)[0] if subject_name(flags) == DesignPoint().subject else _peers_point(flags)
+    name = subject_name(flags)
+    if name == ENDPOINT:
+        return _endpoint_point(flags)
+    return built_point(flags)[0] if name == DesignPoint().subject else _peers_point(flags)
 
 
 def built_point(flags: Flags) -> "tuple[DesignPoint, Built]":
@@ -44,6 +48,9 @@ def built_point(flags: Flags) -> "tuple[DesignPoint, Built]":
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import build_artifact, find_artifact
+    from kvscape.subjects import find_local
+
+    find_local(DesignPoint().subject).check(DesignPoint(build, workload=work, server=endpoint_config(flags)))
 
     model_lib = flags.get("model_lib")
     defaults = library_metadata(model_lib).overrides if model_lib else {}
@@ -58,11 +65,11 @@ def _peers_point(flags: Flags) -> DesignPoint:
     """Another subject's point, checked and prepared."""
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.hub import DownloadBar
-    from kvscape.subjects import find_subject
+    from kvscape.subjects import find_local
 
     name = subject_name(flags)
-    subject = find_subject(name)
-    subject.check(DesignPoint(build, EngineConfig(**engine), work))
+    subject = find_local(name)
+    subject.check(DesignPoint(build, EngineConfig(**engine), work, name, server=endpoint_config(flags)))
     with DownloadBar() as progress:
         fitted = EngineConfig.chosen(engine, subject.shape(build, progress))
     point = DesignPoint(build, fitted, work, name, flags.get("threads"))
@@ -70,13 +77,26 @@ def _peers_point(flags: Flags) -> DesignPoint:
     return point
 
 
+def _endpoint_point(flags: Flags) -> DesignPoint:
+    """A point of a server: its model is what the server calls it, where no other name is given."""
+    build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
+    from kvscape.subjects.endpoint import API_KEY, check_endpoint, served_model
+
+    server, threads = endpoint_config(flags), flags.get("threads")
+    point = DesignPoint(build, EngineConfig(**engine), work, ENDPOINT, threads, server)
+    check_endpoint(point)
+    if (key := flags.get("api_key")) is not None:
+        os.environ[API_KEY] = key
+    return point if flags.get("model") else replace(point, build=replace(build, model=served_model(point)))
+
+
 def prepare(point: DesignPoint, flags: Flags) -> None:
     """Make what is missing to load a point; raise a KvscapeError for one that cannot be, before that."""
     from kvscape.hub import DownloadBar
     from kvscape.llm.build import build_artifact
-    from kvscape.subjects import find_subject
+    from kvscape.subjects import find_local
 
-    subject = find_subject(point.subject)
+    subject = find_local(point.subject)
     subject.check(point)
     with DownloadBar() as progress:
         point.engine.fitted(subject.shape(point.build, progress))

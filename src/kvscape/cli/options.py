@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from kvscape.config import KV_DTYPES, DesignPoint
+from kvscape.config import KV_DTYPES, ROUTES, DesignPoint
 from kvscape.config.point import ACTIVATIONS
 
 _DEFAULTS = DesignPoint().flat()
@@ -92,6 +92,31 @@ Precision = Annotated[
 ]
 Seed = Annotated[int | None, _option("seed", "Seed of what is random.", _WORK)]
 Subject = Annotated[str | None, _option("subject", "What is measured.", _WORK)]
+
+_ENDPOINT = "Endpoint (any OpenAI-compatible server)"
+Endpoint = Annotated[
+    str | None, _option("endpoint", "Its URL; it becomes the subject.", _ENDPOINT, "none: kvscape's own engine")
+]
+EndpointModel = Annotated[
+    str | None, _option("endpoint_model", "Name of its model.", _ENDPOINT, "the first that it lists")
+]
+EndpointRoute = Annotated[str | None, _option("endpoint_route", f"{' or '.join(ROUTES)}.", _ENDPOINT, ROUTES[0])]
+EndpointRetries = Annotated[
+    int | None, _option("endpoint_retries", "Times that a 429 is tried again, after its Retry-After.", _ENDPOINT, "0")
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key", envvar="KVSCAPE_API_KEY", help="Its key; better given by the variable.", rich_help_panel=_ENDPOINT
+    ),
+]
+Clients = Annotated[int | None, _option("concurrency", "Clients that wait for their answers.", _ENDPOINT, "1")]
+DurationS = Annotated[float | None, _option("duration_s", "Seconds in which requests are sent.", _ENDPOINT, "off")]
+Lengths = Annotated[
+    str | None,
+    _option("lengths", "sharegpt, or a file of prompt_tokens and output_tokens.", _ENDPOINT, "all alike"),
+]
+Slo = Annotated[str | None, _option("slo", 'What goodput keeps: "ttft_s=0.5;tpot_s=0.05".', _ENDPOINT, "none")]
 
 _BUDGET = "Budget"
 MaxMemory = Annotated[

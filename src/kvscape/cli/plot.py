@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kvscape.report.figure import Figure
 
 app = typer.Typer(
-    help="Draw figures from CSV files: memory, quantization, throughput, latency, ppl, stream, kld.",
+    help="Draw figures from CSV files: memory, quantization, throughput, latency, load, ppl, stream, kld.",
     no_args_is_help=True,
 )
 
@@ -91,6 +91,22 @@ def latency(
 ) -> None:
     """Time to first token and end to end against every design parameter, from kv_cache_dse_metrics_*.csv."""
     _speed("latency", [*csv, *(more or ())], out_dir, formats, json)
+
+
+@app.command()
+def load(
+    csv: Csv,
+    more: More = None,
+    out_dir: OutDir = Path(),
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
+    """Latency percentiles and throughput of servers against clients or rate, from endpoint_load.csv."""
+    from kvscape.report.frame import read_csv
+    from kvscape.report.load import load_figures
+
+    paths = [*csv, *(more or ())]
+    _print(_written(load_figures(read_csv(paths), _names(paths)), out_dir, formats), json)
 
 
 def _speed(kind: str, paths: Sequence[Path], out_dir: Path, formats: list[str] | None, json: bool) -> None:

@@ -117,10 +117,10 @@ def _measure(flags: dict[str, Any], settings: "Settings", choice: "TextChoice") 
     build, engine = build_config(flags), EngineConfig(**engine_fields(flags))
     from kvscape.hub import DownloadBar
     from kvscape.quality import quality_point
-    from kvscape.subjects import find_subject
+    from kvscape.subjects import find_local
 
     asked = DesignPoint(build, engine, subject=subject_name(flags), threads=flags["threads"])
-    subject = find_subject(asked.subject)
+    subject = find_local(asked.subject)
     subject.check(asked)
     with DownloadBar() as progress:
         text = choice.read(settings.protocol, progress)

@@ -1,6 +1,7 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
 from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calibration, CalibrationMethod
+from kvscape.config.endpoint import ROUTES, EndpointConfig
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
@@ -8,6 +9,7 @@ from kvscape.config.point import BuildConfig, DesignPoint
 from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
 from kvscape.config.share import parse_share
+from kvscape.config.slo import SLO_NAMES, parse_slo
 from kvscape.config.window import Window
 from kvscape.config.workload import ASKED, Asked, Workload, asked_flags, asked_of
 
@@ -19,14 +21,17 @@ __all__ = [
     "KEY_GROUP",
     "KV_DTYPES",
     "ROPE_TYPES",
+    "ROUTES",
     "SELF",
     "SLIDING",
+    "SLO_NAMES",
     "UNSCALED",
     "Asked",
     "BuildConfig",
     "Calibration",
     "CalibrationMethod",
     "DesignPoint",
+    "EndpointConfig",
     "EngineConfig",
     "KVPrecision",
     "LayerGroup",
@@ -39,4 +44,5 @@ __all__ = [
     "library_kv_dtypes",
     "parse_overrides",
     "parse_share",
+    "parse_slo",
 ]

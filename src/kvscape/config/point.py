@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from kvscape.config.endpoint import EndpointConfig
 from kvscape.config.engine import EngineConfig
 from kvscape.config.fields import Dataclass, from_mapping
 from kvscape.config.workload import Workload
@@ -50,6 +51,7 @@ class DesignPoint:
     workload: Workload = field(default_factory=Workload)
     subject: str = "kvscape"
     threads: int | None = None
+    server: EndpointConfig = field(default_factory=EndpointConfig)
 
     @property
     def num_requests(self) -> int:
@@ -64,12 +66,18 @@ class DesignPoint:
     def flat(self) -> dict[str, Any]:
         """All parameters in one mapping, named as the flags are."""
         rest = {"subject": self.subject, "threads": self.threads}
-        return {**asdict(self.build), **asdict(self.engine), **asdict(self.workload), **rest}
+        parts = (self.build, self.engine, self.workload, self.server)
+        return {name: value for part in parts for name, value in asdict(part).items()} | rest
 
     @classmethod
     def from_flat(cls, mapping: Mapping[str, Any], where: str = "") -> "DesignPoint":
         """Build a point from flat parameters; raise ConfigError naming the near match of an unknown one."""
-        parts: dict[str, type[Dataclass]] = {"build": BuildConfig, "engine": EngineConfig, "workload": Workload}
+        parts: dict[str, type[Dataclass]] = {
+            "build": BuildConfig,
+            "engine": EngineConfig,
+            "workload": Workload,
+            "server": EndpointConfig,
+        }
         owner = {f.name: part for part, kind in parts.items() for f in fields(kind)}
         known = {*owner, "subject", "threads"}
         place = f" in {where}" if where else ""

@@ -41,6 +41,13 @@ def recommendation_card(
 
 def _chips(point: Mapping[str, Any]) -> str:
     chosen = {title.split(" (")[0]: point[name] for name, title in PARAMETERS.items() if name in point}
+    if point.get("subject") == "endpoint":
+        told = {
+            "Server": point["endpoint"],
+            "Clients": point["concurrency"],
+            "Requests a second": point["request_rate"],
+        }
+        chosen = {title: value for title, value in told.items() if value is not None}
     return "".join(
         f"<span>{html.escape(title)} <b>{html.escape(level_words(value))}</b></span>" for title, value in chosen.items()
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from kvscape.config import ASKED
+from kvscape.config import ASKED, BuildConfig, EngineConfig
 from kvscape.errors import ResultsError
 from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
 from kvscape.results import Record
@@ -23,13 +23,8 @@ MEASURES = (
 )
 # What is asked of a point, not what it costs: points of different workloads do not compete.
 WORKLOAD = ("context_window_size", "max_batch_size", *ASKED)
-_WORDS = {
-    **SHORT,
-    "prompt_tokens": "prompt",
-    "max_tokens": "output",
-    "num_requests": "requests",
-    "request_rate": "requests/s",
-}
+ENDPOINT, UNTOLD = "endpoint", "not known"
+_DEFAULTS = {"quantization": BuildConfig.quantization, "kv_dtype": EngineConfig.kv_dtype}
 KNOBS = ("subject", *PARAMETERS)
 HAS_RUN = ("ok", "predicted")
 
@@ -53,6 +48,7 @@ def point_frame(
         {
             "id": place,
             **{name: record.parameters.get(name) for name in KNOBS},
+            **untold(record.parameters),
             **_numbers(record),
             "origin": {"ok": "measured", "predicted": "predicted"}.get(record.status, "none"),
             "status": record.status,
@@ -65,6 +61,13 @@ def point_frame(
         for place, record in enumerate(records)
     ]
     return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+
+
+def untold(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """A server's formats are its own, where a study does not name them."""
+    if parameters.get("subject") != ENDPOINT:
+        return {}
+    return {name: UNTOLD for name, value in _DEFAULTS.items() if parameters.get(name) == value}
 
 
 def _numbers(record: Record) -> dict[str, float | None]:
@@ -102,7 +105,11 @@ def _shown(name: str, value: float | None) -> float | None:
 
 def _workload(parameters: Mapping[str, Any], names: Sequence[str]) -> str:
     given = {name: value for name in names if (value := parameters.get(name)) is not None}
-    return " · ".join(f"{_WORDS[name]} {value:,g}" for name, value in given.items())
+    return " · ".join(f"{SHORT[name]} {_amount(value)}" for name, value in given.items())
+
+
+def _amount(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:,g}"
 
 
 def known(frame: pl.DataFrame, *names: str) -> pl.DataFrame:

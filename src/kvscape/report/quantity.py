@@ -46,6 +46,20 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("itl_p50_s", "Inter-token latency, median", "ms", 1e3, 2, best="min"),
         Quantity("itl_p99_s", "Inter-token latency, 99th percentile", "ms", 1e3, 2, best="min"),
         Quantity("e2e_s", "End to end", "ms", 1e3, best="min"),
+        *(
+            Quantity(f"{stem}_{percentile}_s", f"{title}, {percentile[1:]}th percentile", "ms", 1e3, digits, best="min")
+            for stem, title, digits in (
+                ("ttft", "Time to first token", 1),
+                ("tpot", "Time per output token", 2),
+                ("itl", "Inter-token latency", 2),
+                ("e2e", "End to end", 1),
+            )
+            for percentile in ("p90", "p95", "p99")
+            if (stem, percentile) != ("itl", "p99")
+        ),
+        Quantity("requests_per_s", "Requests", "1/s", digits=2, best="max"),
+        Quantity("goodput_requests_per_s", "Goodput", "1/s", digits=2, best="max"),
+        Quantity("failed_share", "Failed requests", "%", 100, best="min"),
         Quantity("chars_per_s", "Characters", "1/s", best="max"),
         Quantity("perplexity", "Perplexity", digits=2, best="min"),
         Quantity("prefix_cache_hit_rate", "Prefix cache hits", "%", 100, best="max"),
@@ -61,6 +75,14 @@ SHORT: Mapping[str, str] = {
     "max_batch_size": "batch",
     "sliding_window_size": "window",
     "attention_sink_size": "sinks",
+    "endpoint": "server",
+    "prompt_tokens": "prompt",
+    "max_tokens": "output",
+    "num_requests": "requests",
+    "request_rate": "requests/s",
+    "concurrency": "clients",
+    "lengths": "lengths",
+    "duration_s": "seconds",
     "total_bytes": "memory",
     "kv_cache_bytes": "KV cache",
     "prefill_tokens_per_s": "prefill",

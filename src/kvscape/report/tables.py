@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from kvscape.report.points import untold
 from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
 from kvscape.results import Record
 
@@ -18,7 +19,7 @@ SHOWN = (
     "tpot_s",
     "perplexity",
 )
-_WORDS = ("subject", "quantization", "kv_dtype")
+_WORDS = ("subject", "endpoint", "quantization", "kv_dtype")
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ def cells(records: Sequence[Record], front: Sequence[Record] = ()) -> Cells:
 def varying_parameters(records: Sequence[Record]) -> list[str]:
     """Quantization, KV precision, and every other parameter, or the subject, that is not the same everywhere."""
     always = ("quantization", "kv_dtype")
-    names = ("subject", *PARAMETERS)
+    names = ("subject", "endpoint", *PARAMETERS, "concurrency", "request_rate")
     return [name for name in names if name in always or len({r.parameters.get(name) for r in records}) > 1]
 
 
 def _parameters(record: Record, names: Sequence[str]) -> list[str]:
-    return [_plain(name, record.parameters.get(name)) for name in names]
+    known = {**record.parameters, **untold(record.parameters)}
+    return [_plain(name, known.get(name)) for name in names]
 
 
 def _plain(name: str, value: Any) -> str:

@@ -21,7 +21,7 @@ QUANTIZATION_COLOURS = {
 KV_COLOURS = {"f32": "#887744", "f16": "#4477aa", "int8": "#ee8866", "int4": "#aa3377"}
 PART_COLOURS = {"Weights": "#4477aa", "KV cache": "#ee8866", "Workspace": "#bbbbbb", "Runtime": "#dddddd"}
 KV_SHAPES = {"f16": "circle", "int8": "square", "f32": "triangle-up", "int4": "diamond"}
-SUBJECT_SHAPES = {"kvscape": "circle", "llamacpp": "square", "transformers": "triangle-up"}
+SUBJECT_SHAPES = {"kvscape": "circle", "llamacpp": "square", "transformers": "triangle-up", "endpoint": "diamond"}
 _SPARE = ("#332288", "#999933", "#117733", "#882255", "#555555")
 
 

@@ -1,6 +1,15 @@
 """Records: what a measurement writes and a report reads."""
 
 from kvscape.results.environment import Environment, current_environment
-from kvscape.results.record import METRICS, STATUSES, PerplexityRecord, Record
+from kvscape.results.record import LATENCIES, LOAD_METRICS, METRICS, STATUSES, PerplexityRecord, Record
 
-__all__ = ["METRICS", "STATUSES", "Environment", "PerplexityRecord", "Record", "current_environment"]
+__all__ = [
+    "LATENCIES",
+    "LOAD_METRICS",
+    "METRICS",
+    "STATUSES",
+    "Environment",
+    "PerplexityRecord",
+    "Record",
+    "current_environment",
+]

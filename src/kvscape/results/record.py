@@ -25,6 +25,16 @@ METRICS = (
     "chars_per_s",
     "perplexity",
 )
+LATENCIES = tuple(f"{name}_{percentile}_s" for name in ("ttft", "tpot", "e2e") for percentile in ("p90", "p95", "p99"))
+# What a load on an endpoint has beside METRICS.
+LOAD_METRICS = (
+    *LATENCIES,
+    "itl_p90_s",
+    "itl_p95_s",
+    "requests_per_s",
+    "goodput_requests_per_s",
+    "failed_share",
+)
 STATUSES = ("ok", "infeasible", "failed", "timeout", "out_of_memory", "predicted")
 
 
@@ -34,7 +44,8 @@ class Record:
 
     A point of status "predicted" was not run: it has no metrics. ``intervals`` and ``predicted_intervals`` hold
     [low, high] of a metric, 95 % of what is to be expected of its median and of its prediction; few runs have none.
-    ``warm_up_s`` says how long the runs took that are no samples.
+    ``warm_up_s`` says how long the runs took that are no samples. What is not known has no metric, as the bytes of an
+    endpoint. ``errors`` counts its requests that failed by their status, and those that were refused and tried again.
     """
 
     parameters: dict[str, Any]
@@ -48,6 +59,7 @@ class Record:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     predicted_intervals: dict[str, list[float]] = field(default_factory=dict)
     warm_up_s: list[float] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

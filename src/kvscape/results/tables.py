@@ -101,7 +101,7 @@ def write_record_tables(records: Iterable[Record], folder: Path, keep: bool = Fa
         for kind, columns in (("results", RESULTS), ("metrics", (*METRICS, *_BOUNDS))):
             path = folder / f"kv_cache_dse_{kind}_{label}.csv"
             rows = [{**r.parameters, **r.metrics, **_bounds(r), "status": r.status, "reason": r.reason} for r in group]
-            _write(path, (*PARAMETERS, *columns, "status", "reason"), rows, PARAMETERS if keep else ())
+            write_table(path, (*PARAMETERS, *columns, "status", "reason"), rows, PARAMETERS if keep else ())
             paths.append(path)
     return paths
 
@@ -119,7 +119,7 @@ def write_perplexity_table(records: Iterable[PerplexityRecord], path: Path, keep
     """Write one row for each perplexity, e.g. ``wikitext2_ppl_results.csv``; ``keep`` as for the other tables."""
     rows = [{**r.parameters, **r.to_json()} for r in records]
     key = (*_QUALITY, *_MEASURE, "paired_with")
-    _write(path, (*_QUALITY, *PERPLEXITY), rows, key if keep else ())
+    write_table(path, (*_QUALITY, *PERPLEXITY), rows, key if keep else ())
 
 
 def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep: bool = False) -> None:
@@ -130,7 +130,7 @@ def write_divergence_table(records: Iterable[PerplexityRecord], path: Path, keep
     rows = [{**r.parameters, **r.to_json(), **_divergence(r.divergence)} for r in records if r.divergence]
     own = (*_QUALITY, *_REFERENCE)
     columns = (*own, *NUMBERS, "kl_histogram", *PERPLEXITY)
-    _write(path, columns, rows, (*own, *_MEASURE) if keep else ())
+    write_table(path, columns, rows, (*own, *_MEASURE) if keep else ())
 
 
 _REFERENCE = ("reference_model", "reference_quantization", "reference_kv_dtype", "reference_kept")
@@ -141,7 +141,7 @@ def _divergence(found: Divergence) -> dict[str, object]:
     return {**found.numbers, **reference, "kl_histogram": " ".join(map(str, found.kl_histogram))}
 
 
-def _write(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]], key: tuple[str, ...]) -> None:
+def write_table(path: Path, columns: tuple[str, ...], rows: list[dict[str, object]], key: tuple[str, ...]) -> None:
     """Write a table; with a ``key``, rows of the existing file that no new row replaces stand first."""
     table = _csv(columns, rows)
     new = {_identity(row, key) for row in csv.DictReader(io.StringIO(table))}

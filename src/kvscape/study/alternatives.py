@@ -96,6 +96,8 @@ def _nearest(pairs: Sequence[tuple[Candidate, Constraint]]) -> Relaxation:
 
 def _least(reference: Candidate, pairs: Sequence[tuple[Candidate, Constraint]], wanted: str) -> Relaxation | None:
     """The smallest excess that gains at least ``_WORTH``; of equals the largest gain."""
+    if METRICS[wanted] not in reference.metrics:
+        return None
     most = cost(reference, wanted) * (1 - max(_WORTH, NOISE[wanted]))
     gaining = [(candidate, limit) for candidate, limit in pairs if cost(candidate, wanted) < most]
     if not gaining:

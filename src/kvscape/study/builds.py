@@ -12,7 +12,7 @@ from kvscape.study.model_facts import ModelFacts
 from kvscape.study.progress import StudyProgress
 from kvscape.study.space import Space
 from kvscape.study.store import Keys, Store
-from kvscape.subjects import find_subject
+from kvscape.subjects import find_subject, is_remote
 from kvscape.version import __version__
 
 # Whose it is, the build, and the KV precisions of its library: the common ones, or one pair.
@@ -24,9 +24,9 @@ def library(point: DesignPoint) -> Library:
 
 
 def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:
-    """A point of each library that the points need."""
+    """A point of each library that the points need; a server has its own."""
     firsts: dict[Library, DesignPoint] = {}
-    for point in points:
+    for point in (one for one in points if not is_remote(one)):
         firsts.setdefault(library(point), point)
     return firsts
 
@@ -37,8 +37,13 @@ class Builds:
     def __init__(self, made: Mapping[Library, ModelFacts | Failed]) -> None:
         self._made = made
 
-    def __getitem__(self, point: DesignPoint) -> ModelFacts | Failed:
-        return self._made[library(point)]
+    def __getitem__(self, point: DesignPoint) -> ModelFacts | Failed | None:
+        """None of a server, for which there is nothing to build."""
+        return None if is_remote(point) else self._made[library(point)]
+
+    def joined(self, others: Mapping[Library, ModelFacts]) -> "Builds":
+        """These and others."""
+        return Builds({**self._made, **others})
 
     def facts(self, point: DesignPoint) -> ModelFacts | None:
         made = self[point]
@@ -59,7 +64,7 @@ def known_builds(points: Iterable[DesignPoint], executor: Executor, progress: St
     firsts = first_of_each(points)
     noted = {own: facts for own in firsts if (facts := store.build(_key(own))) is not None}
     rest = make_builds((point for own, point in firsts.items() if own not in noted), executor, progress, store)
-    return Builds({own: noted.get(own) or rest[point] for own, point in firsts.items()})
+    return rest.joined(noted)
 
 
 def study_keys(space: Space, builds: Builds, machine: str | None = None) -> dict[DesignPoint, Keys]:
@@ -68,7 +73,7 @@ def study_keys(space: Space, builds: Builds, machine: str | None = None) -> dict
     return {
         point: (
             speed_key(point, builds.facts(point), machine),
-            None if quality is None else quality_key(point, builds.facts(point), quality),
+            None if quality is None or is_remote(point) else quality_key(point, builds.facts(point), quality),
         )
         for point in space.points
     }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kvscape.config import DesignPoint, KVPrecision
+from kvscape.subjects import is_remote
 
 _MLC_FORMATS = ("q0f16", "q0f32", "q3f16_1", "q4f16_1", "q4f32_1")
 _GGML_TYPES = {
@@ -30,7 +31,12 @@ class Translation:
 
 
 def translations(point: DesignPoint, metrics: Mapping[str, float]) -> tuple[Translation, ...]:
-    """For MLC-LLM, vLLM and llama.cpp's server. Whether they run, and how fast, was not measured."""
+    """For MLC-LLM, vLLM and llama.cpp's server. Whether they run, and how fast, was not measured.
+
+    What a server runs is not known, so that it cannot be said in other words.
+    """
+    if is_remote(point):
+        return ()
     return _mlc_llm(point), _vllm(point, metrics), _llama_server(point)
 
 

@@ -10,7 +10,7 @@ from kvscape.errors import CapacityError, ConfigError
 from kvscape.study.builds import Builds
 from kvscape.study.executor import Failed
 from kvscape.study.model_facts import ModelFacts
-from kvscape.subjects import find_subject
+from kvscape.subjects import find_local
 
 
 def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int) -> dict[DesignPoint, Failed]:
@@ -20,7 +20,7 @@ def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int
         facts = builds[point]
         if isinstance(facts, Failed):
             refused[point] = facts
-        elif reason := infeasible_reason(point, facts, available_bytes):
+        elif facts is not None and (reason := infeasible_reason(point, facts, available_bytes)):
             refused[point] = Failed("infeasible", reason)
     return refused
 
@@ -28,7 +28,7 @@ def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int
 def predicted_memory(point: DesignPoint, facts: ModelFacts) -> Memory:
     """What a point needs, as its subject's arithmetic has it."""
     engine = point.engine.fitted(facts.model)
-    return find_subject(point.subject).predict(facts.model, engine, facts.weights_bytes, facts.workspaces)
+    return find_local(point.subject).predict(facts.model, engine, facts.weights_bytes, facts.workspaces)
 
 
 def infeasible_reason(point: DesignPoint, facts: ModelFacts, available_bytes: int) -> str:

@@ -10,10 +10,22 @@ from kvscape.quality import quality_point
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.space import Quality
 from kvscape.subjects import find_subject
+from kvscape.subjects.endpoint import KNOBS
 from kvscape.version import __version__
 
 # Parameters that older stores did not know: where they are not set, their keys hold.
-_NEWER = ("precision", "calibrate", "num_requests", "request_rate", "prompt_lookup_tokens")
+_NEWER = (
+    "precision",
+    "calibrate",
+    "num_requests",
+    "request_rate",
+    "concurrency",
+    "duration_s",
+    "lengths",
+    "slo",
+    "prompt_lookup_tokens",
+    *KNOBS,
+)
 
 
 def speed_key(point: DesignPoint, facts: ModelFacts | None, machine: str) -> str:
@@ -35,7 +47,6 @@ def _without_model(point: DesignPoint) -> dict[str, Any]:
     """All parameters but the model's name, which the hash of its weights stands for."""
     flat = point.flat()
     unset = {name for name in _NEWER if not flat[name]}
-
     return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 
 

@@ -40,6 +40,6 @@ def _preference(candidate: Candidate) -> tuple[float, ...]:
         -parameters["context_window_size"],
         -parameters["max_batch_size"],
         metrics.get("perplexity", 0.0),
-        metrics["total_bytes"],
+        metrics.get("total_bytes", math.inf),
         metrics.get("tpot_s", 0.0),
     )

@@ -15,6 +15,7 @@ from kvscape.study.measuring import waits
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.space import Space
 from kvscape.study.store import Store
+from kvscape.subjects import is_remote
 
 _NUMBER = re.compile(r"\d[\d.,]*")
 
@@ -30,7 +31,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Outlook:
-    """``measured`` points have a record already; ``to_measure`` and ``to_score`` are records to be made, at most."""
+    """``measured`` points have a record already; ``to_measure`` and ``to_score`` are records to be made, at most.
+
+    How long a server takes is not known: a point of one is estimated as those that run here, or at nothing.
+    """
 
     points: int
     excluded: tuple[Group, ...]
@@ -64,12 +68,13 @@ def look_ahead(
     to_measure = [point for point, key in speed if waits(statuses.get(key), retry)]
     to_score = [point for key, point in scored.items() if waits(statuses.get(key), retry)]
     counts = min(most, len(to_measure)) + (search.repeats - 1) * most, min(most, len(to_score))
-    seconds = 0.0
-    if feasible and any(counts):
+    seconds, local = 0.0, [point for point in feasible if not is_remote(point)]
+    if local and any(counts):
         facts = _facts(builds)
-        estimate = Estimate(facts, rates(facts(feasible[0]).weights_bytes), store.durations_s())
+        estimate = Estimate(facts, rates(facts(local[0]).weights_bytes), store.durations_s())
         known: list[Measured] = [(point, key) for key, point in scored.items()]
-        seconds = counts[0] * estimate.bench_s(to_measure or feasible, speed)
+        here = [(point, key) for point, key in speed if not is_remote(point)]
+        seconds = counts[0] * estimate.bench_s([point for point in to_measure if point in local] or local, here)
         seconds += counts[1] * estimate.score_s(to_score, known, space.quality) if space.quality else 0.0
     return Outlook(
         points=len(space.points) + len(space.excluded),

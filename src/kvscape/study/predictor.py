@@ -15,7 +15,7 @@ from kvscape.study.feasibility import infeasible_reason
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.quality_model import PredictedQuality, QualityModel
 from kvscape.study.speed_model import Case, Speed, SpeedModel
-from kvscape.subjects import find_subject
+from kvscape.subjects import find_local, is_remote
 
 UNLIMITED_BYTES = 1 << 62
 NO_SPEED = "no speed is predicted of requests that come over time or wait for a place"
@@ -90,7 +90,7 @@ class Predictor:
     def _feasible(self, point: DesignPoint, available_bytes: int) -> _Known | str:
         facts = self.facts(point)
         if facts is None:
-            return "its build failed"
+            return "nothing is predicted of a server" if is_remote(point) else "its build failed"
         reason = infeasible_reason(point, facts, available_bytes)
         return reason or _known(point, self.facts, self.device) or "the model was not made for it"
 
@@ -132,7 +132,7 @@ def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known 
         fitted = replace(point, engine=point.engine.fitted(facts.model))
     except ConfigError:
         return None
-    predict = find_subject(point.subject).predict
+    predict = find_local(point.subject).predict
     memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
     times = point_times(fitted, facts.model, memory, device) if point.runs_as_one else None
     return _Known(memory, Case(times) if times else None)

@@ -1,8 +1,11 @@
 """Several measurements of one point, spread over a study's time, as one record."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
+from kvscape.bench.load import summarize_load
 from kvscape.bench.measure import intervals, summarize
 from kvscape.results import Record
 
@@ -22,10 +25,19 @@ def joined(repeats: Sequence[Record]) -> Record:
     first = chosen[0]
     samples = {name: [value for record in chosen for value in record.samples[name]] for name in first.samples}
     runs = len(samples["decode_tokens_per_s"])
+    is_load = "requests_per_s" in samples
+    summary = _load_summary(chosen, samples) if is_load else summarize(samples)
     return replace(
         first,
         samples=samples,
-        metrics={**first.metrics, **summarize(samples)},
-        intervals=intervals(samples, runs),
+        metrics={**first.metrics, **summary},
+        intervals={} if is_load else intervals(samples, runs),  # a load's runs have each their own number of requests
         environment={**first.environment, "repeats": len(chosen)},
+        errors=dict(sum((Counter(record.errors) for record in chosen), Counter[str]())),
     )
+
+
+def _load_summary(chosen: Sequence[Record], samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Of a load on an endpoint; goodput only where there is an SLO."""
+    known = {name: value for name, value in summarize_load(samples).items() if name in chosen[0].metrics}
+    return {**known, "failed_share": fmean(record.metrics["failed_share"] for record in chosen)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.bench.reference import Reference, Watch
 from kvscape.config import DesignPoint
+from kvscape.errors import ConfigError
 from kvscape.results import Record, current_environment
 from kvscape.study.builds import Builds, first_of_each, make_builds, study_keys
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
@@ -20,6 +21,7 @@ from kvscape.study.slot import Slot
 from kvscape.study.space import Space
 from kvscape.study.spread import make_spread
 from kvscape.study.store import Keys, Store
+from kvscape.subjects import is_remote
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Study:
         """Make the builds: here, or on the nodes of a cluster."""
         points, store = self.space.points, self.store
         if self.slots:
+            if any(map(is_remote, points)):
+                raise ConfigError("an endpoint in a cluster", "a server is measured from here", "leave --ray out")
             return make_spread(self.space, store, self.executor, self.slots, self.progress, self.retry)
         builds = make_builds(points, self.executor, self.progress, store)
         return Measuring(

@@ -21,7 +21,7 @@ def make_slot_builds(
     firsts = first_of_each(points)
     here = make_builds(firsts.values(), executor, progress, store)
     ready = {own: point for own, point in firsts.items() if here.facts(point) is not None}
-    failed = {own: here[point] for own, point in firsts.items() if own not in ready}
+    failed = {own: why for own, point in firsts.items() if isinstance(why := here[point], Failed)}
     all_slots = list(slots)
     threads = ThreadPoolExecutor(max(1, len(all_slots)), "slot")
     try:

@@ -1,6 +1,16 @@
 """Subjects: what can be measured."""
 
-from kvscape.subjects.registry import SUBJECTS, find_subject, loaded_subject
+from kvscape.subjects.registry import ENDPOINT, SUBJECTS, find_local, find_subject, is_remote, loaded_subject
 from kvscape.subjects.subject import Serves, Subject, Token
 
-__all__ = ["SUBJECTS", "Serves", "Subject", "Token", "find_subject", "loaded_subject"]
+__all__ = [
+    "ENDPOINT",
+    "SUBJECTS",
+    "Serves",
+    "Subject",
+    "Token",
+    "find_local",
+    "find_subject",
+    "is_remote",
+    "loaded_subject",
+]

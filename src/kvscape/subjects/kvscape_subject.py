@@ -16,6 +16,7 @@ from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.hub import Progress, silent
 from kvscape.quantization.scheme import Scheme
+from kvscape.subjects.endpoint import KNOBS, check_local
 from kvscape.subjects.subject import Token
 from kvscape.version import __version__
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 predict = predict_memory
+LACKED = KNOBS
 
 
 def version() -> str:
@@ -34,6 +36,7 @@ def check_point(point: DesignPoint) -> None:
     """Raise ConfigError or DeviceError for a quantization or a device that kvscape does not have."""
     from kvscape.llm.build import check_device
 
+    check_local(point)
     Scheme(point.build.quantization, point.build.embedding_quantization)
     check_device(point.build.device)
 

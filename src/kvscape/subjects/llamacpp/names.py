@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from kvscape.config import DesignPoint, EngineConfig, KVPrecision
 from kvscape.errors import ConfigError, near_match
+from kvscape.subjects.endpoint import KNOBS, check_local
 
 # llama_ftype; auto is the file as it is.
 QUANTIZATIONS: Mapping[str, int | None] = MappingProxyType(
@@ -29,7 +30,7 @@ _KNOBS = (
     "threads",
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
-LACKED = (*_LACKED, "activation", "calibrate")
+LACKED = (*_LACKED, *KNOBS, "activation", "calibrate")
 # What is asked is no knob: a point that asks for it is refused, never run as another workload.
 _TOGETHER = ("num_requests", "request_rate")
 
@@ -42,6 +43,7 @@ def kv_types(kv_dtype: str) -> tuple[str, str]:
 
 def check_point(point: DesignPoint) -> None:
     """Raise ConfigError for a name or a knob that llama.cpp does not have."""
+    check_local(point)
     build = point.build
     if build.quantization not in QUANTIZATIONS:
         raise _unknown("quantization", build.quantization, QUANTIZATIONS)

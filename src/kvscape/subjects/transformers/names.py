@@ -7,6 +7,7 @@ from types import MappingProxyType
 from kvscape.config import DesignPoint, EngineConfig
 from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.scheme import Scheme
+from kvscape.subjects.endpoint import KNOBS, check_local
 from kvscape.subjects.transformers.library import check_device
 
 
@@ -54,13 +55,14 @@ _KNOBS = (
     "threads",
 )
 _LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
-LACKED = (*_LACKED, "calibrate", "activation")  # products take floats, whatever it says
+LACKED = (*_LACKED, *KNOBS, "calibrate", "activation")  # products take floats, whatever it says
 # What is asked is no knob: a point that asks for it is refused, never run as another workload.
 _TOGETHER = ("num_requests", "request_rate")
 
 
 def check_point(point: DesignPoint) -> None:
     """Raise ConfigError or DeviceError for a name, a knob or a device that transformers does not have here."""
+    check_local(point)
     build, kv_dtype = point.build, point.engine.kv_dtype
     if build.quantization not in QUANTIZATIONS:
         raise _unknown(build.quantization)

@@ -1,0 +1,17 @@
+"""An OpenAI-compatible server as a subject, over HTTP."""
+
+from kvscape.subjects.endpoint.answer import Answer
+from kvscape.subjects.endpoint.names import KNOBS, LACKED, check_endpoint, check_local
+from kvscape.subjects.endpoint.subject import API_KEY, EndpointSubject, load_endpoint, served_model
+
+__all__ = [
+    "API_KEY",
+    "KNOBS",
+    "LACKED",
+    "Answer",
+    "EndpointSubject",
+    "check_endpoint",
+    "check_local",
+    "load_endpoint",
+    "served_model",
+]
