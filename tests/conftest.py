@@ -22,6 +22,8 @@ from kvscape.hub import resolve
 from kvscape.hub.cache import locked, make_folder
 from tiny import TinyShape, write_tiny_gguf
 
+pytest_plugins = ["served"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests come first, so that no process of a run waits for another one that has just begun with them."""

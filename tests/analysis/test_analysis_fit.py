@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_analysis_roofline import SMOLLM2
 
-from kvscape.analysis.fit import check_fit, largest
+from kvscape.analysis.fit import check_fit, fitting_total, largest
 from kvscape.analysis.memory import Workspace, predict_memory
 from kvscape.analysis.terms import memory_terms
 from kvscape.config import KV_DTYPES, EngineConfig
@@ -139,3 +139,16 @@ def test_the_largest_of_a_range(most: int, limit: int) -> None:
 )
 def test_the_line_names_the_knob_to_turn(config: EngineConfig, free_bytes: int, line: str) -> None:
     assert str(refusal(config, free_bytes)) == line
+
+
+@given(config=configs.map(lambda config: replace(config, max_total_sequence_length=None)), share=st.floats(0, 1.2))
+def test_as_much_of_a_cache_as_fits(config: EngineConfig, share: float) -> None:
+    available = int(share * total_bytes(config))
+    total = fitting_total(SMOLLM2, config, WEIGHTS, WORKSPACES, available)
+    if total is None:
+        check(config, available)
+    elif total > config.context_window_size:
+        check(replace(config, max_total_sequence_length=total), available)
+        assert total_bytes(replace(config, max_total_sequence_length=total + config.page_size)) > available
+    else:
+        assert total == config.context_window_size and total_bytes(config) > available

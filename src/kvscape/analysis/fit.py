@@ -30,6 +30,28 @@ def check_fit(
         raise CapacityError(_needs(config, needed), f"{_size(available_bytes)} are free", _advice(model, config, fits))
 
 
+def fitting_total(
+    model: ModelConfig,
+    config: EngineConfig,
+    weights_bytes: int,
+    workspaces: Mapping[str, Workspace],
+    available_bytes: int,
+) -> int | None:
+    """The largest max_total_sequence_length that fits into ``available_bytes``; None where context x batch does.
+
+    Where not even one context fits it is one context's length, for ``check_fit`` to say what that needs.
+    """
+
+    def fits(total: int | None) -> bool:
+        changed = replace(config, max_total_sequence_length=total)
+        return predict_memory(model, changed, weights_bytes, workspaces).total_bytes <= available_bytes
+
+    if fits(None):
+        return None
+    context = config.context_window_size
+    return max(largest(context * config.max_batch_size, fits), context)
+
+
 def largest(most: int, fits: Callable[[int], bool]) -> int:
     """Largest of 1 to ``most`` that fits, 0 when none does; whatever is smaller than one that fits must fit too."""
     fitting, beyond = 0, most + 1

@@ -14,8 +14,8 @@ from kvscape.version import __version__
 
 OK, BUG, EXPECTED, NOT_MET, INTERRUPTED = 0, 1, 2, 3, 130
 COMMANDS = (
-    "convert", "compile", "chat", "generate", "bench", "profile", "ppl", "study", "predict", "report", "recommend",
-    "models", "doctor",
+    "convert", "compile", "chat", "generate", "serve", "bench", "profile", "ppl", "study", "predict", "report",
+    "recommend", "models", "doctor",
 )  # fmt: skip
 
 # The class of every usage error, whether typer brings its own click or imports it.

@@ -213,6 +213,7 @@ class Engine:
         self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
         sequence.prompt_logprobs += result.scores.get(sequence, [])
+        sequence.prompt_top_logprobs += result.tops.get(sequence, [])
         logits = result.logits.get(sequence)
         outputs = [] if logits is None else [Output(sequence.request_id, prompt_logits=logits)]
         if sequence in result.tokens:
@@ -276,6 +277,7 @@ class Engine:
             prompt_logprobs=scores,
             metrics=sequence.metrics,
             index=sequence.index,
+            prompt_top_logprobs=tuple(sequence.prompt_top_logprobs),
         )
 
     def _fail(self, request_id: str, error: Exception) -> list[Output]:

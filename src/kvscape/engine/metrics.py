@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RequestMetrics:
-    """Time stamps of one request, from one monotonic clock."""
+    """Time stamps of one request, from one monotonic clock.
+
+    ``cached_tokens`` are those of the prompt that the prefix cache had when it was admitted; None before that.
+    """
 
     arrival_s: float
     token_times_s: list[float] = field(default_factory=list)
     finished_s: float | None = None
+    cached_tokens: int | None = None
 
     @property
     def ttft_s(self) -> float | None:

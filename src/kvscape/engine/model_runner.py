@@ -9,8 +9,8 @@ from kvscape.engine.batch import step_input
 from kvscape.engine.copies import pairs
 from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.request import TokenLogprob
-from kvscape.engine.sampler import choose, token_logprob
+from kvscape.engine.request import TokenLogprob, TopLogprobs
+from kvscape.engine.sampler import choose, token_logprob, top_logprobs
 from kvscape.engine.sequence import Chunk, Sequence
 
 
@@ -24,6 +24,7 @@ class StepResult:
 
     scores: dict[Sequence, list[float]] = field(default_factory=dict)
     logits: dict[Sequence, FloatArray] = field(default_factory=dict)
+    tops: dict[Sequence, list[TopLogprobs]] = field(default_factory=dict)
     tokens: dict[Sequence, int] = field(default_factory=dict)
     logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
     errors: dict[str, Exception] = field(default_factory=dict)
@@ -84,6 +85,17 @@ class ModelRunner:
             if row.target is not None:
                 result.scores.setdefault(row.sequence, []).append(logprob)
         result.logits |= self._handed_out(rows, logits)
+        self._find_tops(rows, logits, result)
+
+    def _find_tops(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
+        """The likeliest tokens in the places that are scored, where a request asked for them."""
+        numbers = [(row.sequence.request.params.logprobs or 0) if row.target is not None else 0 for row in rows]
+        if any(numbers):
+            fetched = self._device.fetch(logits)
+            for index, number in enumerate(numbers):
+                if number:
+                    tops = result.tops.setdefault(rows[index].sequence, [])
+                    tops.append(top_logprobs(fetched[index], number))
 
     def _handed_out(self, rows: Ordered[LogitRow], logits: Logits) -> dict[Sequence, FloatArray]:
         """A sequence's scored rows lie side by side, in the order of its tokens."""

@@ -55,6 +55,8 @@ class PrefixCache:
                     pool.share(page)
         sequence.page_tables = tables
         sequence.num_computed = len(tables[0]) * self._page_size
+        if sequence.metrics.cached_tokens is None:
+            sequence.metrics.cached_tokens = sequence.num_computed
         if self._may_use(sequence):
             self.queries += sequence.num_to_compute
             self.hits += sequence.num_computed

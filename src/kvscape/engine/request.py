@@ -93,6 +93,7 @@ class Request:
     """One prompt to continue, to score, or both.
 
     ``guide`` makes a fresh guide for each choice; the answer ends ("stop") when it is complete.
+    ``prompt_logprobs`` with ``params.logprobs`` N gives the N likeliest tokens in the place of each prompt token, too.
     ``prompt_logits`` goes with ``prompt_logprobs``: each step also hands out the logits that it scored from.
     ``detokenizer`` makes the one for each answer's text, in place of the engine's own.
     """
@@ -117,13 +118,17 @@ class Request:
         return replace(self, params=params, prompt_logprobs=scores, prompt_logits=logits)
 
 
+TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
+"""The likeliest tokens in one place with their log-probabilities, best first."""
+
+
 @dataclass(frozen=True)
 class TokenLogprob:
     """Log-probability of a token, and the likeliest tokens in its place with theirs, best first."""
 
     token_id: int
     logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    top: TopLogprobs = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +137,8 @@ class Output:
 
     ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
     tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
-    ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i) and ``metrics`` come with the last output.
+    ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i), ``prompt_top_logprobs`` (in the same places)
+    and ``metrics`` come with the last output.
     ``prompt_logits`` come in outputs of their own, f32 [rows, vocab_size], n - 1 rows in all, in order; they may change
     in the next step. With ``finish_reason`` "error", which ends all choices of a request, ``error`` says what happened.
     """
@@ -147,3 +153,4 @@ class Output:
     metrics: RequestMetrics | None = None
     index: int = 0
     error: KvscapeError | None = None
+    prompt_top_logprobs: tuple[TopLogprobs, ...] = ()

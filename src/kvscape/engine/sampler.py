@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kvscape.engine.devices.device import FloatArray
-from kvscape.engine.request import SamplingParams, TokenLogprob
+from kvscape.engine.request import SamplingParams, TokenLogprob, TopLogprobs
 from kvscape.engine.sequence import Sequence
 
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -32,8 +32,16 @@ def choose(logits: FloatArray, sequence: Sequence) -> int:
 def token_logprob(logits: FloatArray, token_id: int, number: int) -> TokenLogprob:
     """Log-probabilities of ``token_id`` and of the ``number`` likeliest tokens, under the model's own distribution."""
     logprobs = log_softmax(logits.astype(np.float64))
-    top = tuple((token, float(logprobs[token])) for token in _likeliest(logprobs, min(number, len(logprobs))))
-    return TokenLogprob(token_id, float(logprobs[token_id]), top)
+    return TokenLogprob(token_id, float(logprobs[token_id]), _top(logprobs, number))
+
+
+def top_logprobs(logits: FloatArray, number: int) -> TopLogprobs:
+    """The ``number`` likeliest tokens with their log-probabilities, under the model's own distribution."""
+    return _top(log_softmax(logits.astype(np.float64)), number)
+
+
+def _top(logprobs: Vector, number: int) -> TopLogprobs:
+    return tuple((token, float(logprobs[token])) for token in _likeliest(logprobs, min(number, len(logprobs))))
 
 
 def penalize(

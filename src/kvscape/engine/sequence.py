@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kvscape.engine.guided import Lead
 from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.prompt_lookup import PromptLookup
-from kvscape.engine.request import Request
+from kvscape.engine.request import Request, TopLogprobs
 from kvscape.engine.text import TextStream
 
 HOLE = -1  # in a page table: no query sees the page any more
@@ -40,6 +40,7 @@ class Sequence:
     """Its place among the tails; -1 while it has no pages."""
     page_names: list[bytes] = field(default_factory=list)
     prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_top_logprobs: list[TopLogprobs] = field(default_factory=list)
     siblings: list["Sequence"] = field(default_factory=list)
     lead: Lead | None = None
     draft: list[int] = field(default_factory=list)

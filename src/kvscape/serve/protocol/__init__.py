@@ -1,0 +1,1 @@
+"""What OpenAI's API asks and answers, as types: unknown fields are refused, as OpenAI does."""

@@ -1,0 +1,146 @@
+"""``kvscape serve`` as a process: its line, its signals, its mistakes."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+import httpx
+import pytest
+
+from commands import SHARED_CORES, Run
+
+LONG = {"model": "tiny", "prompt": "the thing", "ignore_eos": True, "temperature": 0, "max_tokens": 2000}
+Serve = Callable[..., Any]
+
+
+@pytest.fixture
+def serve(kvscape_home: Path, long_gguf: Path) -> Serve:
+    """``with serve(*flags) as (process, url)``."""
+
+    @contextmanager
+    def started(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("TVM_")}
+        command = [sys.executable, "-m", "kvscape", "serve", str(long_gguf), "--port", "0", *flags]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, **SHARED_CORES, "KVSCAPE_HOME": str(kvscape_home), "KVSCAPE_API_KEY": "from-outside"},
+        )
+        with process:
+            try:
+                yield process, url_of(process)
+            finally:
+                process.kill()
+
+    return started
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    line = stream(process.stdout).readline()
+    found = re.fullmatch(r"serving (\S+) at (http://127\.0\.0\.1:\d+)\n", line)
+    assert found and found[1] == "tiny", (line, stream(process.stderr).read())
+    return found[2]
+
+
+def stream(given: IO[str] | None) -> IO[str]:
+    assert given is not None
+    return given
+
+
+def client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"authorization": "Bearer from-outside"}, timeout=30)
+
+
+class Reader(Thread):
+    """Reads a stream, to its end or until it is cut."""
+
+    def __init__(self, url: str, **fields: Any) -> None:
+        super().__init__()
+        self._url, self._fields = url, fields
+        self._pieces: list[str] = []
+        self.start()
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    def run(self) -> None:
+        asked = {**LONG, "stream": True, **self._fields}
+        with (
+            suppress(httpx.TransportError),
+            client(self._url) as http,
+            http.stream("POST", "/v1/completions", json=asked) as answer,
+        ):
+            self._pieces.extend(answer.iter_text())
+
+    def wait_until_begun(self) -> None:
+        while not self._pieces:
+            self.join(0.005)
+            assert self.is_alive() or self._pieces
+
+
+def test_a_signal_lets_running_answers_end(serve: Serve) -> None:
+    with serve("--max-batch-size", "4") as (process, url):
+        with client(url) as http:
+            assert httpx.get(f"{url}/v1/models").status_code == 401  # the key came from the environment
+            assert http.get("/v1/models").json()["data"][0]["max_model_len"] == 2048
+        readers = [Reader(url, max_tokens=100) for _ in range(3)]
+        for reader in readers:
+            reader.wait_until_begun()
+        process.send_signal(signal.SIGTERM)
+        for reader in readers:
+            reader.join(20)
+            assert reader.text.endswith("data: [DONE]\n\n")
+        assert process.wait(20) == 0
+        assert stream(process.stderr).read() == ""
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_what_does_not_end_in_time_is_cancelled(serve: Serve) -> None:
+    with serve("--drain-s", "0") as (process, url):
+        reader = Reader(url, n=16)
+        reader.wait_until_begun()
+        process.send_signal(signal.SIGINT)
+        reader.join(20)
+        assert '"code": "stopping"' in reader.text and "[DONE]" not in reader.text
+        assert process.wait(20) == 0
+
+
+def test_a_second_signal_ends_at_once(serve: Serve) -> None:
+    with serve("--drain-s", "60") as (process, url):
+        reader = Reader(url, n=128)
+        reader.wait_until_begun()
+        process.send_signal(signal.SIGTERM)
+        with client(url) as http, pytest.raises(httpx.TransportError):
+            while True:  # the first signal has been heard once nobody is taken any more
+                http.get("/health")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+        reader.join(20)
+        assert "[DONE]" not in reader.text
+
+
+def test_mistakes_are_one_line(kvscape: Run, long_gguf: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for flags, said in (
+            (("--port", port), f"cannot listen at port {port}: address already in use; give another --port"),
+            (("--host", "no.such.host.invalid"), "cannot listen at no.such.host.invalid"),
+            (("--port", "0", "--max-body-bytes", "1"), "max_body_bytes = 1"),
+            (("--port", "0", "--api-key", ""), "the API key is empty"),
+            (("--port", "0", "--kv-dtype", "f17"), "f17"),
+        ):
+            done = kvscape("serve", str(long_gguf), *flags)
+            assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+            assert said in done.stderr

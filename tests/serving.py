@@ -1,0 +1,70 @@
+"""Real servers, in threads of this process."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from kvscape import LLM
+from kvscape.engine.answer import Answer
+from kvscape.engine.async_engine import AsyncEngine
+from kvscape.engine.gauges import Gauges
+from kvscape.engine.request import Request
+from kvscape.serve import ApiServer, ServedModel, ServeSettings, Service, address, bind
+
+MODEL, ALIAS = "tiny", "an/alias"
+_PATIENCE_S = 20.0
+
+
+class Borrowed:
+    """An engine that several servers share: it outlives each of them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    def submit(self, request: Request) -> Answer:
+        return self._engine.submit(request)
+
+    def gauges(self) -> Gauges:
+        return self._engine.gauges()
+
+    async def stop(self, drain_s: float = 0.0) -> None: ...
+
+
+def served_model(llm: LLM) -> ServedModel:
+    return ServedModel(MODEL, llm, llm.metadata.model, llm.engine.config, aliases=(ALIAS,))
+
+
+def borrowing(engine: AsyncEngine, llm: LLM, settings: ServeSettings) -> Service:
+    """A service of its own on an engine that others use, too."""
+    return Service(Borrowed(engine), served_model(llm), settings)
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """Run a server; give its URL."""
+    ready = Event()
+    with bind("127.0.0.1", 0) as listener:
+        server = ApiServer(service, ready.set)
+        thread = Thread(target=lambda: asyncio.run(server.serve([listener])))
+        listener.listen(1024)
+        thread.start()
+        assert ready.wait(_PATIENCE_S)
+        try:
+            yield address(listener)
+        finally:
+            server.stop()
+            thread.join(_PATIENCE_S)
+    assert not thread.is_alive()
+
+
+def assert_all_free(engine: AsyncEngine) -> None:
+    """No request is left, and no page is in use."""
+    end_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < end_s:
+        now = engine.gauges()
+        if now.running == now.waiting == now.pages_used == 0:
+            return
+        time.sleep(0.002)
+    raise AssertionError(engine.gauges())
