@@ -11,7 +11,7 @@ from kvscape import LLM, SamplingParams
 from kvscape.analysis.memory import kv_cache_bytes, predict_memory
 from kvscape.config import KV_DTYPES
 from kvscape.errors import CapacityError, ConfigError, DeviceError, KvscapeError
-from kvscape.tokenizer import Message
+from kvscape.tokenizer import ChatTemplate, Message
 from tiny import CHAT_TEMPLATE
 
 PROMPTS = ["the thing", "in and on", "a wing", "here or there, or anywhere at all"]
@@ -73,6 +73,15 @@ def test_a_conversation_goes_through_the_models_template(llm: LLM) -> None:
     assert [llm.tokenizer.token_text(token) for token in prompt].count("<|im_start|>") == 3
     assert llm.tokenizer.decode(prompt).endswith("user\nthe thing?\nassistant\n")
     assert llm.chat(CONVERSATION, GREEDY).token_ids == llm.complete([prompt], GREEDY)[0].token_ids
+
+
+def test_tools_go_through_the_models_template(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = [{"type": "function", "function": {"name": "clock"}}]
+    with pytest.raises(KvscapeError, match="this model takes no tools"):
+        llm.chat_token_ids(CONVERSATION, tools)
+    monkeypatch.setattr(llm, "chat_template", ChatTemplate("<|im_start|>{{ tools[0].function.name }}"))
+    ids = llm.chat_token_ids(CONVERSATION, tools)
+    assert (llm.tokenizer.token_text(ids[0]), llm.tokenizer.decode(ids)) == ("<|im_start|>", "clock")
 
 
 def test_a_model_without_a_template_does_not_chat(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 
 from kvscape.serve.page import page_routes
 
-KEY = "a key"
 METRICS = """\
 # HELP kvscape_batch_size Choices that the newest step computed.
 # TYPE kvscape_batch_size gauge
@@ -43,7 +42,8 @@ class FakeServer:
         self.app.add_api_route("/v1/chat/completions", self._complete, methods=["POST"], response_model=None)
 
     def _refused(self, request: Request) -> bool:
-        return self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}"
+        given = request.headers.get("Authorization", "").encode("latin-1")
+        return self.key is not None and given != f"Bearer {self.key}".encode()
 
     async def _models(self, request: Request) -> Response:
         return _error(401, "no API key") if self._refused(request) else JSONResponse({"data": [{"id": "fake"}]})

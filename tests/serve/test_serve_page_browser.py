@@ -160,10 +160,10 @@ def test_what_fails_is_said_and_the_question_can_be_sent_again(page: browser.Pag
 
 
 def test_a_key_is_asked_for(page: browser.Page, server: FakeServer, address: str) -> None:
-    server.key = "a key"
+    server.key = "schlüssel 鍵"
     page.visit(address)
     page.wait("return document.activeElement.id === 'api-key'")
-    page.type("a key" + Keys.TAB)
+    page.type("schlüssel 鍵" + Keys.TAB)
     page.wait("return document.getElementById('model').textContent === 'fake'")
     assert answer(page, "hi") == "hi"
 

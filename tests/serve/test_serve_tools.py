@@ -31,6 +31,9 @@ LLAMA_WEATHER = '{"name": "weather", "parameters": {"city": "Köln"}}'
 LLAMA_CLOCK = '{"name": "clock", "parameters": {}}'
 
 
+ESCAPES = '<tool_call>{"name": "f", "arguments": {"a": "\\"}\\\\"}}</tool_call>'
+
+
 def numbered() -> Callable[[], str]:
     numbers = count()
     return lambda: f"call_{next(numbers)}"
@@ -62,7 +65,6 @@ def streamed(tools: ToolFormat, pieces: list[str]) -> list[ToolDelta]:
             '<tool_call>{"name": "f", "arguments": {"a": "</tool_call>"}}</tool_call>',
             ("", [("f", '{"a": "</tool_call>"}')]),
         ),
-        ('<tool_call>{"name": "f", "arguments": {"a": "\\"}\\\\"}}</tool_call>', ("", [("f", '{"a": "\\"}\\\\"}')])),
     ],
 )
 @pytest.mark.parametrize("name", ["hermes", "qwen"])
@@ -103,6 +105,7 @@ def test_a_thought_only_talks_about_calls() -> None:
     assert parsed("qwen", f"{thought}\n\nNo.") == (f"{thought}\n\nNo.", [])
     assert parsed("qwen", f"<think>{TAGGED_CLOCK}") == (f"<think>{TAGGED_CLOCK}", [])
     assert parsed("qwen", "<thin") == ("<thin", [])
+    assert parsed("qwen", f"\n{thought}{TAGGED_CLOCK}") == (f"\n{thought}", [CLOCK_CALL])
 
 
 def test_a_prompt_may_have_begun_the_thought() -> None:
@@ -166,6 +169,12 @@ def test_content_is_not_kept_waiting(name: str) -> None:
     stream = TOOL_FORMATS[name].stream()
     pieces = ["Two", " words", " <", "b> and", " <", "|tools>"]
     assert [joined(stream.add(piece)).content for piece in pieces] == ["Two", " words", "", " <b> and", "", " <|tools>"]
+
+
+def test_an_escape_that_is_cut_in_two() -> None:
+    tools = TOOL_FORMATS["hermes"]
+    assert joined(streamed(tools, list(ESCAPES))) == tools.parse(ESCAPES, new_id=numbered())
+    assert parsed("hermes", ESCAPES) == ("", [("f", '{"a": "\\"}\\\\"}')])
 
 
 def test_every_call_has_an_id_of_its_own() -> None:

@@ -5,7 +5,7 @@ import { watch } from "./gauges.js";
 import { element, show } from "./markdown.js";
 
 const SETTINGS = ["system", "temperature", "max-tokens", "api-key"];
-const NOTES = { length: "cut at the most tokens", error: "the answer failed" };
+const NOTES = { length: "ended at max. tokens", error: "the answer failed" };
 const $ = (id) => document.getElementById(id);
 const log = $("log"), question = $("question"), status = $("status");
 

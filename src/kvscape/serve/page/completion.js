@@ -20,7 +20,8 @@ export async function* complete(body, key, signal) {
 }
 
 export function authorization(key) {
-  return key ? { Authorization: `Bearer ${key}` } : {};
+  const bytes = new TextEncoder().encode(key); // a header holds bytes, and the server takes them for UTF-8
+  return key ? { Authorization: `Bearer ${String.fromCharCode(...bytes)}` } : {};
 }
 
 export async function complaint(response) {
