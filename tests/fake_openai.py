@@ -23,6 +23,8 @@ class Behaviour:
     tokens_in_piece: int = 1
     key: str | None = None
     token_s: float = 0.0
+    echoes: bool = True
+    encode: Callable[[str], list[int]] = lambda text: list(text.encode())
 
 
 @dataclass
@@ -58,6 +60,8 @@ class FakeOpenAI:
         if "ignore_eos" in request and not self.behaviour.knows_ignore_eos:
             return await _send(writer, 400, {"error": {"message": "unknown field ignore_eos"}})
         self.asked.append(request)
+        if request.get("echo"):
+            return await self._scored(request, writer)
         tells = self.behaviour.tells(len(self.asked) - 1)
         if tells == "busy":
             return await _send(writer, 429, {"error": {"message": "too many"}}, self.behaviour.retry_after)
@@ -69,6 +73,14 @@ class FakeOpenAI:
             return await self._stream(path.endswith("/chat/completions"), request, tells, writer)
         finally:
             self._running -= 1
+
+    async def _scored(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+        """The less likely a token, the larger its id."""
+        prompt, scores = request["prompt"], None
+        tokens = self.behaviour.encode(prompt) if isinstance(prompt, str) else prompt
+        if self.behaviour.echoes:
+            scores = {"token_logprobs": [None, *(-0.01 * token for token in tokens[1:])]}
+        return await _send(writer, 200, {"choices": [{"text": "", "logprobs": scores}]})
 
     async def _stream(self, chat: bool, request: dict[str, Any], tells: str, writer: asyncio.StreamWriter) -> bool:
         framing = "Transfer-Encoding: chunked" if self.behaviour.is_chunked else "Connection: close"

@@ -17,7 +17,8 @@ from kvscape.results import Record
 from kvscape.study import Space, Store, Study, parse_space
 from kvscape.study.budget import Budget
 from kvscape.study.builds import known_builds
-from kvscape.study.flags import bench_arguments, shipping_commands
+from kvscape.study.flags import bench_arguments, ppl_arguments, shipping_commands
+from kvscape.study.key import quality_key
 from kvscape.study.outlook import look_ahead
 from kvscape.study.predictor import Predictor
 from kvscape.study.recommend import recommend
@@ -56,14 +57,21 @@ def run(what: Space, store: Store, executor: FakeExecutor) -> list[Record]:
     return Study(what, store, executor, Silent(), available_bytes=lambda: 1, reference=at_rest).run()
 
 
-def test_nothing_is_built_planned_or_scored(store: Store) -> None:
+def test_nothing_is_built_or_planned_and_quality_is_scored_once(store: Store) -> None:
     executor = Serving()
     records = run(replace(space(), quality=QUALITY), store, executor)
     assert [record.parameters["concurrency"] for record in records] == [1, 4]
-    assert {verb for verb, _ in executor.asked} == {"bench"}
-    assert all("total_bytes" not in record.metrics for record in records)
+    assert [verb for verb, _ in executor.asked] == ["bench", "ppl", "bench"]
+    assert all("total_bytes" not in record.metrics and record.metrics["perplexity"] == 28.0 for record in records)
     run(replace(space(), quality=QUALITY), store, executor)
-    assert len(executor.asked) == 2  # all is kept
+    assert len(executor.asked) == 3  # all is kept
+
+
+def test_another_servers_quality_is_its_own() -> None:
+    (one, _) = space().points
+    other = replace(one, server=replace(one.server, endpoint="http://there:1"))
+    assert quality_key(one, None, QUALITY) != quality_key(other, None, QUALITY)
+    assert "http://here:1" in ppl_arguments(one, QUALITY)
 
 
 def test_knobs_of_others_are_not_the_servers() -> None:

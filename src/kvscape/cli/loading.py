@@ -39,7 +39,7 @@ def design_point(flags: Flags) -> DesignPoint:
     """The point that the flags say; its context is the model's own where none is given and 2048 is too long."""
     name = subject_name(flags)
     if name == ENDPOINT:
-        return _endpoint_point(flags)
+        return endpoint_point(flags)
     return built_point(flags)[0] if name == DesignPoint().subject else _peers_point(flags)
 
 
@@ -77,7 +77,7 @@ def _peers_point(flags: Flags) -> DesignPoint:
     return point
 
 
-def _endpoint_point(flags: Flags) -> DesignPoint:
+def endpoint_point(flags: Flags) -> DesignPoint:
     """A point of a server: its model is what the server calls it, where no other name is given."""
     build, engine, work = build_config(flags), engine_fields(flags), workload(flags)
     from kvscape.subjects.endpoint import API_KEY, check_endpoint, served_model

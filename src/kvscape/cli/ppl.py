@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvscape.cli import divergence, options
-from kvscape.cli.chosen import build_config, engine_fields, subject_name
+from kvscape.cli.chosen import ENDPOINT, build_config, engine_fields, subject_name
 from kvscape.cli.loading import done_jit, prepare
 from kvscape.cli.output import print_facts, print_json
+from kvscape.cli.ppl_endpoint import measure_on_endpoint
 from kvscape.cli.ppl_pair import (
     FakeQ3bit,
     HfModel,
@@ -72,6 +73,9 @@ def command(
     attention_sink_size: options.AttentionSinkSize = None,
     threads: options.Threads = None,
     subject: options.Subject = None,
+    endpoint: options.Endpoint = None,
+    endpoint_model: options.EndpointModel = None,
+    api_key: options.ApiKey = None,
     protocol: Protocol = "windows",
     window: Context = None,
     stride: Stride = None,
@@ -95,7 +99,7 @@ def command(
     out: Out = None,
     json: options.Json = False,
 ) -> None:
-    """Measure perplexity through the same engine and KV cache as generation."""
+    """Measure perplexity through the same engine and KV cache as generation, or on a server that gives its scores."""
     from kvscape.quality import Settings, TextChoice
     from kvscape.results.tables import write_perplexity_table
 
@@ -114,6 +118,8 @@ def command(
 
 
 def _measure(flags: dict[str, Any], settings: "Settings", choice: "TextChoice") -> "PerplexityRecord":
+    if subject_name(flags) == ENDPOINT:
+        return measure_on_endpoint(flags, settings, choice)
     build, engine = build_config(flags), EngineConfig(**engine_fields(flags))
     from kvscape.hub import DownloadBar
     from kvscape.quality import quality_point

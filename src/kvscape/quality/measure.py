@@ -19,7 +19,7 @@ from kvscape.quality.perplexity import Told, scores, summarize
 from kvscape.quality.protocols import Settings, Window
 from kvscape.quality.standard_error import Vector
 from kvscape.results import PerplexityRecord, current_environment
-from kvscape.subjects import Subject
+from kvscape.subjects import TextSubject
 from kvscape.version import __version__
 
 # A window is scored as one prompt; larger chunks gain no speed.
@@ -39,7 +39,7 @@ def quality_point(point: DesignPoint, settings: Settings) -> DesignPoint:
 
 
 def measure_perplexity(
-    subject: Subject,
+    subject: TextSubject,
     point: DesignPoint,
     settings: Settings,
     text: Text,
@@ -56,7 +56,7 @@ def measure_perplexity(
 
 
 def perplexity_record(
-    subject: Subject, point: DesignPoint, settings: Settings, text: Text, cut: CutText, nll: list[Vector]
+    subject: TextSubject, point: DesignPoint, settings: Settings, text: Text, cut: CutText, nll: list[Vector]
 ) -> PerplexityRecord:
     """Record what the windows' negative log-likelihoods come to."""
     result = summarize(nll, cut.windows)
@@ -82,7 +82,7 @@ def perplexity_record(
     )
 
 
-def _calibration(subject: Subject, windows: Sequence[Window]) -> dict[str, Any]:
+def _calibration(subject: TextSubject, windows: Sequence[Window]) -> dict[str, Any]:
     """What the weights were calibrated on, and how much of it is scored."""
     if not isinstance(subject, Calibrated) or (found := subject.calibration) is None:
         return {}
@@ -103,7 +103,7 @@ def _curve(nll: Vector, mark: int) -> list[dict[str, float]]:
 
 @contextmanager
 def open_journal(
-    subject: Subject, point: DesignPoint, settings: Settings, text: Text, restart: bool = False
+    subject: TextSubject, point: DesignPoint, settings: Settings, text: Text, restart: bool = False
 ) -> Iterator[Journal | None]:
     """Keep the scores of exactly this measurement while it runs, with those that an interrupted run of it left.
 

@@ -73,7 +73,7 @@ def study_keys(space: Space, builds: Builds, machine: str | None = None) -> dict
     return {
         point: (
             speed_key(point, builds.facts(point), machine),
-            None if quality is None or is_remote(point) else quality_key(point, builds.facts(point), quality),
+            None if quality is None else quality_key(point, builds.facts(point), quality),
         )
         for point in space.points
     }

@@ -51,6 +51,8 @@ def ppl_arguments(point: DesignPoint, quality: Quality) -> list[str]:
         **asdict(point.build),
         **{name: engine[name] for name in _QUALITY},
         "subject": point.subject,
+        "endpoint": point.server.endpoint,
+        "endpoint_model": point.server.endpoint_model,
         "threads": point.threads,
         **asdict(quality.settings),
         "stride": quality.settings.stride or None,

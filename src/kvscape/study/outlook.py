@@ -72,10 +72,11 @@ def look_ahead(
     if local and any(counts):
         facts = _facts(builds)
         estimate = Estimate(facts, rates(facts(local[0]).weights_bytes), store.durations_s())
-        known: list[Measured] = [(point, key) for key, point in scored.items()]
+        known: list[Measured] = [(point, key) for key, point in scored.items() if not is_remote(point)]
+        score = [point for point in to_score if not is_remote(point)]
         here = [(point, key) for point, key in speed if not is_remote(point)]
         seconds = counts[0] * estimate.bench_s([point for point in to_measure if point in local] or local, here)
-        seconds += counts[1] * estimate.score_s(to_score, known, space.quality) if space.quality else 0.0
+        seconds += len(score[: counts[1]]) * estimate.score_s(score, known, space.quality) if space.quality else 0.0
     return Outlook(
         points=len(space.points) + len(space.excluded),
         excluded=_groups((entry.point, entry.reason) for entry in space.excluded),

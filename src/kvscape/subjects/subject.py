@@ -30,13 +30,44 @@ class Serves(Protocol):
         ...
 
 
-class Subject(Protocol):
-    """A loaded design point. Loading is the registry's part; ``close`` frees what it holds."""
+class TextSubject(Protocol):
+    """What scores texts, wherever it runs."""
 
     @property
     def model(self) -> ModelConfig:
         """The shape of the model."""
         ...
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """None where it is not known."""
+        ...
+
+    @property
+    def build_key(self) -> str:
+        """Names the weights and the code that run, so that what was scored with others is never taken for theirs."""
+        ...
+
+    @property
+    def leading_token_id(self) -> int | None:
+        """The token that this model's tokenizer puts before every text, if it does."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without a leading token."""
+        ...
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """What a token adds to the text; a control token adds nothing."""
+        ...
+
+    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        """Natural log-probability of each token given those before it, [n - 1], in parts, each when it is computed."""
+        ...
+
+
+class Subject(TextSubject, Protocol):
+    """A loaded design point. Loading is the registry's part; ``close`` frees what it holds."""
 
     @property
     def memory(self) -> Memory:
@@ -52,11 +83,6 @@ class Subject(Protocol):
     def bits_per_weight(self) -> float: ...
 
     @property
-    def build_key(self) -> str:
-        """Names the weights and the code that run, so that what was scored with others is never taken for theirs."""
-        ...
-
-    @property
     def kernels(self) -> tuple[str, ...]:
         """Names of the kernels that run."""
         ...
@@ -66,20 +92,7 @@ class Subject(Protocol):
         """Token ids that are text: no control tokens, nothing that ends a turn."""
         ...
 
-    @property
-    def leading_token_id(self) -> int | None:
-        """The token that this model's tokenizer puts before every text, if it does."""
-        ...
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without a leading token."""
-        ...
-
     def decode(self, token_ids: Sequence[int]) -> str: ...
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """What a token adds to the text; a control token adds nothing."""
-        ...
 
     def generate(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[list[Token]]:
         """Run all prompts together, greedily, to exactly ``max_tokens`` tokens each; yield after every step."""
@@ -87,10 +100,6 @@ class Subject(Protocol):
 
     def score(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Natural log-probability of each token given those before it, [n - 1]."""
-        ...
-
-    def score_chunks(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        """What ``score`` returns, in parts, each as soon as it is computed."""
         ...
 
     def distributions(self, token_ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:

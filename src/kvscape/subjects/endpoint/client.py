@@ -2,14 +2,18 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kvscape.config import EndpointConfig
+from kvscape.config import DesignPoint, EndpointConfig
 from kvscape.errors import EndpointError
 from kvscape.subjects.endpoint.answer import OK, Answer
 from kvscape.subjects.endpoint.http import Response, Server
 from kvscape.subjects.endpoint.sse import DONE, Events
+
+API_KEY = "KVSCAPE_API_KEY"
+"""The variable of the environment that has a server's key, so that no record and no list of processes does."""
 
 Clock = Callable[[], float]
 
@@ -23,8 +27,7 @@ class Client:
     """Talks to one endpoint; ``extra`` goes with every request that generates."""
 
     def __init__(self, config: EndpointConfig, model: str, api_key: str | None, timeout_s: float = 600.0) -> None:
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self.server = Server(base_url(config.endpoint), headers)
+        self.server = Server(base_url(config.endpoint), key_headers(api_key))
         self.model, self.timeout_s = model, timeout_s
         self.extra: dict[str, Any] = {"ignore_eos": True}
         self._route, self._retries = config.endpoint_route or "chat", config.endpoint_retries or 0
@@ -53,7 +56,7 @@ class Client:
             if response.status == 200:
                 await _read(response, answer, now)
             else:
-                answer.status, answer.reason = str(response.status), _error(await response.body())
+                answer.status, answer.reason = str(response.status), error_words(await response.body())
             is_whole = True
         finally:
             self.server.release(response, is_whole)
@@ -104,7 +107,7 @@ def _note(event: Mapping[str, Any], answer: Answer, came_s: float) -> None:
         answer.prompt_tokens, answer.usage_tokens = usage["prompt_tokens"], usage["completion_tokens"]
 
 
-def _error(body: bytes) -> str:
+def error_words(body: bytes) -> str:
     """What a server says of a failure, in OpenAI's form or in any."""
     try:
         told = json.loads(body)
@@ -119,6 +122,10 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
         return max(0.0, float(headers["retry-after"]))
     except (KeyError, ValueError):
         return _RETRY_AFTER_S
+
+
+def key_headers(api_key: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
 def base_url(url: str | None) -> str:
@@ -139,9 +146,27 @@ async def get_json(server: Server, path: str, timeout_s: float = 30.0) -> Any:
         why = str(error) or f"it did not answer within {timeout_s:.0f} s"
         raise EndpointError("the endpoint does not answer", why, "start the server, or correct --endpoint") from None
     if response.status != 200:
-        raise EndpointError(f"GET {path} gave {response.status}", _error(body), "correct --endpoint or --api-key")
+        raise EndpointError(f"GET {path} gave {response.status}", error_words(body), "correct --endpoint or --api-key")
     try:
         return json.loads(body)
     except ValueError:
         why = "it is no OpenAI-compatible server"
         raise EndpointError(f"GET {path} gave no JSON", why, "correct --endpoint") from None
+
+
+def served_model(point: DesignPoint) -> str:
+    """The name that a point asks for, or that of the server's first model."""
+    if point.server.endpoint_model is not None:
+        return point.server.endpoint_model
+    server = Server(base_url(point.server.endpoint), key_headers(os.environ.get(API_KEY)))
+
+    async def first() -> str:
+        try:
+            models = (await get_json(server, "/models")).get("data", ())
+        finally:
+            server.close()
+        if not models:
+            raise EndpointError("the endpoint has no model", "its list is empty", "name one with --endpoint-model")
+        return str(models[0]["id"])
+
+    return asyncio.run(first())

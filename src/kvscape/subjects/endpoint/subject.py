@@ -12,14 +12,10 @@ from kvscape.analysis.arrivals import poisson_times_s
 from kvscape.config import DesignPoint, Workload
 from kvscape.errors import ConfigError, EndpointError
 from kvscape.subjects.endpoint.answer import Answer
-from kvscape.subjects.endpoint.client import Client, base_url, get_json
-from kvscape.subjects.endpoint.http import Server
+from kvscape.subjects.endpoint.client import API_KEY, Client, served_model
 from kvscape.subjects.endpoint.lengths import Length, lengths
 from kvscape.subjects.endpoint.traffic import Ask, closed_loop, open_loop
 from kvscape.subjects.endpoint.words import WordCount, make_text
-
-API_KEY = "KVSCAPE_API_KEY"
-"""The variable of the environment that has a server's key, so that no record and no list of processes does."""
 
 # Words of the two prompts that tell how a server counts.
 _FEW, _MANY = 4, 24
@@ -33,25 +29,6 @@ def load_endpoint(point: DesignPoint, jit: str = "on", model_lib: Path | None = 
     if model_lib is not None:
         raise ConfigError("an endpoint has no model_lib", "the server has its own", "leave --model-lib out")
     return EndpointSubject(point, served_model(point), os.environ.get(API_KEY))
-
-
-def served_model(point: DesignPoint, api_key: str | None = None) -> str:
-    """The name that a point asks for, or that of the server's first model."""
-    if point.server.endpoint_model is not None:
-        return point.server.endpoint_model
-    key = api_key or os.environ.get(API_KEY)
-    server = Server(base_url(point.server.endpoint), {"Authorization": f"Bearer {key}"} if key else {})
-
-    async def first() -> str:
-        try:
-            models = (await get_json(server, "/models")).get("data", ())
-        finally:
-            server.close()
-        if not models:
-            raise EndpointError("the endpoint has no model", "its list is empty", "name one with --endpoint-model")
-        return str(models[0]["id"])
-
-    return asyncio.run(first())
 
 
 class EndpointSubject:
