@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.guide import Guide
@@ -131,8 +131,7 @@ class TokenLogprob:
     top: TopLogprobs = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Output:
+class Output(NamedTuple):
     """What one step added to choice ``index`` of a request; its last one has a ``finish_reason``.
 
     ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
@@ -151,6 +150,6 @@ class Output:
     prompt_logprobs: FloatArray | None = None
     prompt_logits: FloatArray | None = None
     metrics: RequestMetrics | None = None
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # a tuple's method that nobody asks of this one
     error: KvscapeError | None = None
     prompt_top_logprobs: tuple[TopLogprobs, ...] = ()
