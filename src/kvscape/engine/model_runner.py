@@ -1,7 +1,6 @@
 """Turns the chunks of one step into arrays, runs the device, and brings back scores and new tokens."""
 
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
@@ -14,7 +13,6 @@ from kvscape.engine.sampler import choose, token_logprob, top_logprobs
 from kvscape.engine.sequence import Chunk, Sequence
 
 
-@dataclass
 class StepResult:
     """What one step found: log-probabilities of prompt tokens, and the next token, that of unforked siblings too.
 
@@ -22,13 +20,14 @@ class StepResult:
     what choosing a request's token raised, ``verified`` what was chosen for sequences with a draft, in order.
     """
 
-    scores: dict[Sequence, list[float]] = field(default_factory=dict)
-    logits: dict[Sequence, FloatArray] = field(default_factory=dict)
-    tops: dict[Sequence, list[TopLogprobs]] = field(default_factory=dict)
-    tokens: dict[Sequence, int] = field(default_factory=dict)
-    logprobs: dict[Sequence, TokenLogprob] = field(default_factory=dict)
-    errors: dict[str, Exception] = field(default_factory=dict)
-    verified: dict[Sequence, list[tuple[int, TokenLogprob | None]]] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.scores: dict[Sequence, list[float]] = {}
+        self.logits: dict[Sequence, FloatArray] = {}
+        self.tops: dict[Sequence, list[TopLogprobs]] = {}
+        self.tokens: dict[Sequence, int] = {}
+        self.logprobs: dict[Sequence, TokenLogprob] = {}
+        self.errors: dict[str, Exception] = {}
+        self.verified: dict[Sequence, list[tuple[int, TokenLogprob | None]]] = {}
 
     def fail(self, request_id: str, error: Exception) -> None:
         """Note what went wrong first."""
