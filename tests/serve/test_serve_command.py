@@ -16,14 +16,18 @@ import httpx
 import pytest
 
 from commands import SHARED_CORES, Run
+from kvscape import LLM
+from kvscape.cli.main import run
+from kvscape.cli.serve import bounded, warn
+from kvscape.serve import ServeSettings
 
 LONG = {"model": "tiny", "prompt": "the thing", "ignore_eos": True, "temperature": 0, "max_tokens": 2000}
 Serve = Callable[..., Any]
 
 
 @pytest.fixture
-def serve(kvscape_home: Path, long_gguf: Path) -> Serve:
-    """``with serve(*flags) as (process, url)``."""
+def serve(kvscape_home: Path, long_gguf: Path, tiny_llm: LLM) -> Serve:
+    """``with serve(*flags) as (process, url)``; the model is compiled by then, so that nothing is said of that."""
 
     @contextmanager
     def started(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
@@ -144,3 +148,35 @@ def test_mistakes_are_one_line(kvscape: Run, long_gguf: Path) -> None:
             done = kvscape("serve", str(long_gguf), *flags)
             assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
             assert said in done.stderr
+
+
+def test_without_its_packages_it_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kvscape.cli.serve.find_spec", lambda name: None if name == "uvicorn" else name)
+    assert run(["serve", "no-such-model"]) == 2
+    assert capsys.readouterr().err == (
+        "error: the server's packages are missing: uvicorn; pip install 'kvscape[serve]'\n"
+    )
+
+
+def test_the_world_is_let_in_with_a_warning_unless_it_needs_a_key(capsys: pytest.CaptureFixture[str]) -> None:
+    for settings in (ServeSettings(), ServeSettings(host="0.0.0.0", api_key="k"), ServeSettings(host="::1")):
+        warn(settings)
+    assert capsys.readouterr().err == ""
+    warn(ServeSettings(host="0.0.0.0"))
+    assert "give --api-key" in capsys.readouterr().err
+
+
+def test_the_batch_is_for_many_and_the_cache_fits_into_the_memory(
+    long_gguf: Path, kvscape_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVSCAPE_HOME", str(kvscape_home))
+    flags = {"model": str(long_gguf), "jit": "on", "model_lib": None, "overrides": ""}
+    roomy = bounded(flags)
+    assert (roomy["max_batch_size"], roomy["max_total_sequence_length"]) == (16, None)
+    monkeypatch.setattr("kvscape.analysis.free_memory.available_memory_bytes", lambda: 20 * 2**20)
+    tight = bounded(flags)["max_total_sequence_length"]
+    assert 2048 <= tight < 16 * 2048
+    asked = {**flags, "overrides": "max_batch_size=2;max_total_sequence_length=64"}
+    assert bounded(asked) == asked

@@ -5,7 +5,9 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -151,3 +153,22 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
         return choose(logits, sequence)
 
     monkeypatch.setattr(model_runner, "choose", poisoned)
+
+
+def test_the_server_goes_on_while_a_long_prompt_is_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kvscape.serve import completion_plan, routes_openai
+
+    reading, go_on = Event(), Event()
+
+    def slow(*arguments: Any) -> Any:
+        reading.set()
+        assert go_on.wait(20)
+        return completion_plan.plan_completion(*arguments)
+
+    monkeypatch.setattr(routes_openai, "plan_completion", slow)
+    with ThreadPoolExecutor() as pool:
+        long = pool.submit(httpx.post, f"{url}/v1/completions", json={**LONG, "prompt": "x " * 50_000}, timeout=20)
+        assert reading.wait(20)
+        assert httpx.get(f"{url}/health").status_code == 200
+        go_on.set()
+        assert long.result(20).status_code == 400

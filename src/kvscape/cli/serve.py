@@ -104,11 +104,11 @@ def _serve(flags: Flags, settings: "ServeSettings") -> None:
     from kvscape.serve import bind
 
     # the address first, so that no model is loaded for nothing
-    with bind(settings.host, settings.port) as listener, open_llm(_bounded(flags)) as llm:
+    with bind(settings.host, settings.port) as listener, open_llm(bounded(flags)) as llm:
         _run(llm, flags, settings, listener)
 
 
-def _bounded(flags: Flags) -> Flags:
+def bounded(flags: Flags) -> Flags:
     """The flags with a batch for many, and as much of a KV cache for it as fits into the memory."""
     library = library_metadata(flags["model_lib"]).overrides if flags["model_lib"] else {}
     given = {**library, **engine_fields(flags)}
@@ -136,10 +136,11 @@ def _run(llm: "LLM", flags: Flags, settings: "ServeSettings", listener: "socket"
     name = flags["served_model_name"] or served_name(asked)
     model = ServedModel(name, llm, llm.metadata.model, llm.engine.config, (asked,))
     service = Service(AsyncEngine(llm.engine, settings.max_waiting), model, settings)
-    _warn(settings)
+    warn(settings)
     run_server(service, listener, lambda: print(f"serving {model.name} at {address(listener)}", flush=True))
 
 
-def _warn(settings: "ServeSettings") -> None:
+def warn(settings: "ServeSettings") -> None:
+    """Tell whoever starts a server that everybody can use it, if that is so."""
     if not settings.on_loopback and settings.api_key is None:
         print("warning: whoever reaches this machine may use the server; give --api-key", file=sys.stderr)
