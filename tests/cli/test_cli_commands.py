@@ -68,6 +68,16 @@ def content_of_the_first(shown: str) -> str:
     return shown.removeprefix("[1/2]\n").partition("\n\n[2/2]\n")[0]
 
 
+def test_an_answer_fits_its_schema(kvscape: Run, long_gguf: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "items": {"enum": ["a", 7]}, "minItems": 2, "maxItems": 2}')
+    arguments = ("generate", "--model", str(long_gguf), "--prompt", "the thing", "--prompt-lookup-tokens", "2")
+    content = answer(kvscape, *arguments, "--json-schema", str(schema))
+    assert content["finish_reason"] == "stop" and set(json.loads(content["text"])) <= {"a", 7}
+    shown = kvscape(*arguments, "--json-schema", '{"const": [1, true]}').stdout
+    assert json.loads(shown) == [1, True]
+
+
 def test_raw_leaves_the_template_out(kvscape: Run, long_gguf: Path) -> None:
     raw = answer(kvscape, "generate", "--model", str(long_gguf), "--raw", "--prompt", "the thing", "--max-tokens", "1")
     templated = answer(kvscape, "generate", "--model", str(long_gguf), "--prompt", "the thing", "--max-tokens", "1")

@@ -10,7 +10,7 @@ import pytest
 from fake_device import EOS, FakeDevice, TwoGroups, toy_logits, toy_model
 from generation import engine, expected_greedy, prompt, run
 
-from kvscape.config import EngineConfig
+from kvscape.config import EngineConfig, Window
 from kvscape.engine import Engine, Output, Request, SamplingParams
 from kvscape.engine.drafting import agreeing
 from kvscape.engine.prompt_lookup import PromptLookup
@@ -20,10 +20,10 @@ VOCAB = 5
 """So few that a random model repeats itself, and drafts are often right."""
 
 PROMPTS = [prompt(seed, length, VOCAB) for seed, length in enumerate([4, 17, 40, 16])]
-LONG = SamplingParams(max_tokens=30, ignore_eos=True)
+LONG = SamplingParams(max_tokens=24, ignore_eos=True)
 PARAMS = {
     "greedy": LONG,
-    "ends": SamplingParams(max_tokens=30, logit_bias=((EOS, -3.0),)),
+    "ends": SamplingParams(max_tokens=24, logit_bias=((EOS, -3.0),)),
     "sampled": replace(LONG, temperature=0.9, top_k=4, top_p=0.95, seed=7),
     "penalties": replace(LONG, repetition_penalty=1.3, frequency_penalty=0.4, presence_penalty=0.2),
     "sampled penalties": replace(LONG, temperature=1.2, repetition_penalty=1.2, frequency_penalty=0.3, seed=3),
@@ -102,7 +102,8 @@ def plain(params: str, window: int, sinks: int) -> Answers:
 
 
 CASES = [
-    *((knobs, params) for knobs in KNOBS for params in ("greedy", "sampled penalties")),
+    *((knobs, "sampled penalties") for knobs in KNOBS),
+    *((knobs, "greedy") for knobs in ("alone", "small pages", "window and sinks", "int4, window")),
     *((knobs, params) for params in PARAMS for knobs in ("batched", "int4, preempted")),
     ("window and sinks", "choices"),
     ("small chunks", "stop"),
@@ -133,14 +134,16 @@ def test_each_accepted_token_saves_a_step() -> None:
     assert drafting.metrics.generated_tokens == without.metrics.generated_tokens
 
 
-def oracle(right: float, vocab_size: int) -> Callable[[PromptLookup, list[int], int], list[int]]:
+def oracle(
+    right: float, vocab_size: int, window: Window | None = None
+) -> Callable[[PromptLookup, list[int], int], list[int]]:
     """Drafts the model's own greedy tokens, each one with probability ``right``."""
     random = np.random.default_rng(0)
 
     def draft(lookup: PromptLookup, token_ids: list[int], most: int) -> list[int]:
         sequence = list(token_ids)
         for _ in range(int(random.integers(0, most + 1))):
-            best = int(toy_logits(sequence, vocab_size).argmax())
+            best = int(toy_logits(sequence, vocab_size, window).argmax())
             sequence.append(best if random.random() < right else int(random.integers(0, vocab_size)))
         return sequence[len(token_ids) :]
 
@@ -180,7 +183,7 @@ def test_a_lone_sequence_fills_the_cache_to_its_last_token(monkeypatch: pytest.M
 
 
 def test_the_last_tokens_are_not_drafted_beyond_the_answers_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PromptLookup, "draft", oracle(1.0, 40))
+    monkeypatch.setattr(PromptLookup, "draft", lambda _, token_ids, most: [2] * most)
     device = FakeDevice()
     target = engine(device, prompt_lookup_tokens=8)
     run(target, [Request("one", prompt(0, 20), SamplingParams(max_tokens=12, ignore_eos=True))])
@@ -191,7 +194,7 @@ def test_drafts_take_what_the_budget_leaves_and_delay_no_prompt(monkeypatch: pyt
     monkeypatch.setattr(PromptLookup, "draft", lambda _, token_ids, most: [2] * most)
     device = FakeDevice()
     target = engine(device, max_batch_size=3, prefill_chunk_size=16, prompt_lookup_tokens=100)
-    requests = [Request(str(i), prompt(i, 16), SamplingParams(max_tokens=30, ignore_eos=True)) for i in range(3)]
+    requests = [Request(str(i), prompt(i, 16), SamplingParams(max_tokens=24, ignore_eos=True)) for i in range(3)]
     run(target, requests)
     assert max(len(step.token_ids) for step in device.steps) == 16
     assert [len(step.token_ids) for step in device.steps[:3]] == [16, 16, 16]
@@ -207,6 +210,29 @@ def test_a_rejected_draft_leaves_no_page_behind(monkeypatch: pytest.MonkeyPatch)
         if seen := seen + len(target.step()):
             held = {pool.num_pages - pool.num_free for pool in target.cache.allocators}
             assert held in ({9 + seen - 1}, {0})
+
+
+def test_pages_that_fell_out_of_the_window_go_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    knobs: dict[str, Any] = {"sliding_window_size": 16, "page_size": 4, "prefill_chunk_size": 8}
+    monkeypatch.setattr(PromptLookup, "draft", oracle(1.0, 40, Window(0, 16)))
+    target = engine(**knobs, prompt_lookup_tokens=7)
+    target.add(Request("one", prompt(0, 30), replace(LONG, max_tokens=100)))
+    while target.has_work:
+        target.step()
+        held = max(pool.num_pages - pool.num_free for pool in target.cache.allocators)
+        assert held <= target.cache.windows[0].most_pages(256, 1, 4)
+    assert target.metrics.accepted_tokens > 60
+
+
+def test_pages_that_a_draft_filled_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PromptLookup, "draft", oracle(0.9, 40))
+    hits = []
+    for drafted in (0, 6):
+        target = engine(page_size=4, prompt_lookup_tokens=drafted)
+        (first,) = run(target, [Request("first", prompt(0, 9), LONG)]).values()
+        run(target, [Request("second", prompt(0, 9) + tuple(told(first)[0][0]), LONG)])
+        hits.append(target.metrics.prefix_cache_hits)
+    assert hits[0] == hits[1] == (9 + 24 - 1) // 4 * 4
 
 
 def test_a_guided_answer_is_not_drafted_and_its_neighbour_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,7 @@ SCENARIOS = {
     "preemption": Scenario({"max_batch_size": 4, "max_total_sequence_length": 96}, counts="preemptions"),
     "pages of 8": Scenario({"page_size": 8, "prefill_chunk_size": 16}),
     "fork": Scenario({"max_batch_size": 3}, choices=3),
+    "drafts": Scenario({"prompt_lookup_tokens": 4, "max_batch_size": 2, "page_size": 8}, counts="accepted_tokens"),
     "cancelled neighbour": Scenario({"max_batch_size": 2, "prefill_chunk_size": 16}, cancels=True),
 }
 MUTATIONS: tuple[Mutation, ...] = (

@@ -17,7 +17,11 @@ CUTS: dict[str, dict[str, Any]] = {
     "pages of 32, batched, in chunks": {"page_size": 32, "max_batch_size": 3, "prefill_chunk_size": 32},
     "preempted": {"max_batch_size": 4, "max_total_sequence_length": 160},
     "prefix cache": {"max_total_sequence_length": 512},
-}
+    "drafts": {"prompt_lookup_tokens": 5},
+    "drafts, batched, preempted": {
+        "prompt_lookup_tokens": 3, "max_batch_size": 4, "page_size": 8, "max_total_sequence_length": 160,
+    },
+}  # fmt: skip
 
 
 def answers(llm: LLM, kv_dtype: str, n: int = 1, **knobs: Any) -> list[list[list[int]]]:

@@ -14,9 +14,10 @@ from random_schemas import random_schema
 
 from kvscape import LLM
 from kvscape.engine import Output, Request, SamplingParams
+from kvscape.engine.guide import BoolArray
 from kvscape.errors import ConfigError, EngineError
 from kvscape.llm import json_guide
-from kvscape.llm.json_guide import MOST_SCHEMA_CHARS, JsonGuides, MakeGuide, Schema
+from kvscape.llm.json_guide import MOST_SCHEMA_CHARS, JsonGuide, JsonGuides, MakeGuide, Schema
 
 SCHEMAS = 220
 SAMPLED = SamplingParams(max_tokens=600, temperature=1.0)
@@ -184,6 +185,19 @@ def test_without_the_package_one_clear_line_says_what_to_install(llm: LLM, monke
     with pytest.raises(ConfigError, match=r"llguidance is not installed; pip install 'kvscape\[serve\]'"):
         JsonGuides(llm.tokenizer, 320, (2,))
     assert json_guide.MOST_SCHEMA_CHARS
+
+
+def test_what_a_guide_raises_is_what_a_caller_sees(llm: LLM) -> None:
+    class Raises(JsonGuide):
+        def allowed(self) -> BoolArray:
+            raise OSError("mask")
+
+    def make() -> Raises:
+        return Raises(None, 320)  # type: ignore[arg-type]
+
+    with pytest.raises(OSError, match="mask"):
+        llm.complete([[5, 6]], SAMPLED, make)
+    assert not llm.engine.has_work and llm.complete([[5, 6]], SamplingParams(max_tokens=2))
 
 
 def test_guided_and_free_requests_share_a_batch_and_its_choices(llm: LLM) -> None:

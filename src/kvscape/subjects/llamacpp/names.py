@@ -29,7 +29,13 @@ _KNOBS = (
     "kv_dtype",
     "threads",
 )
-_LACKED = ("max_total_sequence_length", "sliding_window_size", "attention_sink_size", "page_size")
+_LACKED = (
+    "max_total_sequence_length",
+    "sliding_window_size",
+    "attention_sink_size",
+    "page_size",
+    "prompt_lookup_tokens",
+)
 LACKED = (*_LACKED, *KNOBS, "activation", "calibrate")
 # What is asked is no knob: a point that asks for it is refused, never run as another workload.
 _TOGETHER = ("num_requests", "request_rate")
