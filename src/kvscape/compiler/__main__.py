@@ -6,8 +6,8 @@ from pathlib import Path
 
 from kvscape.artifact import Artifact
 from kvscape.compiler.build import LibrarySpec, compile_library
-from kvscape.compiler.target import find_target
-from kvscape.config import KV_DTYPES, library_kv_dtypes, parse_overrides
+from kvscape.compiler.target import find_any_target
+from kvscape.config import EngineConfig, parse_overrides
 from kvscape.errors import KvscapeError
 
 
@@ -18,19 +18,20 @@ def main() -> int:
     parser.add_argument("target")
     parser.add_argument("activation")
     parser.add_argument("--overrides", default="")
-    parser.add_argument("--kv-dtype", default=KV_DTYPES[0])
+    parser.add_argument("--kv-dtype", default=EngineConfig.kv_dtype)
     parser.add_argument("--debug-dump", type=Path)
     arguments = parser.parse_args()
     try:
         manifest = Artifact(arguments.artifact).manifest
         formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
+        target = find_any_target(arguments.target)
         spec = LibrarySpec(
             manifest.model,
             formats,
-            find_target(arguments.target),
-            arguments.activation,
+            target,
+            target.activation(arguments.activation),
             parse_overrides(arguments.overrides),
-            library_kv_dtypes(arguments.kv_dtype),
+            target.library_kv_dtypes(arguments.kv_dtype),
         )
         compile_library(spec, arguments.output, arguments.debug_dump)
     except KvscapeError as error:

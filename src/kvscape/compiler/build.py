@@ -1,6 +1,6 @@
 """Compile a converted model for one target, and write the library whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,18 +10,13 @@ from tvm import relax, tirx
 from tvm.target import Target
 
 from kvscape.artifact import LibraryMetadata
+from kvscape.compiler.backend import find_backend
 from kvscape.compiler.export import export_model
-from kvscape.compiler.kernels.cpu.attention import RANGE, tile_tokens
-from kvscape.compiler.kernels.cpu.isa import ISAS
-from kvscape.compiler.kernels.cpu.load_block import LANES
-from kvscape.compiler.kernels.cpu.pages import TOKENS
-from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
-from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.pipeline import lowering, pipeline, run_pipeline
-from kvscape.compiler.target import CpuTarget
+from kvscape.compiler.target import Target as AnyTarget
 from kvscape.compiler.write import write_library
 from kvscape.config import KV_DTYPES, KVPrecision, ModelConfig
 from kvscape.errors import UnsupportedModelError
@@ -34,7 +29,7 @@ class LibrarySpec:
 
     model: ModelConfig
     formats: Mapping[str, str]
-    target: CpuTarget
+    target: AnyTarget
     activation: str = "int8"
     overrides: Mapping[str, int] = field(default_factory=dict)
     kv_dtypes: tuple[str, ...] = KV_DTYPES
@@ -45,40 +40,32 @@ class LibrarySpec:
 
 
 def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -> None:
-    """Compile ``spec`` into ``output`` (``.tar`` of objects, or ``.so`` where a C compiler is found).
+    """Compile ``spec`` into ``output`` (``.tar`` of objects, or for a CPU ``.so`` where a C compiler is found).
 
     ``dump`` is a folder that gets the module after each pass.
     """
-    check_sizes(spec.model)
+    backend = find_backend(spec.target)
+    check_sizes(spec.model, backend.multiples)
     mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
-    mod = run_pipeline(mod, pipeline(kernel_dispatch(spec.target), spec.activation, usage, metadata), dump)
+    mod = run_pipeline(mod, pipeline(backend.dispatch, spec.activation, usage, metadata), dump)
     with lowering():
-        executable = relax.build(mod, Target(dict(spec.target.llvm)), relax_pipeline=None)
-    write_library(executable, output)
+        executable = relax.build(mod, Target(dict(spec.target.tvm)), relax_pipeline=None)
+    write_library(executable, output, backend.device_code(mod) if backend.device_code else None)
 
 
-def check_sizes(model: ModelConfig) -> None:
+def check_sizes(model: ModelConfig, multiples: Sequence[tuple[str, int]]) -> None:
     """Raise UnsupportedModelError for sizes that the kernels cannot take."""
-    for name, multiple in (("head_dim", 2 * LANES), ("intermediate_size", LANES)):
+    for name, multiple in multiples:
         if getattr(model, name) % multiple:
             raise UnsupportedModelError(
                 f"{name} = {getattr(model, name)}", f"the kernels take {multiple} values at once", "use another model"
             )
 
 
-def kernel_dispatch(target: CpuTarget) -> Any:
-    """What gives each operator its kernel on ``target``."""
-    isa = ISAS[target.name]
-
-    def dispatch(op: Operator) -> Kernel | None:
-        return CPU_KERNELS[op.name](isa, op) if op.name in CPU_KERNELS else None
-
-    return dispatch
-
-
 def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod: Any) -> LibraryMetadata:
+    backend = find_backend(spec.target)
     kernels = [g.name_hint for g, function in mod.functions_items() if isinstance(function, tirx.PrimFunc)]
     return LibraryMetadata(
         key=spec.key,
@@ -89,9 +76,9 @@ def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod:
         tensor_formats=dict(spec.formats),
         param_names=tuple(parameters),
         kv_dtypes=spec.kv_dtypes,
-        query_tile_tokens=tile_tokens(spec.model.group_size),
-        key_range_tokens=RANGE,
-        page_size_multiple=TOKENS,
+        query_tile_tokens=backend.tile_tokens(spec.model.group_size),
+        key_range_tokens=backend.range_tokens,
+        page_size_multiple=backend.page_size_multiple,
         kernels=tuple(sorted(kernels)),
         workspaces={kv: usage.workspaces[f"forward_{KVPrecision.parse(kv).identifier}"] for kv in spec.kv_dtypes},
         kvscape_version=__version__,

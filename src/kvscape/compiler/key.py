@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from kvscape.compiler.target import CpuTarget
+from kvscape.compiler.target import Target
 from kvscape.config import KV_DTYPES, ModelConfig
 
 _PACKAGE = Path(__file__).parent.parent
@@ -20,7 +20,10 @@ def sources_sha256() -> str:
     digest = hashlib.sha256()
     for name in _SOURCES:
         root = _PACKAGE / name
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+        files = (
+            [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".cuh")] if root.is_dir() else [root]
+        )
+        for path in files:
             digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -28,7 +31,7 @@ def sources_sha256() -> str:
 def library_key(
     config: ModelConfig,
     formats: Mapping[str, str],
-    target: CpuTarget,
+    target: Target,
     activation: str,
     overrides: Mapping[str, int] | None = None,
     kv_dtypes: tuple[str, ...] = KV_DTYPES,
@@ -40,7 +43,7 @@ def library_key(
         "sources": sources_sha256(),
         "model": config.to_json(),
         "formats": dict(sorted(formats.items())),
-        "target": dict(target.llvm),
+        "target": dict(target.tvm),
         "activation": activation,
         "kv_dtypes": kv_dtypes,
         "overrides": dict(sorted((overrides or {}).items())),

@@ -9,6 +9,7 @@ from tvm.relax import transform
 
 from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
 from kvscape.compiler.passes.fuse_quantize import FuseQuantize
+from kvscape.compiler.passes.halve_activations import HalveActivations
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
 from kvscape.compiler.passes.return_logits import ReturnLogits
@@ -20,12 +21,18 @@ _NEEDLESS = ["s_tir.CompactBufferAllocation"]
 Pass = Callable[[Any], Any]
 
 
+def rounding(activation: str) -> list[tuple[str, Pass]]:
+    """The passes that let products read what they read: floats, f16 numbers or 8-bit codes."""
+    if activation == "int8":
+        return [("QuantizeActivations", QuantizeActivations()), ("FuseQuantize", FuseQuantize())]
+    return [("HalveActivations", HalveActivations())] if activation == "float16" else []
+
+
 def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass) -> list[tuple[str, Pass]]:
     """Return the named passes in order; a comment gives the reason where the order matters."""
-    rounded = [("QuantizeActivations", QuantizeActivations()), ("FuseQuantize", FuseQuantize())]
     return [
         # Rewrites of operators come first: after DispatchKernels there are only kernels.
-        *(rounded if activation == "int8" else []),
+        *rounding(activation),
         ("DispatchKernels", DispatchKernels(dispatch)),
         ("DeadCodeElimination", transform.DeadCodeElimination()),
         ("ToNonDataflow", transform.ToNonDataflow()),

@@ -10,8 +10,8 @@ from tvm.relax.frontend import nn
 from tvm.target import Target
 
 from kvscape.artifact.stages import Product, StagesMetadata, stage_name
-from kvscape.compiler.build import check_sizes, kernel_dispatch
-from kvscape.compiler.kernels.cpu.attention import RANGE, tile_tokens
+from kvscape.compiler.backend import find_backend
+from kvscape.compiler.build import check_sizes
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import map_functions
@@ -26,18 +26,19 @@ from kvscape.models.step import Cache, Step, step_spec
 
 def compile_stages(config: ModelConfig, target: CpuTarget, output: Path) -> None:
     """Write the library of ``config``'s stages to ``output``."""
-    check_sizes(config)
+    backend = find_backend(target)
+    check_sizes(config, backend.multiples)
     layers = [CutLayer(config, target.layout, group) for group in config.layer_groups]
     mod = map_functions(transform.DeadCodeElimination()(_export(config, layers)), _with_used_arguments)
     metadata = StagesMetadata(
         products=tuple(Product(cut.name, cut.rows, cut.columns) for cut in layers[0].cuts),
         functions={g.name_hint: tuple(p.name for p in function.params) for g, function in mod.functions_items()},
         embedding_scale=find_model(config.model_type).embedding_scale(config),  # type: ignore[attr-defined]
-        query_tile_tokens=tile_tokens(config.group_size),
-        key_range_tokens=RANGE,
+        query_tile_tokens=backend.tile_tokens(config.group_size),
+        key_range_tokens=backend.range_tokens,
     )
     attach = AttachMetadata(lambda _: metadata.to_json())
-    mod = run_pipeline(mod, pipeline(kernel_dispatch(target), "float32", MemoryUsage(), attach))
+    mod = run_pipeline(mod, pipeline(backend.dispatch, "float32", MemoryUsage(), attach))
     with lowering():
         executable = relax.build(mod, Target(dict(target.llvm)), relax_pipeline=None)
     write_library(executable, output)

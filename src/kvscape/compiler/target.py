@@ -7,9 +7,11 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from kvscape.analysis.cpu import cpu_features
+from kvscape.compiler.cuda_target import CudaTarget, detect_cuda_target, find_cuda_target, is_cuda
+from kvscape.config import cuda_index, library_kv_dtypes
 from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
@@ -59,12 +61,26 @@ class CpuTarget:
         return MappingProxyType({"kind": "llvm", **{key: value for key, value in options.items() if value}})
 
     @property
+    def tvm(self) -> Mapping[str, Any]:
+        return self.llvm
+
+    def library_kv_dtypes(self, kv_dtype: str) -> tuple[str, ...]:
+        """The KV precisions of the library that has ``kv_dtype``."""
+        return library_kv_dtypes(kv_dtype)
+
+    def activation(self, asked: str) -> str:
+        """What products read, as the user asked."""
+        return asked
+
+    @property
     def lacking(self) -> tuple[str, ...]:
         """What this processor lacks to run the target's code: the architecture, or features of it."""
         if not self.architecture.is_here:
             return self.architecture.machines[:1]
         return tuple(sorted(set(self.features) - set(cpu_features())))
 
+
+Target: TypeAlias = CpuTarget | CudaTarget
 
 _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl", "avx512_vnni")
@@ -81,18 +97,29 @@ _TARGETS = {
 }
 
 
+def find_any_target(name: str) -> Target:
+    """Return a target by name, a processor's or a GPU's; raise ConfigError naming the near match."""
+    return find_cuda_target(name) if is_cuda(name) else find_target(name)
+
+
 def find_target(name: str) -> CpuTarget:
-    """Return a target by name; raise ConfigError naming the near match."""
+    """Return a CPU target by name; raise ConfigError naming the near match."""
     if name not in _TARGETS:
         raise ConfigError(f"unknown target {name!r}", "", near_match(name, _TARGETS))
     return _TARGETS[name]
 
 
 def runs_here(name: str) -> bool:
-    """Whether this processor has the instructions of a target."""
-    return not find_target(name).lacking
+    """Whether this machine runs the code of a target."""
+    return not find_any_target(name).lacking
 
 
 def detect_target() -> CpuTarget:
     """Return the best target that this processor runs."""
     return next(target for target in _TARGETS.values() if not target.lacking)
+
+
+def device_target(device: str) -> Target:
+    """Return the best target of a device; raise DeviceError where it cannot run."""
+    index = cuda_index(device)
+    return detect_target() if index is None else detect_cuda_target(device, index)

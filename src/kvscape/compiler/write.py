@@ -3,19 +3,24 @@
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from kvscape.artifact.device_code import DeviceCode
 from kvscape.errors import KvscapeError
 from kvscape.files import written_file
 
 
-def write_library(executable: Any, output: Path) -> None:
+def write_library(executable: Any, output: Path, device: DeviceCode | None = None) -> None:
     """Write ``output`` by rename; its ending decides the form. Raise KvscapeError for ``.so`` without a compiler."""
+    if output.suffix == ".so" and device is not None:
+        raise KvscapeError(f"cannot write {output}", "a GPU's library is a .tar", "name it .tar")
     if output.suffix == ".so":
         _write_shared(executable, output)
     elif output.suffix == ".tar":
-        _write_objects(executable, output)
+        _write_objects(executable, output, {} if device is None else device.members())
     else:
         raise KvscapeError(f"cannot write {output}", "a library ends with .tar or .so", "choose one of the two")
 
@@ -30,11 +35,15 @@ def _write_shared(executable: Any, output: Path) -> None:
             shutil.copyfile(shared, temporary)
 
 
-def _write_objects(executable: Any, output: Path) -> None:
+def _write_objects(executable: Any, output: Path, others: Mapping[str, bytes]) -> None:
     def keep(_output: str, objects: list[str], *_: Any, **__: Any) -> None:
         with written_file(output) as temporary, tarfile.open(temporary, "w") as tar:
             for index, path in enumerate(objects):
                 tar.add(path, f"{index}.o")
+            for name, content in others.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, BytesIO(content))
         Path(_output).touch()
 
     keep.output_format = "o"  # type: ignore[attr-defined]

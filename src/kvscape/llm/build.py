@@ -8,9 +8,9 @@ from pathlib import Path
 from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
-from kvscape.compiler.target import CpuTarget, detect_target
-from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, library_kv_dtypes
-from kvscape.errors import ArtifactError, ConfigError, DeviceError, near_match
+from kvscape.compiler.target import Target, device_target
+from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, cuda_index
+from kvscape.errors import ArtifactError, ConfigError, near_match
 from kvscape.files import remove_leftovers
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
@@ -34,7 +34,7 @@ class Built:
     """An artefact with weights packed for ``target`` and a library compiled for it."""
 
     artifact: Artifact
-    target: CpuTarget
+    target: Target
     library: Path
 
     @property
@@ -67,17 +67,17 @@ def build_artifact(
     return Built(artifact, target, library)
 
 
-def _target(artifact: Artifact, build: BuildConfig, model_lib: Path | None, kv_dtype: str) -> CpuTarget:
+def _target(artifact: Artifact, build: BuildConfig, model_lib: Path | None, kv_dtype: str) -> Target:
     """This machine's, or that of a library that is given."""
     if model_lib is None:
-        return detect_target()
-    return library_target(model_lib, artifact.manifest, build.activation, kv_dtype)
+        return device_target(build.device)
+    return library_target(model_lib, artifact.manifest, build.activation, kv_dtype, build.device)
 
 
 def check_device(device: str) -> None:
-    """Raise DeviceError for a device that this version does not run on."""
-    if device not in ("cpu", "cpu:0"):
-        raise DeviceError(f"device {device!r} cannot run here", "this version runs on the CPU only", "use --device cpu")
+    """Raise DeviceError for a device that kvscape does not run on, or that this machine lacks."""
+    if cuda_index(device) is not None:
+        device_target(device)
 
 
 def find_artifact(build: BuildConfig, progress: Progress = silent) -> Artifact:
@@ -169,7 +169,7 @@ def _matching(artifact: Artifact, build: BuildConfig) -> Artifact:
     return artifact
 
 
-def _pack(artifact: Artifact, target: CpuTarget) -> None:
+def _pack(artifact: Artifact, target: Target) -> None:
     path = artifact.packed_weights(target.layout.name)
     if not is_whole(path):
         remove_leftovers(path)
@@ -178,7 +178,7 @@ def _pack(artifact: Artifact, target: CpuTarget) -> None:
 
 def _library(
     artifact: Artifact,
-    target: CpuTarget,
+    target: Target,
     activation: str,
     jit: str,
     overrides: dict[str, int],
@@ -187,7 +187,7 @@ def _library(
 ) -> Path:
     manifest = artifact.manifest
     formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
-    kv_dtypes = library_kv_dtypes(kv_dtype)
+    kv_dtypes, activation = target.library_kv_dtypes(kv_dtype), target.activation(activation)
     path = artifact.library(library_key(manifest.model, formats, target, activation, overrides, kv_dtypes))
     if jit == "off" and not path.exists():
         raise ArtifactError(f"no library at {path}", "--jit off forbids compiling", "run 'kvscape compile' first")

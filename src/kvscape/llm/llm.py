@@ -13,20 +13,21 @@ from kvscape.analysis.fit import check_fit
 from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import Memory, kv_bytes_per_token, runtime_bytes
 from kvscape.artifact import Artifact, LibraryMetadata
-from kvscape.config import BuildConfig, EngineConfig
+from kvscape.config import BuildConfig, EngineConfig, cuda_index
 from kvscape.config.point import DEFAULT_MODEL
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.engine import Engine
 from kvscape.engine.request import Output, Request, SamplingParams
 from kvscape.errors import ConfigError, KvscapeError
 from kvscape.hub import Progress, silent
-from kvscape.llm.build import build_artifact
+from kvscape.llm.build import Built, build_artifact
 from kvscape.llm.completion import Choice, Completion
 from kvscape.llm.json_guide import JsonGuides, MakeGuide
 from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer, Tool
 
 if TYPE_CHECKING:
     from kvscape.engine.devices.cpu import CpuDevice
+    from kvscape.engine.devices.cuda import CudaDevice
 
 
 class LLM:
@@ -60,15 +61,11 @@ class LLM:
         prompt_lookup_tokens: int | None = None,
         progress: Progress = silent,
     ) -> None:
-        from kvscape.engine.devices.cpu import (
-            CpuDevice,  # sets up TVM's runtime, which a device error need not wait for
-        )
-
         build = BuildConfig(model, quantization, embedding_quantization, activation, device, calibrate)
         library = Path(model_lib) if model_lib is not None else None
         built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)
         self.artifact: Artifact = built.artifact
-        self._device = CpuDevice(built.library, built.packed_weights, _threads(threads))
+        self._device = _open(built, device, _threads(threads))
         given = {
             "context_window_size": context_window_size,
             "prefill_chunk_size": prefill_chunk_size,
@@ -91,11 +88,12 @@ class LLM:
 
     def _check_fit(self, config: EngineConfig) -> None:
         """Raise CapacityError before anything is allocated: the mapped weights are not read yet, and still count."""
-        metadata, free = self.metadata, available_memory_bytes()
+        metadata, free = self.metadata, getattr(self._device, "free_memory_bytes", None)
+        free = available_memory_bytes() if free is None else free + self._device.weights_bytes
         check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, free)
 
     @property
-    def device(self) -> "CpuDevice":
+    def device(self) -> "CpuDevice | CudaDevice":
         """The device that the engine runs on."""
         return self._device
 
@@ -212,6 +210,18 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open(built: Built, device: str, threads: int) -> "CpuDevice | CudaDevice":
+    """Load what was built; these modules set up TVM's runtime, which a device error need not wait for."""
+    index = cuda_index(device)
+    if index is not None:
+        from kvscape.engine.devices.cuda import CudaDevice
+
+        return CudaDevice(built.library, built.packed_weights, index)
+    from kvscape.engine.devices.cpu import CpuDevice
+
+    return CpuDevice(built.library, built.packed_weights, threads)
 
 
 def _threads(asked: int | None) -> int:

@@ -5,20 +5,25 @@ from dataclasses import fields
 from pathlib import Path
 
 from kvscape.artifact import LibraryMetadata, Manifest
-from kvscape.compiler.target import CpuTarget, find_target, runs_here
-from kvscape.config import KVPrecision, ModelConfig
+from kvscape.compiler.cuda_target import is_cuda
+from kvscape.compiler.target import Target, find_any_target, runs_here
+from kvscape.config import KVPrecision, ModelConfig, cuda_index
 from kvscape.errors import ArtifactError
 from kvscape.version import __version__
 
 
-def library_target(path: Path, manifest: Manifest, activation: str, kv_dtype: str) -> CpuTarget:
+def library_target(path: Path, manifest: Manifest, activation: str, kv_dtype: str, device: str = "cpu") -> Target:
     """Return the target of a library; raise ArtifactError saying why it cannot run ``manifest``'s weights here."""
     from kvscape.engine.devices import library  # sets up TVM's runtime, which most builds need not wait for
 
     metadata = library.library_metadata(path)
-    for why in _obstacles(metadata, manifest, activation, kv_dtype):
+    target = find_any_target(metadata.target)
+    if is_cuda(metadata.target) != (cuda_index(device) is not None):
+        why = f"it was compiled for {metadata.target}, --device {device} is asked for"
         raise ArtifactError(f"the library {path} does not fit", why, "leave --model-lib out, or compile it again")
-    return find_target(metadata.target)
+    for why in _obstacles(metadata, manifest, target.activation(activation), kv_dtype):
+        raise ArtifactError(f"the library {path} does not fit", why, "leave --model-lib out, or compile it again")
+    return target
 
 
 def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str, kv_dtype: str) -> Iterator[str]:

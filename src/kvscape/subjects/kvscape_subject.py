@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from kvscape.analysis.memory import Memory, predict_memory
 from kvscape.artifact.tensor_file import map_tensors
-from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig
+from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig, cuda_index
 from kvscape.engine import Request, SamplingParams
+from kvscape.errors import DeviceError
 from kvscape.hub import Progress, silent
 from kvscape.quantization.scheme import Scheme
 from kvscape.subjects.endpoint import KNOBS, check_local
@@ -49,7 +50,10 @@ def source_model(build: BuildConfig, progress: Progress = silent) -> ModelConfig
 
 
 def load_kvscape(point: DesignPoint, jit: str = "on", model_lib: Path | None = None) -> "KvscapeSubject":
-    """Find or build the point's artefact and load it."""
+    """Find or build the point's artefact and load it. Raises DeviceError for a GPU: records do not name it yet."""
+    if cuda_index(point.build.device) is not None:
+        why = "kvscape generates and chats there, and does not measure there yet"
+        raise DeviceError(f"nothing is measured on device {point.build.device!r}", why, "use --device cpu")
     from kvscape.llm import LLM  # a study names subjects without loading TVM
 
     llm = LLM(**asdict(point.build), **asdict(point.engine), threads=point.threads, jit=jit, model_lib=model_lib)

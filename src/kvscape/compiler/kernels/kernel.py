@@ -14,10 +14,17 @@ class Operator:
     name: str
     tensors: tuple[Any, ...]
     constants: tuple[Any, ...]
+    results: tuple[Any, ...] = ()
+    """Types of the results."""
 
     def shape(self, tensor: int) -> tuple[Any, ...]:
         """The tensor's shape; static dimensions as int."""
         return tuple(_static(dimension) for dimension in self.tensors[tensor].ty.shape.values)
+
+    @property
+    def result_dtype(self) -> str:
+        """The type of the first result's numbers."""
+        return str(self.results[0].dtype)
 
     @property
     def format(self) -> Format:
@@ -30,13 +37,15 @@ class Kernel:
     """``function`` builds the TIR; ``key`` names it, equal keys are one function.
 
     ``arguments`` are the tensors and integers it takes; ``inplace`` says for each result which argument it aliases
-    (-1: none); without it, all results are new.
+    (-1: none); without it, all results are new. ``scratch`` has shape and dtype of tensors that it needs besides: they
+    follow the results.
     """
 
     key: str
     function: Callable[[], Any]
     arguments: tuple[Any, ...]
     inplace: tuple[int, ...] = field(default=())
+    scratch: tuple[tuple[tuple[Any, ...], str], ...] = ()
 
 
 def _static(dimension: Any) -> Any:

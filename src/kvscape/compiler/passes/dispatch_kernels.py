@@ -33,7 +33,16 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         arguments = relax.Tuple([argument(value) for value in kernel.arguments])
         if kernel.inplace:
             return relax.op.call_tir_inplace(self._gvar(kernel), arguments, list(kernel.inplace), out_types(call))
+        if kernel.scratch:
+            return self._with_scratch(kernel, arguments, out_types(call))
         return relax.call_tir(self._gvar(kernel), arguments, out_types(call))
+
+    def _with_scratch(self, kernel: Kernel, arguments: Any, types: list[Any]) -> Any:
+        """The kernel's one result, without what it needed besides."""
+        assert len(types) == 1
+        scratch = [relax.TensorType(shape, dtype) for shape, dtype in kernel.scratch]
+        found = self.builder_.emit(relax.call_tir(self._gvar(kernel), arguments, [*types, *scratch]))
+        return relax.TupleGetItem(found, 0)
 
     def _gvar(self, kernel: Kernel) -> Any:
         """The kernel's function in the module; building one takes much longer than looking it up."""

@@ -23,7 +23,8 @@ def read_operator(call: Any) -> Operator | None:
             constants.append(value.value)
         else:
             tensors.append(value)
-    return Operator(str(call.args[0].global_symbol)[len(PREFIX) :], tuple(tensors), tuple(constants))
+    name = str(call.args[0].global_symbol)[len(PREFIX) :]
+    return Operator(name, tuple(tensors), tuple(constants), tuple(out_types(call)))
 
 
 def out_types(call: Any) -> list[Any]:

@@ -5,29 +5,41 @@ from pathlib import Path
 from typing import Any
 
 from kvscape.artifact import LibraryMetadata
+from kvscape.artifact.device_code import DeviceCode
 from kvscape.engine.devices.runtime import tvm, tvm_ffi_orcjit
 from kvscape.errors import ArtifactError
 
 
 def load_library(path: Path) -> Any:
-    """Return the runtime module of ``path``; raise ArtifactError if it is missing or damaged."""
+    """Return the runtime module of ``path``, of a GPU's library the host's half; ArtifactError if there is none."""
     if not path.is_file():
         raise ArtifactError(f"no library at {path}", "the file does not exist", "compile the model again")
     try:
         if path.suffix == ".so":
             return tvm.runtime.load_module(str(path))
-        return tvm_ffi_orcjit.ExecutionSession().load_module(_objects(path))
+        objects = [content for name, content in _members(path).items() if name.endswith(".o")]
+        if not objects:
+            raise ValueError("it holds no object files")
+        return tvm_ffi_orcjit.ExecutionSession().load_module(objects)
     except (OSError, RuntimeError, ValueError, tarfile.TarError) as error:
         reason = (str(error).splitlines() or ["unreadable"])[0]
         raise ArtifactError(f"cannot load {path}", reason, "compile the model again: use --jit redo") from None
 
 
-def _objects(path: Path) -> list[bytes]:
+def read_device_code(path: Path) -> DeviceCode:
+    """The other half of a GPU's library; raise ArtifactError if it has none."""
+    code = DeviceCode.of_members(_members(path)) if tarfile.is_tarfile(path) else None
+    if code is None:
+        raise ArtifactError(
+            f"cannot use {path}", "it holds no code for a GPU", "compile the model with --device cuda:0"
+        )
+    return code
+
+
+def _members(path: Path) -> dict[str, bytes]:
     with tarfile.open(path) as tar:
-        files = [tar.extractfile(member) for member in tar.getmembers()]
-        if not files:
-            raise ValueError("it holds no object files")
-        return [file.read() for file in files if file is not None]
+        files = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+        return {name: file.read() for name, file in files.items() if file is not None}
 
 
 def library_metadata(path: Path) -> LibraryMetadata:

@@ -20,12 +20,11 @@ from kvscape.errors import UnsupportedModelError
 from kvscape.quantization.arrays import Array
 from kvscape.quantization.codes import unpack_codes
 from kvscape.quantization.format import Format
-
-Shape = tuple[tuple[int, ...], str]
+from kvscape.quantization.layouts.layout import Shape
 
 
 @dataclass(frozen=True)
-class Layout:
+class BlockedLayout:
     """A blocked layout: its name and the rows of one block."""
 
     name: str
@@ -77,6 +76,3 @@ class Layout:
     def _pack_scales(self, scales: list[Array]) -> Array:
         stacked = np.stack([scale.reshape(-1, self.rows, scale.shape[1]) for scale in scales])
         return np.ascontiguousarray(stacked.transpose(1, 3, 0, 2)).reshape(-1)
-
-
-LAYOUTS = {layout.name: layout for layout in (Layout("rows8", 8), Layout("rows16", 16))}

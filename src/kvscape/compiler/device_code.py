@@ -1,0 +1,45 @@
+"""The device's half of a CUDA library: all that its host functions launch, compiled at once."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tvm import tirx
+
+from kvscape.artifact.device_code import DeviceCode
+from kvscape.compiler.kernels.cuda.host import DEVICE_CODE
+from kvscape.compiler.nvrtc import compile_cuda
+
+_SOURCE = Path(__file__).parent / "kernels" / "cuda" / "source"
+# In the order in which they need each other.
+_PARTS = ("common", "formats", "linear", "rows", "choices", "pages", "rope", "attention")
+
+
+def device_code(mod: Any, architecture: str) -> DeviceCode:
+    """What the host functions of ``mod`` launch, for ``architecture``."""
+    return compiled([function for _, function in mod.functions_items()], architecture)
+
+
+def compiled(functions: Iterable[Any], architecture: str) -> DeviceCode:
+    """What these host functions launch."""
+    launches = [launch for function in functions for launch in _launches(function)]
+    return DeviceCode(compile_cuda(source(launches), architecture), _described(launches))
+
+
+def source(launches: Iterable[Mapping[str, Any]]) -> str:
+    """The C++ text of a library: the device functions, and a kernel for each launch."""
+    parts = [(_SOURCE / f"{name}.cuh").read_text(encoding="utf-8") for name in _PARTS]
+    return "\n".join([*parts, *(launch["text"] for launch in launches)])
+
+
+def _launches(function: Any) -> list[dict[str, Any]]:
+    text = function.attrs.get(DEVICE_CODE) if isinstance(function, tirx.PrimFunc) and function.attrs else None
+    return json.loads(str(text)) if text is not None else []
+
+
+def _described(launches: Iterable[Mapping[str, Any]]) -> str:
+    """What TVM's CUDA runtime must know of each kernel."""
+    kept = ("arg_types", "launch_param_tags")
+    functions = {launch["name"]: {"name": launch["name"], **{key: launch[key] for key in kept}} for launch in launches}
+    return json.dumps({"tvm_version": "0.27", "func_info": functions})

@@ -1,0 +1,157 @@
+"""Rotary positions, the step's keys and values, and what queries see of them (source/rope.cuh, attention.cuh)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from kvscape.analysis.memory import KEY_SCALE_BYTES, VALUE_SCALE_BYTES, code_bytes
+from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
+from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.quantization.kv import rotation_size
+
+# The C++ name of each precision of keys and values.
+PAGES = {"f16": "HalfPages", "int8": "Int8Pages"}
+RANGE = 128  # RANGE_TOKENS: keys whose sums are made by themselves
+WARPS = 4
+ROWS = 16  # of a warp: tokens times query heads that share a key head
+THREADS = 256
+
+
+def tile_tokens(group: int) -> int:
+    """Tokens of a full tile, when ``group`` query heads share a key head."""
+    return max(1, WARPS * ROWS // group)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The constants of attention, as operators have them."""
+
+    kv_dtype: str
+    q_heads: int
+    heads: int
+    D: int
+    rotary: int
+    scale: float
+    soft_cap: float
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of one token's keys and values in one layer."""
+        codes = 2 * code_bytes(self.kv_dtype, self.D)
+        return self.heads * (codes + KEY_SCALE_BYTES[self.kv_dtype](self.D) + VALUE_SCALE_BYTES[self.kv_dtype])
+
+    @property
+    def sizes(self) -> list[Argument]:
+        return [Argument("int", "q_heads", self.q_heads), Argument("int", "heads", self.heads)]
+
+
+def rope_frequencies(op: Operator) -> Kernel:
+    D, (length,) = 2 * op.shape(0)[0], op.constants
+    return Kernel(f"rope_frequencies_{D}", lambda: rope_frequencies_function(D, length), op.tensors)
+
+
+def rope_table(op: Operator) -> Kernel:
+    D, (factor,) = 2 * op.shape(1)[0], op.constants
+    name = f"rope_table_{D}" if factor == 1 else f"rope_table_{D}_scaled"
+    return Kernel(name, lambda: rope_table_function(name, D, factor), op.tensors)
+
+
+def rope_append(op: Operator) -> Kernel:
+    layer, shape = _shape(op)
+    name = f"rope_append_{shape.kv_dtype}"
+    return Kernel(name, lambda: rope_append_function(shape, name), (*op.tensors, layer), inplace=(-1, -1, 4))
+
+
+def paged_attention(op: Operator) -> Kernel:
+    layer, shape = _shape(op)
+    dtype, tiles = op.result_dtype, op.shape(4)[0]
+    scratch = ((tiles * (shape.q_heads * (shape.D + 2)),), "float32")
+    name = f"paged_attention_{shape.kv_dtype}"
+    return Kernel(name, lambda: paged_attention_function(shape, dtype, name), (*op.tensors, layer), scratch=(scratch,))
+
+
+def _shape(op: Operator) -> tuple[int, Shape]:
+    layer, *constants = op.constants
+    return layer, Shape(*constants)
+
+
+def rope_frequencies_function(D: int, length: int) -> Any:
+    """Arguments: inverse frequencies f32 [D/2] for up to ``length`` tokens, and for more; seen int32 [1]; y."""
+    host, half = Host(f"rope_frequencies_{D}"), D // 2
+    few, many = (host.tensor(name, (half,), "float32") for name in ("few", "many"))
+    arguments = [few, many, host.tensor("seen", (1,), "int32"), host.tensor("frequency", (half,), "float32")]
+    arguments += [Argument("int", "half", half), Argument("int", "length", length)]
+    call = "rope_frequencies(few, many, seen, frequency, half, length)"
+    return host.function(host.launch(call, arguments, [1], THREADS))
+
+
+def rope_table_function(name: str, D: int, factor: float) -> Any:
+    """Arguments: positions int32 [n], inverse frequencies f32 [D/2]; table f32 [n, D]: cosines, then sines."""
+    host, half = Host(name), D // 2
+    positions, frequency = host.tensor("positions", ("n",), "int32"), host.tensor("frequency", (half,), "float32")
+    n, table = host.size("n"), host.tensor("table", ("n", D), "float32")
+    arguments = [positions, frequency, table, Argument("int", "n", n), Argument("int", "half", half)]
+    call = "rope_table(positions, frequency, table, n, half, factor)"
+    grid = [blocks(n * half, THREADS)]
+    return host.function(host.launch(call, [*arguments, Argument("float", "factor", factor)], grid, THREADS))
+
+
+def rope_append_function(shape: Shape, name: str) -> Any:
+    """Arguments as the CPU's kernel has them: qkv, two tables, slots, the pool, the layer; two kinds of queries."""
+    H, D, width = shape.heads, shape.D, shape.q_heads + 2 * shape.heads
+    host = Host(name)
+    arguments = [
+        host.tensor("qkv", ("n", width * D), "float32"),
+        *(host.tensor(name, ("n", shape.rotary), "float32") for name in ("table", "sink_table")),
+        host.tensor("slots", ("n",), "int32"),
+    ]
+    pool, skip, page = _pool(host, shape)
+    arguments += [pool, *(host.tensor(name, ("n", shape.q_heads * D), "float32") for name in ("q", "sink_q"))]
+    arguments += [skip, *page, Argument("int", "rotary", shape.rotary), *shape.sizes]
+    call = (
+        f"rope_append<{PAGES[shape.kv_dtype]}, {D}, {rotation_size(D)}>(qkv, table, sink_table, slots, pool + skip, q, "
+        f"sink_q, q_heads, heads, rotary, page_size, page_bytes)"
+    )
+    return host.function(host.launch(call, arguments, [host.size("n"), shape.q_heads + 2 * H], -(-D // 32) * 32))
+
+
+def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
+    """Arguments as the CPU's kernel has them, and sums of single ranges f32 [tiles q_heads (D + 2)] at the end."""
+    D, name = shape.D, PAGES[shape.kv_dtype]
+    host = Host(key)
+    queries = [host.tensor(name, ("n", shape.q_heads * D), "float32") for name in ("q", "sink_q")]
+    handle = host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8")
+    tables, tiles = host.tensor("tables", ("s", "w"), "int32"), host.tensor("tiles", ("t", 5), "int32")
+    pieces, positions = host.tensor("pieces", ("m",), "int32"), host.tensor("positions", ("n",), "int32")
+    window = host.tensor("window", (2,), "int32")
+    skip, page = _place(host, shape)
+    y = host.tensor("y", ("n", shape.q_heads * D), dtype)
+    ranges = host.tensor("ranges", ("found",), "float32")
+    numbers = [*shape.sizes, *page, Argument("int", "width", host.size("w"))]
+    numbers += [Argument("float", "scale", shape.scale), Argument("float", "soft_cap", shape.soft_cap)]
+    arguments = [*queries, handle, skip, tables, tiles, positions, window, y, ranges, *numbers]
+
+    def attend(split: str) -> Any:
+        call = (
+            f"paged_attention<{name}, {D}, {split}>(q, sink_q, pool + skip, tables, tiles, positions, window, y, "
+            f"ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
+        )
+        return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS)
+
+    whole, split = attend("false"), attend("true")
+    join = host.launch(f"join_ranges<{D}>(ranges, pieces, y)", [ranges, pieces, y], [host.size("n"), shape.q_heads], D)
+    return host.function(tirx.IfThenElse(host.size("m") > 0, tirx.SeqStmt([split, join]), whole))
+
+
+def _pool(host: Host, shape: Shape) -> tuple[Argument, Argument, list[Argument]]:
+    pool = host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8")
+    return pool, *_place(host, shape)
+
+
+def _place(host: Host, shape: Shape) -> tuple[Argument, list[Argument]]:
+    """Bytes before the layer's pages, which is the next parameter; tokens and bytes of a page."""
+    layer, page_bytes = host.number("layer"), host.size("page_bytes")
+    skip = Argument("i64", "skip", layer * host.size("pages") * page_bytes)
+    page_size = tirx.floordiv(page_bytes, shape.token_bytes)
+    return skip, [Argument("int", "page_size", page_size), Argument("i64", "page_bytes", page_bytes)]

@@ -1,0 +1,171 @@
+"""An NVIDIA GPU: TVM's virtual machine on the host, weights, KV pools and logits in the GPU's memory.
+
+A step is copied to the GPU as one piece and launched without waiting; the host waits where it asks for token ids,
+log-probabilities or logits.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvscape.analysis.cuda import gpus
+from kvscape.analysis.memory import page_bytes, tail_bytes
+from kvscape.artifact import LibraryMetadata
+from kvscape.artifact.tensor_file import map_tensors
+from kvscape.config import KVPrecision, ModelConfig
+from kvscape.engine.devices.arguments import arranged, step_blocks
+from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, free_memory_bytes
+from kvscape.engine.devices.cuda_tensors import CudaInts, CudaResult, empty, fetched
+from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
+from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.tensors import tensor_list
+from kvscape.engine.devices.tiles import Tiling
+from kvscape.errors import ArtifactError
+
+_BLOCKS_PER_PROCESSOR = 4
+
+
+@dataclass(frozen=True, eq=False)
+class CudaPools:
+    """For each layer group bytes [layers, pages, page bytes]; what the tails of the CPU's pools are is empty here."""
+
+    function: str
+    pages: Sequence[Any]
+    tails: Sequence[Any]
+    seen: Any
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        return (*self.pages, *self.tails)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
+
+
+class CudaLogits(NamedTuple):
+    """A tensor f32 [r, vocab] in the GPU's memory."""
+
+    tensor: Any
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.tensor.shape
+        return int(rows), int(columns)
+
+
+class CudaDevice:
+    """A loaded library with its weights.
+
+    Raises DeviceError where there is no such GPU, ArtifactError when library and weights do not belong together.
+    """
+
+    def __init__(self, library: Path, weights: Path, index: int = 0) -> None:
+        self._device, self._index = cuda_device(index), index
+        module = load_library(library)
+        add_device_code(module, read_device_code(library))
+        # "pooled": taking memory from the driver stops the GPU, so a step's scratch memory is kept for the next one.
+        self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
+        self.metadata = read_metadata(self._vm, library)
+        self._tiling = _tiling(self.metadata, index)
+        arrays = map_tensors(weights)
+        self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
+        self._parameters = tensor_list(
+            tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
+        )
+        functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
+        self._functions = {name: self._vm[name] for name in functions}
+        self._step = CudaInts(self._device, partial(arranged, groups=len(self.model.layer_groups)))
+        self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.metadata.model
+
+    @property
+    def free_memory_bytes(self) -> int:
+        """Bytes of the GPU's memory that are free now."""
+        return free_memory_bytes(self._index)
+
+    def allocate(
+        self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
+    ) -> CudaPools:
+        layers = [len(group.layers) for group in self.model.layer_groups]
+        page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
+        pages = [
+            empty((count, pages, page), "uint8", self._device) for count, pages in zip(layers, num_pages, strict=True)
+        ]
+        tails = [empty((count, num_tails, tail), "float16", self._device) for count in layers]
+        seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
+        return CudaPools(_forward(kv_dtype), tensor_list(pages), tensor_list(tails), seen)
+
+    def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
+        assert isinstance(pools, CudaPools)
+        for tensor, pairs in zip(pools.pages, pages, strict=True):
+            _copy(tensor, pairs)
+
+    def forward(self, step: StepInput, pools: KVPools) -> CudaLogits:
+        assert isinstance(pools, CudaPools)
+        numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
+        forward = self._functions[pools.function]
+        logits = forward(*numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters)
+        return CudaLogits(logits, len(step.logit_rows))
+
+    def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
+        assert isinstance(logits, CudaLogits)
+        (tensor,) = self._scored.fill([((len(token_ids),), token_ids)])
+        return fetched(self._functions["logprobs"](logits.tensor, tensor))
+
+    def greedy(self, logits: Logits) -> list[int]:
+        assert isinstance(logits, CudaLogits)
+        chosen = self._chosen.of(logits.rows)
+        self._functions["greedy"](logits.tensor, chosen)
+        token_ids: list[int] = fetched(chosen).tolist()
+        return token_ids
+
+    def fetch(self, logits: Logits) -> FloatArray:
+        assert isinstance(logits, CudaLogits)
+        return fetched(logits.tensor)
+
+    def synchronize(self) -> None:
+        """Wait until the GPU has done all that it was asked."""
+        self._device.sync()
+
+    def instrument(self, instrument: Any) -> None:
+        """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
+        self._vm.set_instrument(instrument)
+
+
+def _named(arrays: dict[str, Any], name: str) -> Any:
+    if name not in arrays:
+        why, do = "they were packed for another library", "convert and compile the model again"
+        raise ArtifactError(f"the weights lack {name}", why, do)
+    return arrays[name]
+
+
+def _forward(kv_dtype: str) -> str:
+    return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
+
+
+def _tiling(metadata: LibraryMetadata, index: int) -> Tiling:
+    found = gpus().found
+    processors = found[index].processors if index < len(found) else 1
+    heads = metadata.model.num_key_value_heads
+    return Tiling(metadata.query_tile_tokens, metadata.key_range_tokens, heads, _BLOCKS_PER_PROCESSOR * processors)
+
+
+def _copy(tensor: Any, pairs: IntArray) -> None:
+    """Copy pages of all layers in place: [c, 2], source and destination."""
+    layers, pages, size = map(int, tensor.shape)
+    for source, destination in pairs.tolist():
+        for layer in range(layers):
+            views = [
+                tensor._create_view((size,), "uint8", (layer * pages + page) * size) for page in (source, destination)
+            ]
+            views[0].copyto(views[1])

@@ -1,0 +1,127 @@
+"""CUDA libraries, compiled where there is no GPU: every kernel, for the oldest and the newest architecture."""
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvscape.analysis.cuda import Gpu, Gpus
+from kvscape.compiler.backend import find_backend
+from kvscape.compiler.build import LibrarySpec, compile_library
+from kvscape.compiler.cuda_target import detect_cuda_target, find_cuda_target
+from kvscape.compiler.device_code import compiled, source
+from kvscape.compiler.export import export_model
+from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
+from kvscape.compiler.key import library_key
+from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
+from kvscape.compiler.passes.halve_activations import HalveActivations
+from kvscape.compiler.target import find_any_target
+from kvscape.config import ModelConfig
+from kvscape.errors import ConfigError, DeviceError, KvscapeError, UnsupportedModelError
+from kvscape.quantization.format import FORMATS
+from kvscape.quantization.layouts import LAYOUTS
+from kvscape.weights.canonical import canonical_shapes
+
+MODEL = ModelConfig("llama", 64, 128, 2, 4, 2, 32, 320, 1e-5, 1e4, 256, True, 1, (2,))
+FORMAT_OF = {name: "q4f16_1" for name, shape in canonical_shapes(MODEL).items() if len(shape) > 1}
+
+
+def every_kernel() -> list[Any]:
+    """Each device function in one form at least: formats, KV precisions, gates."""
+    shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in attention.PAGES]
+    return [
+        *(linear.linear_function(FORMATS[name], 64, 64) for name in linear.NAMES),
+        *(linear.embedding_function(FORMATS[name], 64, 64) for name in linear.NAMES),
+        *(attention.rope_append_function(shape, f"append_{shape.kv_dtype}") for shape in shapes),
+        *(attention.paged_attention_function(shape, "float16", f"attend_{shape.kv_dtype}") for shape in shapes),
+        attention.rope_table_function("table", 32, 1.0),
+        attention.rope_frequencies_function(32, 4096),
+        rows.rms_norm_function(64, 1e-5, "float32"),
+        rows.add_rms_norm_function(64, 1e-5, "float16"),
+        *(rows.gated_function(name, 64, "float16") for name in rows.GATES),
+        rows.head_norm_function(4, 2, 32, 1e-5),
+        rows.add_bias_function(64),
+        rows.take_rows_function(64),
+        choices.greedy_function(320),
+        choices.logprobs_function(320),
+    ]
+
+
+@pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
+def test_every_kernel_compiles(architecture: str) -> None:
+    code = compiled(every_kernel(), architecture)
+    functions = json.loads(code.functions)["func_info"]
+    assert len(functions) > 30 and all(name.encode() in code.cubin for name in functions)
+
+
+def test_a_library_holds_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvscape.compiler.device_code.compile_cuda", lambda text, name: f"{name}: {text}".encode())
+    target = find_any_target("sm_90")
+    spec = LibrarySpec(MODEL, FORMAT_OF, target, "float16", kv_dtypes=target.library_kv_dtypes("f16"))
+    compile_library(spec, tmp_path / "library.tar")
+    with tarfile.open(tmp_path / "library.tar") as tar:
+        members = {member.name: tar.extractfile(member) for member in tar.getmembers()}
+        functions = json.load(members["device.json"])["func_info"]  # type: ignore[arg-type]
+        text = members["device.cubin"].read().decode()  # type: ignore[union-attr]
+    assert members.keys() == {"0.o", "1.o", "device.cubin", "device.json"} and text.startswith("sm_90: ")
+    assert {"greedy_0", "paged_attention_int8_2", "linear_q4f16_1_320x64_2"} <= functions.keys()
+    assert all(f" {name}(" in text for name in functions)
+    with pytest.raises(KvscapeError, match=r"a GPU's library is a \.tar"):
+        compile_library(spec, tmp_path / "library.so")
+
+
+def test_a_launch_says_how_its_kernel_is_called() -> None:
+    code = rows.rms_norm_function(64, 1e-5, "float16").attrs["kvscape.device_code"]
+    (launch,) = json.loads(str(code))
+    assert launch["text"].endswith(
+        "rms_norm_64_float16_0(float* x, float* weight, u16* y, int K, float eps) { rms_norm(x, weight, y, K, eps); }"
+    )
+    assert launch["arg_types"] == ["handle"] * 3 + ["int32", "float32"]
+    assert launch["launch_param_tags"] == ["blockIdx.x", "threadIdx.x"]
+    assert launch["text"] in source([launch])
+
+
+def test_what_products_read_is_f16() -> None:
+    mod, _ = export_model(MODEL, FORMAT_OF, LAYOUTS["fragments"], ["f16"])
+    dispatch = DispatchKernels(find_backend(find_any_target("sm_90")).dispatch)
+    names = {gvar.name_hint for gvar, _ in dispatch(HalveActivations()(mod)).functions_items()}
+    assert {"rms_norm_64_float16", "add_rms_norm_64_float16", "swiglu_128_float16"} <= names
+    with pytest.raises(UnsupportedModelError, match="no kernel for operator 'linear'"):
+        dispatch(mod)
+
+
+def test_each_architecture_has_a_key_of_its_own() -> None:
+    keys = [library_key(MODEL, FORMAT_OF, find_any_target(name), "float16") for name in ("sm_80", "sm_90")]
+    assert keys[0] != keys[1] and keys[1].startswith("sm_90-float16-")
+
+
+def test_old_architectures_are_refused() -> None:
+    with pytest.raises(ConfigError, match="the CUDA kernels need sm_80 or newer"):
+        find_cuda_target("sm_75")
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        (Gpus((), "there is no NVIDIA driver"), "there is no NVIDIA driver"),
+        (Gpus((Gpu("H100", "sm_90", 132),)), "GPUs that this machine has: 1, counted from 0"),
+        (Gpus((Gpu("H100", "sm_90", 132), Gpu("T4", "sm_75", 40))), "T4 is sm_75: the CUDA kernels need sm_80"),
+    ],
+)
+def test_a_gpu_that_cannot_run_is_one_clear_line(known: Gpus, why: str) -> None:
+    with pytest.raises(DeviceError, match=f"^device 'cuda:1' cannot run here: {why}.*; use --device cpu$"):
+        detect_cuda_target("cuda:1", 1, known)
+
+
+def test_the_gpu_that_is_asked_for_is_found() -> None:
+    known = Gpus((Gpu("H100", "sm_90", 132), Gpu("A10", "sm_86", 72)))
+    assert detect_cuda_target("cuda:1", 1, known).name == "sm_86"
+
+
+def test_precisions_without_kernels_are_refused() -> None:
+    target = find_cuda_target("sm_90")
+    assert target.library_kv_dtypes("int8") == ("f16", "int8")
+    with pytest.raises(ConfigError, match="kv_dtype = int4: the CUDA kernels have f16 and int8"):
+        target.library_kv_dtypes("int4")
