@@ -73,7 +73,7 @@ class Host:
     def launch(
         self, call: str, arguments: Sequence[Argument], grid: Sequence[Any], threads: int, shared_bytes: int = 0
     ) -> Any:
-        """A statement: run the C++ ``call`` of a device function on ``grid`` blocks of ``threads``; nothing for none."""
+        """A statement: run the C++ ``call`` on ``grid`` blocks of ``threads``, and nothing for no blocks."""
         name = f"{self.key}_{len(self._launches)}"
         parameters = ", ".join(f"{each.ctype} {each.name}" for each in arguments)
         tags = [*_GRID[: len(grid)], "threadIdx.x", *(["tirx.use_dyn_shared_memory"] if shared_bytes else [])]
