@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import jsonschema
 import openai
 import pytest
+from pydantic import BaseModel, Field
 from tool_templates import HERMES
 
 from kvscape import LLM
@@ -31,9 +33,9 @@ TOKENS = {BYTE_OF_CHARACTER[name]: len(SPECIAL_TOKENS) + index for index, name i
 
 
 @pytest.fixture(scope="module")
-def calling(open_tiny: Callable[[], LLM]) -> Iterator[openai.OpenAI]:
+def calling(open_llm: Callable[..., LLM], long_gguf: Path) -> Iterator[openai.OpenAI]:
     """A server of the tiny model with a template that tells it of tools."""
-    with open_tiny() as llm:
+    with open_llm(long_gguf, context_window_size=2048, max_batch_size=8) as llm:
         llm.chat_template = ChatTemplate(HERMES)
         service = Service(AsyncEngine(llm.engine), served_model(llm), ServeSettings())
         with serving(service) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
@@ -70,6 +72,41 @@ def test_an_answer_follows_its_schema(client: openai.OpenAI, stream: bool) -> No
         content, _, reason = message(client, stream, response_format=named, seed=seed)
         jsonschema.validate(json.loads(content), SCHEMA)
         assert reason == "stop"
+
+
+class Pet(BaseModel):
+    kind: Literal["cat", "dog"]
+
+
+class Person(BaseModel):
+    """A person, with what pydantic writes into a schema: titles, descriptions and references."""
+
+    name: Literal["ann", "bob"]
+    pets: list[Pet] = Field(max_length=2, description="at most two")
+
+
+def test_the_clients_own_types_are_filled(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.parse(
+        model=MODEL, messages=[{"role": "user", "content": "x"}], max_tokens=200, seed=3, response_format=Person
+    )
+    assert isinstance(answer.choices[0].message.parsed, Person)
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_the_clients_own_stream_gathers_calls(calling: openai.OpenAI, limited: bool) -> None:
+    with calling.chat.completions.stream(
+        model=MODEL,
+        messages=[{"role": "user", "content": "x"}],
+        tools=[openai.pydantic_function_tool(Person)],
+        tool_choice="required",
+        max_tokens=3 if limited else 200,
+    ) as stream:
+        if limited:
+            with pytest.raises(openai.LengthFinishReasonError):
+                stream.get_final_completion()
+            return
+        (call,) = stream.get_final_completion().choices[0].message.tool_calls or []
+    assert isinstance(call.function.parsed_arguments, Person)
 
 
 def test_any_object_is_an_object(client: openai.OpenAI) -> None:
