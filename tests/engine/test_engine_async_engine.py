@@ -294,7 +294,8 @@ def test_a_request_that_cannot_begin_ends_alone() -> None:
 def test_a_loop_that_fails_tells_every_reader(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = engine(max_batch_size=2)
+    device = GatedDevice()
+    target = engine(device, max_batch_size=2)
 
     def broken() -> Any:
         raise AssertionError("a bug")
@@ -304,6 +305,7 @@ def test_a_loop_that_fails_tells_every_reader(
     async def work() -> None:
         served = AsyncEngine(target)
         answers = [served.submit(Request(str(i), prompt(i, 9), SHORT)) for i in range(3)]
+        device.turns.release(100)
         for answer in answers:
             with pytest.raises(StoppedError, match="the engine failed: AssertionError"):
                 await read(answer)
