@@ -84,7 +84,11 @@ class Server:
 
     def load(self, **flags: Any) -> dict[str, Any]:
         """The record of one load, measured by a process of its own."""
-        return json.loads(subprocess.run(self._command(flags), capture_output=True, text=True, check=True).stdout)
+        done = subprocess.run(self._command(flags), capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        record: dict[str, Any] = json.loads(done.stdout)
+        return record
 
     @contextmanager
     def loaded_meanwhile(self, **flags: Any) -> Iterator[None]:
@@ -110,6 +114,8 @@ def served(arguments: argparse.Namespace) -> Iterator[Server]:
     flags = ["--model", arguments.model, "--quantization", OURS.quantization, "--threads", str(arguments.threads)]
     flags += ["--embedding-quantization", str(OURS.embedding_quantization), "--max-batch-size", str(BATCH)]
     flags += ["--context-window-size", str(CONTEXT), "--port", str(port)]
+    if arguments.prefill_chunk_size is not None:
+        flags += ["--prefill-chunk-size", str(arguments.prefill_chunk_size)]
     process = subprocess.Popen([*KVSCAPE, "serve", *flags])
     server = Server(f"http://127.0.0.1:{port}", psutil.Process(process.pid))
     try:
@@ -221,6 +227,9 @@ def _growth(samples: Sequence[tuple[float, int]]) -> tuple[float, int]:
     return slope * float(seconds[-1] - seconds[0]) / float(nbytes.mean()), int(nbytes.max())
 
 
+PARTS = {"throughput": throughput, "storm": storm, "crowd": crowd}
+
+
 def heading(arguments: argparse.Namespace) -> list[str]:
     machine = current_environment()
     command = " ".join(["python benchmarks/serve.py", *sys.argv[1:]])
@@ -239,6 +248,8 @@ def heading(arguments: argparse.Namespace) -> list[str]:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prefill-chunk-size", type=int, help="of the server; its own default where nothing is said")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--seconds", type=float, default=180, help="of the 64 clients")
     parser.add_argument("--storm-seconds", type=float, default=30, help="of each load of 8 clients")
     parser.add_argument("--requests", type=int, default=6, help="of each of the 16 clients in a round")
@@ -258,8 +269,8 @@ def main() -> None:
     with ExitStack() as stack:
         stack.enter_context(turn(lambda: print(WAITING, file=sys.stderr)))  # the loads are within it
         server = stack.enter_context(served(arguments))
-        for part in (throughput, storm, crowd):
-            for line in part(server, arguments):
+        for name in arguments.parts:
+            for line in PARTS[name](server, arguments):
                 print(line, flush=True)
                 lines.append(line)
     if not arguments.no_append:
