@@ -38,7 +38,7 @@ class Completion:
             yield self._envelope.chunk(_KIND, [], self._answers.usage)
 
     async def _pieces(self) -> Events:
-        tokens = [self._tokens(index) for index in range(self._plan.num_choices)]
+        tokens = [self._tokens() for _ in range(self._plan.num_choices)]
         generates = self._plan.requests[0].generates
         for index in range(self._plan.num_choices):
             if self._plan.echo or not generates:
@@ -64,7 +64,7 @@ class Completion:
         """``first`` is the prompt's first choice, which has the prompt's log-probabilities."""
         answered = [one for output in own for one in shown_logprobs(output, self._model)]
         prompt = self._prompt_scores(index, first) if self._plan.scored else []
-        tokens = self._tokens(index)
+        tokens = self._tokens()
         return CompletionChoice(
             index=index,
             text=self._echoed(index) + "".join(output.text for output in own),
@@ -85,10 +85,9 @@ class Completion:
     def _echoed(self, index: int) -> str:
         return self._plan.prompts[index // self._plan.n].text if self._plan.echo else ""
 
-    def _tokens(self, index: int) -> CompletionTokens | None:
+    def _tokens(self) -> CompletionTokens | None:
         number = self._plan.num_logprobs
-        begin = 0 if self._plan.scored else len(self._echoed(index))
-        return None if number is None else CompletionTokens(self._model, number, begin)
+        return None if number is None else CompletionTokens(self._model, number)
 
 
 def _described(tokens: CompletionTokens | None, logprobs: Sequence[TokenLogprob]) -> CompletionLogprobs | None:

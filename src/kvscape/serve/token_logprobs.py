@@ -38,8 +38,8 @@ def _entry(token_id: int, logprob: float, model: ServedModel) -> dict[str, Any]:
 class CompletionTokens:
     """The tokens of one choice's text so far, for the form of text completions."""
 
-    def __init__(self, model: ServedModel, number: int, offset: int = 0) -> None:
-        self._model, self._number, self._offset = model, number, offset
+    def __init__(self, model: ServedModel, number: int) -> None:
+        self._model, self._number, self._offset = model, number, 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def described(self, tokens: Sequence[tuple[int, TokenLogprob | None]]) -> CompletionLogprobs:
