@@ -99,11 +99,14 @@ def test_a_step_is_one_call_into_the_event_loop(monkeypatch: pytest.MonkeyPatch)
             return call(what, *rest)
 
         monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
-        return await read_all(target, [Request(str(i), prompt(i, 4), SHORT) for i in range(4)])
+        answers = [target.submit(Request(str(i), prompt(i, 4), SHORT)) for i in range(4)]
+        device.turns.release(100)
+        return list(await asyncio.gather(*map(read, answers)))
 
-    target = engine(max_batch_size=4)
+    device = GatedDevice()
+    target = engine(device, max_batch_size=4)
     outputs = serve(target, work)
-    assert calls.count(hand_over) == target.metrics.steps < sum(map(len, outputs)) / 3
+    assert calls.count(hand_over) == target.metrics.steps < sum(map(len, outputs)) / 2
 
 
 def test_a_cancelled_answer_says_so_and_frees_its_pages_before_the_next_step() -> None:
