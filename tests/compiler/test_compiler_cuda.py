@@ -72,6 +72,19 @@ def test_a_library_holds_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyP
         compile_library(spec, tmp_path / "library.so")
 
 
+@pytest.mark.parametrize(("architecture", "early"), [("sm_80", False), ("sm_90", True)])
+def test_kernels_begin_early_where_an_architecture_can(
+    architecture: str, early: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kvscape.compiler.device_code.compile_cuda", lambda text, name: b"")
+    product = linear.linear_function(FORMATS["q4f16_1"], 64, 64)
+    functions = json.loads(compiled([product], architecture).functions)["func_info"]
+    for launch in functions.values():
+        assert ("tirx.use_programtic_dependent_launch" in launch["launch_param_tags"]) == early
+    # TVM takes the size of shared memory at the end only.
+    assert functions["linear_q4f16_1_64x64_0"]["launch_param_tags"][-1] == "tirx.use_dyn_shared_memory"
+
+
 def test_a_launch_says_how_its_kernel_is_called() -> None:
     code = rows.rms_norm_function(64, 1e-5, "float16").attrs["kvscape.device_code"]
     (launch,) = json.loads(str(code))

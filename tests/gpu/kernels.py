@@ -26,6 +26,7 @@ SHAPES = ((576, 576), (320, 1536), (1024, 4096))
 TOKENS = (1, 5, 8, 9, 16, 17, 130)
 HEADS = ((9, 3, 64), (32, 8, 128), (4, 4, 32))
 PAGE_SIZE = 16
+RANGE = 64  # of the kernels
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,7 @@ def check_attention(
         pieces: list[int] = []
         tiles = query_tiles(starts, max(1, 64 // (q_heads // H)), 3, groups)
         if seen.split:
-            tiles, pieces = token_ranges([-(-length // 128) for length in seen.lengths], groups)
+            tiles, pieces = token_ranges([-(-length // RANGE) for length in seen.lengths], groups)
         for cap in (0.0, 20.0):
             window = np.array([seen.sinks, seen.recent], np.int32)
             inputs = [

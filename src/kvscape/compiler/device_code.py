@@ -11,6 +11,7 @@ from kvscape.artifact.device_code import DeviceCode
 from kvscape.compiler.kernels.cuda.host import DEVICE_CODE
 from kvscape.compiler.nvrtc import compile_cuda
 
+_EARLY = "tirx.use_programtic_dependent_launch"
 _SOURCE = Path(__file__).parent / "kernels" / "cuda" / "source"
 # In the order in which they need each other.
 _PARTS = ("common", "formats", "linear", "rows", "choices", "pages", "rope", "attention")
@@ -24,7 +25,7 @@ def device_code(mod: Any, architecture: str) -> DeviceCode:
 def compiled(functions: Iterable[Any], architecture: str) -> DeviceCode:
     """What these host functions launch."""
     launches = [launch for function in functions for launch in _launches(function)]
-    return DeviceCode(compile_cuda(source(launches), architecture), _described(launches))
+    return DeviceCode(compile_cuda(source(launches), architecture), _described(launches, architecture))
 
 
 def source(launches: Iterable[Mapping[str, Any]]) -> str:
@@ -38,8 +39,15 @@ def _launches(function: Any) -> list[dict[str, Any]]:
     return json.loads(str(text)) if text is not None else []
 
 
-def _described(launches: Iterable[Mapping[str, Any]]) -> str:
-    """What TVM's CUDA runtime must know of each kernel."""
-    kept = ("arg_types", "launch_param_tags")
-    functions = {launch["name"]: {"name": launch["name"], **{key: launch[key] for key in kept}} for launch in launches}
+def _described(launches: Iterable[Mapping[str, Any]], architecture: str) -> str:
+    """What TVM's CUDA runtime must know of each kernel; from sm_90 on one may begin before the last one has ended."""
+    early = [_EARLY] if int(architecture.removeprefix("sm_")) >= 90 else []
+    functions = {
+        launch["name"]: {
+            "name": launch["name"],
+            "arg_types": launch["arg_types"],
+            "launch_param_tags": [*early, *launch["launch_param_tags"]],
+        }
+        for launch in launches
+    }
     return json.dumps({"tvm_version": "0.27", "func_info": functions})

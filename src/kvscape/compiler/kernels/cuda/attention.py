@@ -12,7 +12,7 @@ from kvscape.quantization.kv import rotation_size
 
 # The C++ name of each precision of keys and values.
 PAGES = {"f16": "HalfPages", "int8": "Int8Pages"}
-RANGE = 128  # RANGE_TOKENS: keys whose sums are made by themselves
+RANGE = 64  # RANGE_TOKENS: keys whose sums are made by themselves
 WARPS = 4
 ROWS = 16  # of a warp: tokens times query heads that share a key head
 THREADS = 256
@@ -40,6 +40,12 @@ class Shape:
         """Bytes of one token's keys and values in one layer."""
         codes = 2 * code_bytes(self.kv_dtype, self.D)
         return self.heads * (codes + KEY_SCALE_BYTES[self.kv_dtype](self.D) + VALUE_SCALE_BYTES[self.kv_dtype])
+
+    @property
+    def parts(self) -> int:
+        """Warps that share the dimensions of a token's query heads, where those are few enough for one warp's rows."""
+        most = {0: WARPS, 32: 2}[self.D % 64]
+        return most if self.q_heads // self.heads <= ROWS else 1
 
     @property
     def sizes(self) -> list[Argument]:
@@ -132,14 +138,14 @@ def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
     numbers += [Argument("float", "scale", shape.scale), Argument("float", "soft_cap", shape.soft_cap)]
     arguments = [*queries, handle, skip, tables, tiles, positions, window, y, ranges, *numbers]
 
-    def attend(split: str) -> Any:
+    def attend(split: str, parts: int) -> Any:
         call = (
-            f"paged_attention<{name}, {D}, {split}>(q, sink_q, pool + skip, tables, tiles, positions, window, y, "
-            f"ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
+            f"paged_attention<{name}, {D}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
+            f"y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
         )
         return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS)
 
-    whole, split = attend("false"), attend("true")
+    whole, split = attend("false", 1), attend("true", shape.parts)
     join = host.launch(f"join_ranges<{D}>(ranges, pieces, y)", [ranges, pieces, y], [host.size("n"), shape.q_heads], D)
     return host.function(tirx.IfThenElse(host.size("m") > 0, tirx.SeqStmt([split, join]), whole))
 

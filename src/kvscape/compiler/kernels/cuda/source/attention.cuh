@@ -5,7 +5,7 @@
 // within a tile that has all its ranges as by `join_ranges`, which joins those of tiles that have one each: a query's
 // numbers depend on neither tile nor batch. kernels/cpu/attention.py says what windows and sinks are.
 
-constexpr int RANGE_TOKENS = 128, WARPS = 4;
+constexpr int RANGE_TOKENS = 64, WARPS = 4;
 constexpr float LOWEST = -1.0e30f, LOG2_E = 1.4426950408889634f;
 
 struct Tile {
@@ -94,13 +94,14 @@ struct Queries {
   }
 };
 
-// What rows g and g + 8 have found: the weighted sum, the highest score and the sum of weights.
+// What rows g and g + 8 have found: the weighted sum of D dimensions, the highest score and the sum of weights.
 template <int D>
 struct Found {
   float out[D / 8][4];
   float peak[2], total[2];
 
   __device__ __forceinline__ void clear() {
+#pragma unroll
     for (int i = 0; i < D / 2; ++i) out[i / 4][i % 4] = 0;
     for (int h = 0; h < 2; ++h) peak[h] = LOWEST, total[h] = 0;
   }
@@ -133,9 +134,10 @@ DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
                : "r"(from));
 }
 
-template <int D>
+// Of the values a warp takes the dimensions of its part, OWN of them; scores are made for all.
+template <int D, int OWN>
 DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
-                   const int* position, Found<D>& found) {
+                   const int* position, int part, Found<OWN>& found) {
   constexpr int TILES = Span<D>::KEYS / 8;
   const int t = threadIdx.x % 4;
   float s[TILES][4] = {};
@@ -174,16 +176,16 @@ DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const*
     found.peak[h] = peak;
     found.total[h] = fmaf(found.total[h], old, sum);
 #pragma unroll
-    for (int i = 0; i < D / 8; ++i) found.out[i][2 * h] *= old, found.out[i][2 * h + 1] *= old;
+    for (int i = 0; i < OWN / 8; ++i) found.out[i][2 * h] *= old, found.out[i][2 * h + 1] *= old;
   }
 #pragma unroll
   for (int block = 0; block < TILES / 2; ++block) {
     const float *low = s[2 * block], *high = s[2 * block + 1];
     const u32 p[4] = {halves(low[0], low[1]), halves(low[2], low[3]), halves(high[0], high[1]), halves(high[2], high[3])};
 #pragma unroll
-    for (int i = 0; i < D / 16; ++i) {
+    for (int i = 0; i < OWN / 16; ++i) {
       u32 v[4];
-      load_values(span, block, 2 * i, v);
+      load_values(span, block, part * (OWN / 8) + 2 * i, v);
       multiply_add(found.out[2 * i], p, v[0], v[1]);
       multiply_add(found.out[2 * i + 1], p, v[2], v[3]);
     }
@@ -199,29 +201,32 @@ DEVICE void sum_total(Found<D>& found) {
 }
 
 // One range of a tile's keys: brings `found` up to date from nothing. All threads of the block call it.
-template <class P, int D>
+template <class P, int D, int OWN>
 DEVICE void attend_range(Span<D>& span, const u8* pool, const int* table, i64 page_bytes, Page<P> page, int head,
                          const Scores& how, const Queries<D>& q, const float* const* sink_q, const int* position,
-                         int oldest, int last, int range, bool works, Found<D>& found) {
+                         int oldest, int last, int range, int part, bool works, Found<OWN>& found) {
   found.clear();
   for (int first = range * RANGE_TOKENS; first < (range + 1) * RANGE_TOKENS && first <= last; first += Span<D>::KEYS) {
     if (first >= how.sinks && first + Span<D>::KEYS <= oldest) continue;
     __syncthreads();
     span.load(pool, table, page_bytes, page, head, first, last + 1);
     __syncthreads();
-    if (works) attend(span, q, sink_q, how, first, position, found);
+    if (works) attend(span, q, sink_q, how, first, position, part, found);
   }
   sum_total(found);
 }
 
-template <class P, int D, bool SPLIT, class Out>
+// SPLIT into tiles of one range each: then there are few rows, and PARTS warps share the dimensions of 16 of them.
+template <class P, int D, bool SPLIT, int PARTS, class Out>
 DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool, const int* tables, const int* tiles,
                             const int* positions, const int* window, Out* y, float* ranges, int q_heads, int heads,
                             int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
+  after_previous();
   __shared__ Span<D> span;
   const Tile tile = ((const Tile*)tiles)[blockIdx.x];
   const int head = blockIdx.y, group = q_heads / heads, rows = tile.tokens * group;
-  const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, first_row = threadIdx.x / WARP * 16;
+  const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, warp = threadIdx.x / WARP, first_row = warp / PARTS * 16;
+  const int part = warp % PARTS;
   const Scores how = {positions, window[0], window[1], scale, soft_cap};
   const Page<P> page = {nullptr, page_size, heads, D};
   const int* table = tables + tile.sequence * width;
@@ -239,41 +244,44 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   const bool works = first_row < rows;
   Queries<D> queries;
   queries.load(q + at[0], q + at[1]);
-  Found<D> found;
-  if (SPLIT) {
+  Found<D / PARTS> found;
+  if constexpr (SPLIT) {
     attend_range(span, pool, table, page_bytes, page, head, how, queries, meets_sinks, position, oldest, last,
-                 tile.range, works, found);
+                 tile.range, part, works, found);
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + g + 8 * h;
       if (row >= rows) continue;
       float* to = ranges + ((i64)blockIdx.x * q_heads + head * group + row) * (D + 2);
-      for (int i = 0; i < D / 8; ++i)
-        *(float2*)(to + 8 * i + 2 * t) = make_float2(found.out[i][2 * h], found.out[i][2 * h + 1]);
-      if (t == 0) to[D] = found.peak[h], to[D + 1] = found.total[h];
+      for (int i = 0; i < D / PARTS / 8; ++i)
+        *(float2*)(to + part * (D / PARTS) + 8 * i + 2 * t) = make_float2(found.out[i][2 * h], found.out[i][2 * h + 1]);
+      if (t == 0 && part == 0) to[D] = found.peak[h], to[D + 1] = found.total[h];
     }
-    return;
-  }
-  Found<D> all;
-  all.clear();
-  for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
-    attend_range(span, pool, table, page_bytes, page, head, how, queries, meets_sinks, position, oldest, last, range,
-                 works, found);
-    join(all, found);
-  }
-  for (int h = 0; h < 2; ++h) {
-    if (first_row + g + 8 * h >= rows) continue;
-    const float share = 1.0f / all.total[h];
-    for (int i = 0; i < D / 8; ++i)
-      for (int j = 0; j < 2; ++j) store(y, at[h] + 8 * i + 2 * t + j, all.out[i][2 * h + j] * share);
+  } else {
+    Found<D> all;
+    all.clear();
+    for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
+      attend_range(span, pool, table, page_bytes, page, head, how, queries, meets_sinks, position, oldest, last, range,
+                   part, works, found);
+      join(all, found);
+    }
+    for (int h = 0; h < 2; ++h) {
+      if (first_row + g + 8 * h >= rows) continue;
+      const float share = 1.0f / all.total[h];
+      for (int i = 0; i < D / 8; ++i)
+        for (int j = 0; j < 2; ++j) store(y, at[h] + 8 * i + 2 * t + j, all.out[i][2 * h + j] * share);
+    }
   }
 }
 
 // Tiles pieces[i] to pieces[i + 1] have the ranges of token i. A block has one query head of a token.
 template <int D, class Out>
 DEVICE void join_ranges(const float* ranges, const int* pieces, Out* y) {
+  after_previous();
   const int token = blockIdx.x, head = blockIdx.y, q_heads = gridDim.y, d = threadIdx.x;
   float peak = LOWEST, total = 0, out = 0;
-  for (int i = pieces[token]; i < pieces[token + 1]; ++i) {
+  const int last = pieces[token + 1];
+#pragma unroll 8
+  for (int i = pieces[token]; i < last; ++i) {
     const float* from = ranges + ((i64)i * q_heads + head) * (D + 2);
     const float highest = fmaxf(peak, from[D]), old = exp_2(peak - highest), fresh = exp_2(from[D] - highest);
     peak = highest;

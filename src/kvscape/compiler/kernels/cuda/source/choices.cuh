@@ -3,6 +3,7 @@
 DEVICE bool is_better(float a, int place_a, float b, int place_b) { return a > b || (a == b && place_a < place_b); }
 
 DEVICE void greedy(const float* logits, int* y, int V) {
+  after_previous();
   __shared__ float peaks[WARP];
   __shared__ int places[WARP];
   const float* row = logits + (i64)blockIdx.x * V;
@@ -26,6 +27,7 @@ DEVICE void greedy(const float* logits, int* y, int V) {
 }
 
 DEVICE void logprobs(const float* logits, const int* ids, float* y, int V) {
+  after_previous();
   __shared__ float parts[WARP];
   const float* row = logits + (i64)blockIdx.x * V;
   float peak = row[0];

@@ -45,6 +45,15 @@ DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
 template <int PENDING>
 DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING)); }
 
+// A kernel may begin before the one before it has ended, and waits here for what that one wrote. The next one may begin
+// as soon as all blocks of this one have.
+DEVICE void after_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;");
+#endif
+}
+
 DEVICE float sum_of_warp(float x) {
   for (int i = 16; i > 0; i /= 2) x += __shfl_xor_sync(ALL, x, i);
   return x;

@@ -21,6 +21,7 @@ DEVICE void matvec(const uint4* codes, const u32* scales, const u16* x, float* y
 #pragma unroll
     for (int b = 0; b < BLOCKS; ++b)
       next[b].load(codes, scales, (i64)min(row_block + b, row_blocks - 1) * chunks + first);
+  after_previous();  // weights are there before
   for (int chunk = first; chunk < last; ++chunk) {
     Block<F> weights[BLOCKS];
 #pragma unroll
@@ -95,13 +96,25 @@ DEVICE void matmul(const uint4* codes, const u32* scales, const u16* x, float* y
   const int first_token = blockIdx.y * P::TOKENS, tokens = warp / 4 * 64;
   const int row_block = blockIdx.x * 8 + warp % 4 * 2, row_blocks = N / 16;
   float sums[2][8][4] = {}, total[2][8][4] = {};
+  Block<F> next[2];
+  if (F::LOADS == 1)  // others have no registers left for it
+#pragma unroll
+    for (int b = 0; b < 2; ++b) next[b].load(codes, scales, (i64)min(row_block + b, row_blocks - 1) * chunks);
+  after_previous();
   P::fetch(shared_address(stages), x, first_token, n, 0, K);
   commit_copies();
   for (int chunk = 0; chunk < chunks; ++chunk) {
     Block<F> weights[2];
 #pragma unroll
-    for (int b = 0; b < 2; ++b)
-      weights[b].load(codes, scales, (i64)min(row_block + b, row_blocks - 1) * chunks + chunk);
+    for (int b = 0; b < 2; ++b) {
+      const i64 block = (i64)min(row_block + b, row_blocks - 1) * chunks;
+      if (F::LOADS == 1) {
+        weights[b] = next[b];
+        next[b].load(codes, scales, block + min(chunk + 1, chunks - 1));
+      } else {
+        weights[b].load(codes, scales, block + chunk);
+      }
+    }
     const uint4* stage = stages + chunk % 2 * (P::STAGE_BYTES / 16);
     if (chunk + 1 < chunks)
       P::fetch(shared_address(stages) + (chunk + 1) % 2 * P::STAGE_BYTES, x, first_token, n, chunk + 1, K);

@@ -1,6 +1,7 @@
 // Rotary positions, and the step's keys and values written to their pages.
 
 DEVICE void rope_table(const int* positions, const float* frequency, float* table, int n, int half, float factor) {
+  after_previous();
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n * half) return;
   // In f64: far past the training context an f32 angle would be off by a thousandth.
@@ -10,6 +11,7 @@ DEVICE void rope_table(const int* positions, const float* frequency, float* tabl
 }
 
 DEVICE void rope_frequencies(const float* few, const float* many, const int* seen, float* frequency, int half, int length) {
+  after_previous();
   if (threadIdx.x < half) frequency[threadIdx.x] = seen[0] > length ? many[threadIdx.x] : few[threadIdx.x];
 }
 
@@ -56,6 +58,7 @@ DEVICE void keep(Int8Pages, u8* codes, u8* scale, float x, int D) {
 template <class P, int D, int SIZE>
 DEVICE void rope_append(const float* qkv, const float* table, const float* sink_table, const int* slots, u8* pool,
                         float* q, float* sink_q, int q_heads, int heads, int rotary, int page_size, i64 page_bytes) {
+  after_previous();
   __shared__ float scratch[D];
   const int h = blockIdx.y, d = threadIdx.x;
   const i64 i = blockIdx.x;

@@ -7,6 +7,7 @@ DEVICE float4 multiplied(float4 x, float factor, float4 w) {
 
 template <class Out>
 DEVICE void rms_norm(const float* x, const float* weight, Out* y, int K, float eps) {
+  after_previous();
   const float* row = x + (i64)blockIdx.x * K;
   float squares = 0;
   for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x) squares += squared(*(const float4*)(row + i));
@@ -17,6 +18,7 @@ DEVICE void rms_norm(const float* x, const float* weight, Out* y, int K, float e
 
 template <class Out>
 DEVICE void add_rms_norm(const float* x, const float* residual, const float* weight, Out* y, float* sum, int K, float eps) {
+  after_previous();
   const i64 first = (i64)blockIdx.x * K;
   float squares = 0;
   for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x) {
@@ -33,6 +35,7 @@ DEVICE void add_rms_norm(const float* x, const float* residual, const float* wei
 // One warp for each head of queries and keys; values are copied.
 DEVICE void head_norm(const float* qkv, const float* q_weight, const float* k_weight, float* y, int q_heads, int heads,
                       int D, float eps) {
+  after_previous();
   const int width = q_heads + 2 * heads;
   for (int h = threadIdx.x / WARP; h < width; h += blockDim.x / WARP) {
     const i64 first = ((i64)blockIdx.x * width + h) * D;
@@ -56,6 +59,7 @@ struct Gelu {
 
 template <class Gate, class Out>
 DEVICE void gated(const float* x, Out* y, i64 total, int K) {
+  after_previous();
   const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= total) return;
   const float* row = x + i / K * 2 * K;
@@ -63,26 +67,31 @@ DEVICE void gated(const float* x, Out* y, i64 total, int K) {
 }
 
 DEVICE void add_bias(const float* x, const float* bias, float* y, i64 total, int K) {
+  after_previous();
   const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < total) y[i] = x[i] + bias[i % K];
 }
 
 DEVICE void scale(const float* x, float* y, i64 total, float factor) {
+  after_previous();
   const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < total) y[i] = x[i] * factor;
 }
 
 DEVICE void soft_cap(const float* x, float* y, i64 total, float cap) {
+  after_previous();
   const i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < total) y[i] = cap * hyperbolic_tangent(x[i] / cap);
 }
 
 DEVICE void take_rows(const float* x, const int* rows, float* y, int K) {
+  after_previous();
   for (int i = threadIdx.x; i < K; i += blockDim.x) y[(i64)blockIdx.x * K + i] = x[(i64)rows[blockIdx.x] * K + i];
 }
 
 template <class F>
 DEVICE void embedding(const uint4* codes, const u32* scales, const int* ids, float* y, int K) {
+  after_previous();
   const int row = ids[blockIdx.x], chunks = (K + 4 * F::GROUP - 1) / (4 * F::GROUP), half = row / 8 % 2;
   for (int i = threadIdx.x; i < K / 2; i += blockDim.x) {
     const int group = 2 * i / F::GROUP, pair = i % (F::GROUP / 2), lane = row % 8 * 4 + group % 4;
