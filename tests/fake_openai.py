@@ -24,6 +24,7 @@ class Behaviour:
     key: str | None = None
     token_s: float = 0.0
     echoes: bool = True
+    hangs_up: bool = False
     encode: Callable[[str], list[int]] = lambda text: list(text.encode())
 
 
@@ -105,7 +106,7 @@ class FakeOpenAI:
         if self.behaviour.is_chunked:
             writer.write(b"0\r\n\r\n")
         await writer.drain()
-        return self.behaviour.is_chunked
+        return self.behaviour.is_chunked and not self.behaviour.hangs_up
 
     def _event(self, writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
         """In two pieces, as a network may cut it."""

@@ -121,6 +121,20 @@ def test_every_failure_has_its_status(tells: str, status: str, reason: str) -> N
     assert all(reason in answer.reason for answer in found if not answer.is_ok)
 
 
+def test_a_stream_that_ends_without_saying_so_is_cut() -> None:
+    tells = lambda number: "cut" if number == PROBES else "ok"  # noqa: E731
+    with fake_openai(Behaviour(tells, is_chunked=False)) as fake:
+        found = answers(fake, num_requests=2)
+    assert statuses(found) == ["cut", "ok"]
+    assert [answer.reason for answer in found if not answer.is_ok] == ["the stream ended without [DONE]"]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_made_anew() -> None:
+    with fake_openai(Behaviour(hangs_up=True)) as fake:
+        assert statuses(answers(fake)) == ["ok"] * 6
+    assert fake.connections >= 1 + PROBES + 6
+
+
 def test_a_refused_request_is_tried_again_as_often_as_asked() -> None:
     def at_first(number: int) -> str:
         return "busy" if PROBES <= number < PROBES + 3 else "ok"
