@@ -18,7 +18,7 @@ def test_flat_has_every_parameter_by_its_flags_name() -> None:
     assert (flat["quantization"], flat["kv_dtype"], flat["prompt_tokens"], flat["threads"]) == (
         "q4f16_1", "int8", 64, 2,
     )  # fmt: skip
-    assert len(flat) == 6 + 10 + 11 + 4 + 2
+    assert len(flat) == 6 + 11 + 11 + 4 + 2
 
 
 def test_flat_and_back_is_the_same_point() -> None:

@@ -55,6 +55,7 @@ SCENARIOS = {
     "pages of 32": Scenario({"page_size": 32, "max_batch_size": 2}),
     "prefix cache": Scenario({"max_total_sequence_length": 512}, rounds=2, counts="prefix_cache_hits"),
     "preemption": Scenario({"max_batch_size": 4, "max_total_sequence_length": 96}, counts="preemptions"),
+    "mixed chunks of 3": Scenario({"mixed_chunk_size": 3, "max_batch_size": 4}),
     "pages of 8": Scenario({"page_size": 8, "prefill_chunk_size": 16}),
     "fork": Scenario({"max_batch_size": 3}, choices=3),
     "drafts": Scenario({"prompt_lookup_tokens": 4, "max_batch_size": 2, "page_size": 8}, counts="accepted_tokens"),

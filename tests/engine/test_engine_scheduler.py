@@ -6,7 +6,9 @@ import pytest
 from fake_device import FakeDevice
 from generation import engine, prompt
 
+from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Request, SamplingParams
+from kvscape.errors import ConfigError
 
 
 def endless(name: str, length: int) -> Request:
@@ -41,6 +43,22 @@ def test_a_long_prompt_never_stalls_a_running_answer() -> None:
     target.add(endless("long", 20))
     steps(target, 4)
     assert lengths(device) == [[4], [1], [1, 7], [1, 7], [1, 6], [1, 1]]
+
+
+def test_beside_answers_prompts_come_in_smaller_chunks() -> None:
+    device = FakeDevice()
+    target = engine(device, max_batch_size=3, prefill_chunk_size=16, mixed_chunk_size=4)
+    target.add(endless("first", 20))
+    steps(target, 3)
+    target.add(endless("long", 6))
+    target.add(endless("other", 5))
+    steps(target, 4)
+    assert lengths(device) == [[16], [4], [1], [1, 4], [1, 2, 2], [1, 1, 3], [1, 1, 1]]
+
+
+def test_a_chunk_of_less_than_nothing_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="mixed_chunk_size = -1: it must be at least 0; use 0 for the same as"):
+        EngineConfig(mixed_chunk_size=-1)
 
 
 def test_short_prompts_share_a_step() -> None:

@@ -15,6 +15,7 @@ CUTS: dict[str, dict[str, Any]] = {
     "batched": {"max_batch_size": 4},
     "chunks of 7, pages of 8": {"prefill_chunk_size": 7, "page_size": 8},
     "pages of 32, batched, in chunks": {"page_size": 32, "max_batch_size": 3, "prefill_chunk_size": 32},
+    "beside others, in small chunks": {"max_batch_size": 3, "mixed_chunk_size": 5},
     "preempted": {"max_batch_size": 4, "max_total_sequence_length": 160},
     "prefix cache": {"max_total_sequence_length": 512},
     "drafts": {"prompt_lookup_tokens": 5},

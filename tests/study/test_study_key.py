@@ -25,6 +25,7 @@ QUALITY = Quality(Settings("windows", 512, 16), Text("text", "words"))
         replace(POINT, engine=EngineConfig(max_batch_size=2)),
         replace(POINT, engine=EngineConfig(kv_dtype="int8")),
         replace(POINT, engine=EngineConfig(prefix_cache=False)),
+        replace(POINT, engine=EngineConfig(mixed_chunk_size=4)),
         replace(POINT, engine=EngineConfig(prompt_lookup_tokens=4)),
         replace(POINT, workload=Workload(seed=1)),
         replace(POINT, workload=Workload(precision=0.03)),
@@ -53,6 +54,7 @@ def test_what_older_stores_did_not_know_leaves_their_keys_as_they_are_where_it_i
     newer = (
         "model",
         "calibrate",
+        "mixed_chunk_size",
         "prompt_lookup_tokens",
         *work,
         *(name for name in POINT.flat() if name.startswith("endpoint")),

@@ -34,6 +34,7 @@ def command(
     overrides: options.Overrides = "",
     context_window_size: options.ContextWindowSize = None,
     prefill_chunk_size: options.PrefillChunkSize = None,
+    mixed_chunk_size: options.MixedChunkSize = None,
     max_batch_size: options.MaxBatchSize = None,
     max_total_sequence_length: options.MaxTotalSequenceLength = None,
     sliding_window_size: options.SlidingWindowSize = None,

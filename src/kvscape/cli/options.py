@@ -59,6 +59,9 @@ ContextWindowSize = Annotated[
     int | None, _option("context_window_size", "Tokens of one sequence.", _ENGINE, "2048, or the model's")
 ]
 PrefillChunkSize = Annotated[int | None, _option("prefill_chunk_size", "Prompt tokens of one step.", _ENGINE)]
+MixedChunkSize = Annotated[
+    int | None, _option("mixed_chunk_size", "Prompt tokens of a step beside answers that go on; 0 is as many.", _ENGINE)
+]
 MaxBatchSize = Annotated[int | None, _option("max_batch_size", "Sequences at once.", _ENGINE)]
 MaxTotalSequenceLength = Annotated[
     int | None, _option("max_total_sequence_length", "Tokens of the whole KV cache.", _ENGINE, "context x batch")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvscape.serve.settings import ServeSettings
 
 _BATCH = 16
+_MIXED_CHUNK = 64  # beside a batch of 8 such a step is some two times as long as one without prompts
 _MEMORY_SHARE = 0.8  # the rest is for texts, connections and the other programs
 _PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "llguidance")
 
@@ -60,6 +61,7 @@ def command(
     overrides: options.Overrides = "",
     context_window_size: options.ContextWindowSize = None,
     prefill_chunk_size: options.PrefillChunkSize = None,
+    mixed_chunk_size: options.MixedChunkSize = None,
     max_batch_size: options.MaxBatchSize = None,
     max_total_sequence_length: options.MaxTotalSequenceLength = None,
     sliding_window_size: options.SlidingWindowSize = None,
@@ -109,11 +111,11 @@ def _serve(flags: Flags, settings: "ServeSettings") -> None:
 
 
 def bounded(flags: Flags) -> Flags:
-    """The flags with a batch for many, and as much of a KV cache for it as fits into the memory."""
+    """The flags with a batch for many, small chunks beside it, and the KV cache that fits into the memory."""
     library = library_metadata(flags["model_lib"]).overrides if flags["model_lib"] else {}
     given = {**library, **engine_fields(flags)}
-    if "max_batch_size" not in given:
-        flags = {**flags, "max_batch_size": _BATCH}
+    for name, value in (("max_batch_size", _BATCH), ("mixed_chunk_size", _MIXED_CHUNK)):
+        flags = flags if name in given else {**flags, name: value}
     return flags if "max_total_sequence_length" in given else {**flags, **_total(flags)}
 
 

@@ -15,14 +15,17 @@ from kvscape.errors import ConfigError
 class EngineConfig:
     """Context, batching and KV cache of one engine, in MLC-LLM's words; lengths are in tokens.
 
-    ``sliding_window_size`` -1 means off; ``attention_sink_size`` -1 means 0, as MLC's configurations have it.
-    ``kv_dtype`` names one precision, or two: ``k=int8,v=int4``. ``max_total_sequence_length`` None means context x
-    batch. ``prefix_cache`` shares the pages of equal beginnings. ``prompt_lookup_tokens`` more are computed in a step,
-    those that stood behind a sequence's newest tokens where these were before; 0 means off. It changes no answer.
+    ``mixed_chunk_size`` is what ``prefill_chunk_size`` is in a step in which answers go on, too: small, and they go on
+    evenly while long prompts come; 0 means the same. ``sliding_window_size`` -1 means off; ``attention_sink_size`` -1
+    means 0, as MLC's configurations have it. ``kv_dtype`` names one precision, or two: ``k=int8,v=int4``.
+    ``max_total_sequence_length`` None means context x batch. ``prefix_cache`` shares the pages of equal beginnings.
+    ``prompt_lookup_tokens`` more are computed in a step, those that stood behind a sequence's newest tokens where these
+    were before; 0 means off. It changes no answer.
     """
 
     context_window_size: int = 2048
     prefill_chunk_size: int = 512
+    mixed_chunk_size: int = 0
     max_batch_size: int = 1
     max_total_sequence_length: int | None = None
     sliding_window_size: int = -1
@@ -44,10 +47,9 @@ class EngineConfig:
                 "it must be at least 1",
                 "give a positive number of tokens",
             )
-        if self.prompt_lookup_tokens < 0:
-            raise ConfigError(
-                f"prompt_lookup_tokens = {self.prompt_lookup_tokens}", "it must be at least 0", "use 0 for none"
-            )
+        for name, off in (("mixed_chunk_size", "the same as prefill_chunk_size"), ("prompt_lookup_tokens", "none")):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "it must be at least 0", f"use 0 for {off}")
         object.__setattr__(self, "kv_dtype", KVPrecision.parse(self.kv_dtype).name)
         self._check_window()
 

@@ -2,6 +2,7 @@
 
 from bisect import insort
 from collections.abc import Iterable
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 
 from kvscape.config import EngineConfig
@@ -28,7 +29,8 @@ class Scheduler:
     """First come, first served, with chunked prefill, continuous batching and preemption by recomputation.
 
     A step has a budget of ``prefill_chunk_size`` tokens (at least one for each running sequence): decoding sequences
-    take theirs first, prompts share the rest, so that a long prompt never stalls running answers. When pages run out,
+    take theirs first, prompts share the rest, so that a long prompt never stalls running answers; beside these they get
+    ``mixed_chunk_size`` at most, which bounds how much longer such a step is. When pages run out,
     the youngest sequence gives its pages up. Those that wait are admitted in the order of their arrival, and nobody
     before the oldest of them: nobody starves.
     """
@@ -36,6 +38,7 @@ class Scheduler:
     def __init__(self, config: EngineConfig, cache: PagedKVCache) -> None:
         self._cache = cache
         self._chunk_size = config.prefill_chunk_size
+        self._mixed_budget = config.mixed_chunk_size or self._chunk_size
         self._max_batch_size = config.max_batch_size
         self._budget = max(config.prefill_chunk_size, config.max_batch_size)
         self.waiting: list[Sequence] = []
@@ -78,12 +81,15 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """Choose the chunks of one step, single tokens first, and give them pages."""
         plan = Plan(self._budget)
-        self._continue_running(plan)
+        self._continue_running(plan, [one for one in self.running if one.num_pending == 1])
+        if plan.chunks:
+            plan.budget = min(plan.budget, self._mixed_budget)
+        self._continue_running(plan, [one for one in self.running if one.num_pending > 1])
         self._admit_waiting(plan)
         return sorted(plan.chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
 
-    def _continue_running(self, plan: Plan) -> None:
-        for sequence in sorted(self.running, key=lambda one: one.num_pending > 1):
+    def _continue_running(self, plan: Plan, sequences: Ordered[Sequence]) -> None:
+        for sequence in sequences:
             preempted = sequence.status is not Status.RUNNING
             if not preempted and plan.budget > 0 and (room := self._make_room(sequence, plan)) > 0:
                 self._take(sequence, room, plan)

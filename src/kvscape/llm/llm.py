@@ -58,6 +58,7 @@ class LLM:
         kv_dtype: str | None = None,
         page_size: int | None = None,
         prefix_cache: bool | None = None,
+        mixed_chunk_size: int | None = None,
         prompt_lookup_tokens: int | None = None,
         progress: Progress = silent,
     ) -> None:
@@ -76,6 +77,7 @@ class LLM:
             "kv_dtype": kv_dtype,
             "page_size": page_size,
             "prefix_cache": prefix_cache,
+            "mixed_chunk_size": mixed_chunk_size,
             "prompt_lookup_tokens": prompt_lookup_tokens,
         }
         chosen = {name: value for name, value in given.items() if value is not None}

@@ -28,6 +28,7 @@ PARAMETERS = (
     "kv_dtype",
     "page_size",
     "prefix_cache",
+    "mixed_chunk_size",
     "prompt_lookup_tokens",
     "prompt_tokens",
     "max_tokens",

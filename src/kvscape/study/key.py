@@ -23,6 +23,7 @@ _NEWER = (
     "duration_s",
     "lengths",
     "slo",
+    "mixed_chunk_size",
     "prompt_lookup_tokens",
     *KNOBS,
 )

@@ -59,6 +59,7 @@ _LACKED = (
     "sliding_window_size",
     "attention_sink_size",
     "page_size",
+    "mixed_chunk_size",
     "prompt_lookup_tokens",
 )
 LACKED = (*_LACKED, *KNOBS, "calibrate", "activation")  # products take floats, whatever it says
