@@ -50,7 +50,7 @@ def test_the_workspace_of_the_tiny_model_is_its_memory_plan(built_tiny: BuildTin
 def test_a_dump_has_a_file_for_each_pass(built_tiny: BuildTiny) -> None:
     names = [path.name for path in sorted(built_tiny("auto").dump.iterdir())]
     assert names[:3] == ["00-Input.py", "01-QuantizeActivations.py", "02-FuseQuantize.py"]
-    assert names[-1] == "19-AttachGlobalSymbol.py" and len(names) == 20
+    assert names[-1] == "20-AttachGlobalSymbol.py" and len(names) == 21
 
 
 def test_a_whole_library_for_another_architecture(built_tiny: BuildTiny, tmp_path: Path) -> None:
