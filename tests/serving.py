@@ -23,6 +23,10 @@ class Borrowed:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
+    @property
+    def has_failed(self) -> bool:
+        return self._engine.has_failed
+
     def submit(self, request: Request) -> Answer:
         return self._engine.submit(request)
 

@@ -155,6 +155,13 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_runner, "choose", poisoned)
 
 
+def test_a_server_whose_engine_failed_is_not_healthy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncEngine, "has_failed", True)
+    answer = httpx.get(f"{url}/health")
+    assert answer.status_code == 503
+    assert answer.json()["error"]["message"] == "the engine failed; start the server again"
+
+
 def test_the_server_goes_on_while_a_long_prompt_is_read(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from kvscape.serve import completion_plan, routes_openai
 

@@ -47,7 +47,7 @@ def test_a_model_is_named_by_what_it_was_opened_as() -> None:
         (ConfigError("w"), 400, None),
         (CapacityError("w"), 400, "context_length_exceeded"),
         (QueueFullError("w", retry_after_s=2.3), 429, "rate_limit_exceeded"),
-        (StoppedError("w"), 503, "stopping"),
+        (StoppedError("the engine failed", "a secret"), 503, "stopping"),
         (EngineError("secret"), 500, None),
         (KvscapeError("secret"), 500, None),
     ],

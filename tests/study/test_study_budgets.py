@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from made_quality import perplexity
 
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, asked_of
 from kvscape.errors import ConfigError, ResultsError
 from kvscape.results import Record
 from kvscape.study import Budget, Recommendation, recommend
@@ -181,15 +181,17 @@ def test_points_are_compared_under_one_workload() -> None:
     answer = best([chat, document])
     assert answer.point == chat.parameters
     assert "--prompt-tokens 1024 --max-tokens 16" in answer.notes[0]
-    assert best([chat, document], workload=(1024, 16, None, None)).point == document.parameters
+    other = asked_of({"prompt_tokens": 1024, "max_tokens": 16})
+    assert best([chat, document], workload=other).point == document.parameters
     with pytest.raises(ResultsError, match="no point was studied with --prompt-tokens 5 --max-tokens 5"):
-        best([chat, document], workload=(5, 5, None, None))
+        best([chat, document], workload=asked_of({"prompt_tokens": 5, "max_tokens": 5}))
 
 
 def test_requests_that_come_over_time_are_a_workload_of_their_own() -> None:
     together, spread = record(100, 100), record(100, 300, request_rate=2.0, num_requests=8)
     assert best([together, spread]).point == together.parameters
-    answer = best([together, spread], workload=(128, 128, 8, 2.0))
+    work = {"prompt_tokens": 128, "max_tokens": 128, "num_requests": 8, "request_rate": 2.0}
+    answer = best([together, spread], workload=asked_of(work))
     assert answer.point == spread.parameters
     assert "--num-requests 8 --request-rate 2" in answer.notes[0]
 

@@ -84,8 +84,8 @@ def budget(flags: dict[str, Any], study: StudyContent) -> "Budget":
 
 
 def _workload(flags: dict[str, Any]) -> Asked | None:
-    """The workload that a point is judged by; None is the study's own."""
-    given = {name: flags[name] for name in ASKED if flags.get(name) is not None}
+    """The workload that a point is judged by; None is the study's own. ``--concurrency`` is a need here, no load."""
+    given = {name: flags[name] for name in ASKED if name != "concurrency" and flags.get(name) is not None}
     return asked_of(asdict(Workload(**given))) if given else None
 
 

@@ -25,7 +25,6 @@ class EngineConfig:
 
     context_window_size: int = 2048
     prefill_chunk_size: int = 512
-    mixed_chunk_size: int = 0
     max_batch_size: int = 1
     max_total_sequence_length: int | None = None
     sliding_window_size: int = -1
@@ -33,6 +32,7 @@ class EngineConfig:
     kv_dtype: str = "f16"
     page_size: int = 16
     prefix_cache: bool = True
+    mixed_chunk_size: int = 0
     prompt_lookup_tokens: int = 0
 
     def __post_init__(self) -> None:

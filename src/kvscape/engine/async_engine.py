@@ -62,6 +62,11 @@ class AsyncEngine:
             self._changed.notify_all()
         return Answer(mailbox, self._cancelled.append)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether its loop ended with an error: it never answers again."""
+        return self._failure is not None
+
     def gauges(self) -> Gauges:
         """What the engine is doing now."""
         return self._engine.gauges(len(self._submitted))

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from kvscape.errors import ResultsError
 from kvscape.report.effects import effect_figures
 from kvscape.report.figure import Figure
 from kvscape.report.frame import from_perplexities, from_records, varying
@@ -30,13 +31,16 @@ def study_figures(
     point: Mapping[str, Any] | None = None,
 ) -> dict[str, list[Figure]]:
     """Figures by the heading they stand under; raise ResultsError when nothing was measured."""
+    local, remote = _by_place(records)
+    if not (local or remote):
+        raise ResultsError("nothing was measured", "no point has a record that is ok", "run the study again")
     points = point_frame(records, front, point)
     sections = {
         MAP: maps(points) if has(points, "total_bytes") else [],
         CHOICES: [parallel(points)],
         EFFECTS: effect_figures(points),
         PREDICTION: prediction_figures(points),
-        **_measured(*_by_place(records), perplexities),
+        **_measured(local, remote, perplexities),
     }
     return {heading: figures for heading, figures in sections.items() if figures}
 

@@ -49,7 +49,7 @@ def of_engine(error: KvscapeError) -> ApiError:
         wait = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
         return ApiError(429, str(error), RATE, code="rate_limit_exceeded", headers=wait)
     if isinstance(error, StoppedError):
-        return stopping()
+        return stopping(error.what)
     if isinstance(error, CapacityError):
         return ApiError(400, str(error), code="context_length_exceeded")
     if isinstance(error, ConfigError):
@@ -61,8 +61,8 @@ def failed() -> ApiError:
     return ApiError(500, "the server failed to answer this request", SERVER)
 
 
-def stopping() -> ApiError:
-    return ApiError(503, "the server is stopping", SERVER, code="stopping", headers={"retry-after": "5"})
+def stopping(what: str = "the server is stopping") -> ApiError:
+    return ApiError(503, what, SERVER, code="stopping", headers={"retry-after": "5"})
 
 
 def too_slow(timeout_s: float) -> ApiError:

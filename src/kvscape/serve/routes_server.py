@@ -38,6 +38,8 @@ def server_routes(service: Service) -> APIRouter:
     @router.get("/health")
     async def health() -> Health:
         """Say whether requests are taken."""
+        if service.engine.has_failed:
+            raise stopping("the engine failed; start the server again")
         if service.stopping:
             raise stopping()
         return Health()

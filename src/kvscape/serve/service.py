@@ -14,6 +14,9 @@ from kvscape.serve.workers import Workers
 class RunningEngine(Protocol):
     """``AsyncEngine``, or what a test has in its place."""
 
+    @property
+    def has_failed(self) -> bool: ...
+
     def submit(self, request: Request) -> Answer: ...
 
     def gauges(self) -> Gauges: ...
