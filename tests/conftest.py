@@ -16,6 +16,7 @@ import tvm  # noqa: F401
 
 from built_architectures import BuildArchitecture, build_architecture
 from built_tiny import BuildTiny, BuiltTiny, build_tiny
+from compiled_here import compiles_here
 from kvscape import LLM
 from kvscape.files import written_file
 from kvscape.hub import resolve
@@ -121,6 +122,7 @@ def open_llm(kvscape_home: Path) -> Callable[..., LLM]:
     def opened(model: Path, home: Path = kvscape_home, **fields: object) -> LLM:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KVSCAPE_HOME", str(home))
+            compiles_here(patch)
             return LLM(str(model), **fields)  # type: ignore[arg-type]
 
     return opened
@@ -134,7 +136,10 @@ def default_q0f32(open_llm: Callable[..., LLM], default_gguf: Path) -> Iterator[
 
 
 @pytest.fixture(scope="session")
-def default_auto(open_llm: Callable[..., LLM], default_gguf: Path) -> Iterator[LLM]:
+def default_auto(kvscape_home: Path, default_gguf: Path) -> Iterator[LLM]:
     """The default model as a user gets it."""
-    with open_llm(default_gguf, context_window_size=512) as llm:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KVSCAPE_HOME", str(kvscape_home))
+        llm = LLM(str(default_gguf), context_window_size=512)
+    with llm:
         yield llm

@@ -64,9 +64,9 @@ class Home:
 def home(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     with open_llm(tiny_gguf) as llm:
         token_ids, whole = llm.generate("the thing", GREEDY).token_ids, llm.artifact.folder
+        library = llm.artifact.library(llm.metadata.key)
     folder = tmp_path / "home" / "artifacts" / whole.name
     shutil.copytree(whole, folder)
-    (library,) = (whole / "lib").glob("*.tar")
     compiled: list[Path] = []
 
     def compile_in_child(
