@@ -10,7 +10,7 @@ from page_checks import WatchedDevice
 
 from kvscape.config import Window
 from kvscape.engine import Request, RequestMetrics
-from kvscape.engine.batch import step_input
+from kvscape.engine.batch import logit_rows, step_input
 from kvscape.engine.copies import pairs
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.sequence import HOLE, Chunk, Sequence
@@ -71,7 +71,7 @@ class Cache:
         copies = self.cache.copies
         self.device.copy(self.pools, [pairs(group) for group in copies.pages], pairs(copies.tails))
         copies.clear()
-        step = step_input(chunks, self.cache)
+        step = step_input(chunks, logit_rows(chunks), self.cache)
         logits = self.device.fetch(self.device.forward(step, self.pools))
         wanted = [(chunk.sequence, position) for chunk in chunks for position in chunk.logit_positions]
         for row, (one, position) in zip(logits, wanted, strict=True):

@@ -2,13 +2,39 @@
 
 from collections.abc import Sequence as Ordered
 from itertools import accumulate
+from typing import NamedTuple
 
 from kvscape.engine.devices.device import StepInput
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.sequence import HOLE, Chunk
+from kvscape.engine.sequence import HOLE, Chunk, Sequence
 
 
-def step_input(chunks: Ordered[Chunk], cache: PagedKVCache) -> StepInput:
+class LogitRow(NamedTuple):
+    """One row of logits, that of token ``place`` of the step: it scores ``target``, or chooses what follows."""
+
+    sequence: Sequence
+    place: int
+    target: int | None
+
+    @property
+    def choosing(self) -> list[Sequence]:
+        """The sequences whose next token it chooses."""
+        return [self.sequence, *self.sequence.siblings] if self.target is None else []
+
+
+def logit_rows(chunks: Ordered[Chunk]) -> list[LogitRow]:
+    """The rows that the chunks of one step want."""
+    rows: list[LogitRow] = []
+    first = 0
+    for chunk in chunks:
+        sequence, start, stop = chunk
+        for position in chunk.logit_positions:
+            rows.append(LogitRow(sequence, first + position - start, sequence.token_after(position)))  # noqa: PERF401
+        first += stop - start
+    return rows
+
+
+def step_input(chunks: Ordered[Chunk], rows: Ordered[LogitRow], cache: PagedKVCache) -> StepInput:
     """Build the numbers of one step; its chunks must have their pages."""
     starts = [0, *accumulate(chunk.stop - chunk.start for chunk in chunks)]
     groups = range(len(cache.allocators))
@@ -21,11 +47,7 @@ def step_input(chunks: Ordered[Chunk], cache: PagedKVCache) -> StepInput:
         page_tables=[_page_tables([chunk.sequence.page_tables[group] for chunk in chunks]) for group in groups],
         windows=cache.windows,
         tails=[chunk.sequence.tail for chunk in chunks],
-        logit_rows=[
-            start + position - chunk.start
-            for start, chunk in zip(starts, chunks, strict=False)
-            for position in chunk.logit_positions
-        ],
+        logit_rows=[row.place for row in rows],
     )
 
 

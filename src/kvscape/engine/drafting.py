@@ -9,9 +9,10 @@ from collections.abc import Sequence as Ordered
 from typing import TypeAlias
 
 from kvscape.config import EngineConfig
+from kvscape.engine.batch import LogitRow
 from kvscape.engine.devices.device import FloatArray, Logits
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.model_runner import LogitRow, ModelRunner, StepResult
+from kvscape.engine.model_runner import ModelRunner, StepResult
 from kvscape.engine.request import TokenLogprob
 from kvscape.engine.sampler import choose, token_logprob
 from kvscape.engine.scheduler import Scheduler

@@ -36,6 +36,11 @@ class PagedKVCache:
         self.free_tails = list(reversed(range(num_tails)))
         self.copies = Copies(tuple([] for _ in num_pages))
 
+    def has_place(self, sequence: Sequence) -> bool:
+        """Whether one token more goes into pages that ``sequence`` has for itself: most tokens of an answer do."""
+        fits = len(sequence.page_tables[0]) * self.page_size > sequence.num_computed
+        return fits and not any(map(self._shared, repeat(sequence), sequence.page_tables, self.allocators))
+
     def room(self, sequence: Sequence) -> int:
         """Tokens that fit behind those that ``sequence`` has in the cache."""
         tables = sequence.page_tables or ([],) * len(self.allocators)

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence as Ordered
 from itertools import groupby
-from typing import NamedTuple
 
-from kvscape.engine.batch import step_input
+from kvscape.engine.batch import LogitRow, logit_rows, step_input
 from kvscape.engine.copies import pairs
 from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
@@ -34,18 +33,6 @@ class StepResult:
         self.errors.setdefault(request_id, error)
 
 
-class LogitRow(NamedTuple):
-    """One row of logits: it scores ``target``, or chooses the next token when that is None."""
-
-    sequence: Sequence
-    target: int | None
-
-    @property
-    def choosing(self) -> list[Sequence]:
-        """The sequences whose next token it chooses."""
-        return [self.sequence, *self.sequence.siblings] if self.target is None else []
-
-
 class ModelRunner:
     """Runs the model over the pages of a cache."""
 
@@ -57,13 +44,9 @@ class ModelRunner:
         result = StepResult()
         if not chunks:
             return result
-        rows = [
-            LogitRow(chunk.sequence, chunk.sequence.token_after(position))
-            for chunk in chunks
-            for position in chunk.logit_positions
-        ]
+        rows = logit_rows(chunks)
         self._copy()
-        logits = self._device.forward(step_input(chunks, self._cache), self._pools)
+        logits = self._device.forward(step_input(chunks, rows, self._cache), self._pools)
         self._score(rows, logits, result)
         self._sample(rows, logits, result)
         return result

@@ -90,8 +90,11 @@ class Scheduler:
 
     def _continue_running(self, plan: Plan, sequences: Ordered[Sequence]) -> None:
         for sequence in sequences:
-            preempted = sequence.status is not Status.RUNNING
-            if not preempted and plan.budget > 0 and (room := self._make_room(sequence, plan)) > 0:
+            if sequence.status is not Status.RUNNING or plan.budget == 0:  # preempted for another one
+                continue
+            if sequence.num_pending == 1 and self._cache.has_place(sequence):
+                plan.add(Chunk(sequence, sequence.num_computed, sequence.num_computed + 1))
+            elif (room := self._make_room(sequence, plan)) > 0:
                 self._take(sequence, room, plan)
 
     def _admit_waiting(self, plan: Plan) -> None:
