@@ -9,17 +9,18 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.config import KVPrecision, ModelConfig, Window
 from kvscape.engine.devices import StepInput
-from kvscape.engine.devices.cpu import CpuDevice, CpuLogits, CpuPools
+from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits
+from kvscape.engine.devices.pools import TensorLogits, TensorPools
 
 Bytes = npt.NDArray[np.uint8]
-Forward = Callable[[StepInput], CpuLogits]
+Forward = Callable[[StepInput], TensorLogits]
 
 
 class PoolView:
     """The bytes of a KV pool, [layers, pages, bytes of a page], to be changed in place."""
 
-    def __init__(self, pools: CpuPools, pages: Pages, page_size: int) -> None:
+    def __init__(self, pools: TensorPools, pages: Pages, page_size: int) -> None:
         (tensor,) = pools.pages  # one layer group
         self.bytes: Bytes = np.asarray(np.from_dlpack(tensor), np.uint8)
         self.page_size, self._pages = page_size, pages
@@ -43,14 +44,14 @@ class PoolView:
         return self.bytes[..., start:stop]
 
 
-Mutation = Callable[[Forward, StepInput, PoolView], CpuLogits]
+Mutation = Callable[[Forward, StepInput, PoolView], TensorLogits]
 
 
-def nothing(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def nothing(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     return forward(step)
 
 
-def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """Each sequence's first and last page are read in each other's place."""
     (table,) = ([list(row) for row in rows] for rows in step.page_tables)
     for row, length in zip(table, step.kv_lengths, strict=True):
@@ -59,28 +60,28 @@ def page_swapped(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits
     return forward(step._replace(page_tables=[table]))
 
 
-def page_of_a_neighbour(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def page_of_a_neighbour(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """Every table is one page off: it begins with a page that is not its own."""
     (table,) = step.page_tables
     pages = pool.bytes.shape[1]
     return forward(step._replace(page_tables=[[[(page + 1) % pages for page in row] for row in table]]))
 
 
-def head_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def head_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     logits = forward(step)
     for part in pool.head(0):
         part[...] = 0
     return logits
 
 
-def values_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def values_zeroed(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """One head's values alone."""
     logits = forward(step)
     pool.head(1)[1][...] = 0
     return logits
 
 
-def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """Each token's scales go to the next token of its page."""
     scales = pool.scales()
     before = scales.copy()
@@ -92,20 +93,20 @@ def scale_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLo
     return logits
 
 
-def group_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def group_off_by_one(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """The scales of a head's int4 keys are those of the page before, and so of the group before."""
     logits = forward(step)
     pool.key_scales(0)[...] = np.roll(pool.key_scales(0), 1, axis=1)
     return logits
 
 
-def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def one_key_too_few(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """The last query of the shortest sequence does not see the first token; those of longer ones miss some more."""
     recent = max(1, min(step.kv_lengths) - 1)
     return forward(step._replace(windows=[Window(0, recent)]))
 
 
-def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> CpuLogits:
+def one_key_too_many(forward: Forward, step: StepInput, pool: PoolView) -> TensorLogits:
     """Every query sees the token behind it, too; all are turned by one position more, which changes nothing else."""
     (table,) = step.page_tables
     wider = [[*row, 0] for row in table]
@@ -130,15 +131,15 @@ class MutatedDevice:
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
-    ) -> CpuPools:
+    ) -> TensorPools:
         self._page_size, self._kv_dtype = page_size, kv_dtype
         return self._device.allocate(kv_dtype, num_pages, page_size, num_tails, seen_tokens)
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
         self._device.copy(pools, pages, tails)
 
-    def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
-        assert isinstance(pools, CpuPools)
+    def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
+        assert isinstance(pools, TensorPools)
         precision = KVPrecision.parse(self._kv_dtype)
         pages = Pages(precision, self.model.num_key_value_heads, self.model.head_dim)
         view = PoolView(pools, pages, self._page_size)

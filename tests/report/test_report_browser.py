@@ -13,10 +13,7 @@ from kvscape.report.study_figures import study_figures
 from kvscape.results import Record
 from made_records import made_perplexities, made_records
 
-pytestmark = pytest.mark.skipif(
-    not (browser.CHROMIUM and browser.DRIVER),
-    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver): the page is not opened",
-)
+pytestmark = browser.NEEDED
 
 _SHOWN = """return [...document.querySelectorAll('#points tbody tr')]
   .map((row) => [...row.cells].map((cell) => cell.textContent))"""

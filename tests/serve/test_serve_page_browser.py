@@ -8,10 +8,7 @@ from selenium.webdriver.common.keys import Keys
 
 import browser
 
-pytestmark = pytest.mark.skipif(
-    not (browser.CHROMIUM and browser.DRIVER),
-    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver): the page is not opened",
-)
+pytestmark = browser.NEEDED
 
 SHIFT_ENTER = Keys.SHIFT + Keys.ENTER + Keys.SHIFT
 MARKDOWN = """\

@@ -12,10 +12,7 @@ from kvscape.engine.async_engine import AsyncEngine
 from kvscape.serve import ServeSettings
 from serving import MODEL, assert_all_free, borrowing, serving
 
-pytestmark = pytest.mark.skipif(
-    not (browser.CHROMIUM and browser.DRIVER),
-    reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver): the page is not opened",
-)
+pytestmark = browser.NEEDED
 
 KEY = "schlüssel"
 _ANSWER = "[...document.querySelectorAll('article.assistant > div')].at(-1)"

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from kvscape.engine.devices.cpu import CpuPools
 from kvscape.engine.devices.device import KVPools
+from kvscape.engine.devices.pools import TensorPools
 from kvscape.engine.devices.runtime import tvm
 
 
@@ -16,5 +16,5 @@ def cheapest_call() -> Callable[..., Any]:
 
 def pool_shapes(pools: KVPools) -> frozenset[tuple[int, ...]]:
     """Shapes of the tensors that hold keys and values."""
-    assert isinstance(pools, CpuPools)
+    assert isinstance(pools, TensorPools)
     return frozenset(tuple(map(int, tensor.shape)) for tensor in pools.tensors)

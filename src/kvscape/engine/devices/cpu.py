@@ -2,58 +2,25 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import read_tensors
-from kvscape.config import KVPrecision, ModelConfig
+from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
+from kvscape.engine.devices.pools import TensorLogits, TensorPools, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import ArtifactError, ConfigError
-
-
-@dataclass(frozen=True, eq=False)
-class CpuPools:
-    """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group].
-
-    ``seen`` int32 [1]: the tokens that a query may see decide how keys are rotated, so it is the same for all of them.
-    """
-
-    function: str
-    pages: Sequence[Any]
-    tails: Sequence[Any]
-    seen: Any
-
-    @property
-    def tensors(self) -> tuple[Any, ...]:
-        return (*self.pages, *self.tails)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
-
-
-class CpuLogits(NamedTuple):
-    """A tensor f32 [r, vocab] in the host's own memory; asking it for r costs more than knowing it."""
-
-    tensor: Any
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows, columns = self.tensor.shape
-        return int(rows), int(columns)
 
 
 class CpuDevice:
@@ -71,7 +38,7 @@ class CpuDevice:
         self._tiling = _tiling(self.metadata, threads)
         self._arrays = read_tensors(weights, allocate)
         self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
-        functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
+        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = IntTensors(partial(arranged, groups=len(self.model.layer_groups)))
         self._scored, self._chosen = IntTensors(), IntResult()
@@ -87,45 +54,45 @@ class CpuDevice:
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
-    ) -> CpuPools:
+    ) -> TensorPools:
         self._check_page_size(page_size)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
-        return CpuPools(
-            _forward(kv_dtype),
+        return TensorPools(
+            forward_name(kv_dtype),
             tensor_list(zeros((count, pages, page), np.uint8) for count, pages in zip(layers, num_pages, strict=True)),
             tensor_list(zeros((count, num_tails, tail), np.float16) for count in layers),
             tvm.runtime.tensor(np.array([seen_tokens], np.int32)),
         )
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
-        assert isinstance(pools, CpuPools)
+        assert isinstance(pools, TensorPools)
         for tensor, pairs in zip(pools.pages, pages, strict=True):
             _copy(tensor, pairs)
         for tensor in pools.tails:
             _copy(tensor, tails)
 
-    def forward(self, step: StepInput, pools: KVPools) -> CpuLogits:
-        assert isinstance(pools, CpuPools)
+    def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
+        assert isinstance(pools, TensorPools)
         numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
         forward = self._functions[pools.function]
         logits = forward(*numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters)
-        return CpuLogits(logits, len(step.logit_rows))
+        return TensorLogits(logits, len(step.logit_rows))
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
-        assert isinstance(logits, CpuLogits)
+        assert isinstance(logits, TensorLogits)
         (tensor,) = self._scored.fill([((len(token_ids),), token_ids)])
         return numbers(self._functions["logprobs"](logits.tensor, tensor))
 
     def greedy(self, logits: Logits) -> list[int]:
-        assert isinstance(logits, CpuLogits)
+        assert isinstance(logits, TensorLogits)
         tensor, array = self._chosen.of(logits.rows)
         self._functions["greedy"](logits.tensor, tensor)
         token_ids: list[int] = array.tolist()
         return token_ids
 
     def fetch(self, logits: Logits) -> FloatArray:
-        assert isinstance(logits, CpuLogits)
+        assert isinstance(logits, TensorLogits)
         return numbers(logits.tensor)
 
     def instrument(self, instrument: Any) -> None:
@@ -147,10 +114,6 @@ class CpuDevice:
                 "convert and compile the model again",
             )
         return self._arrays[name]
-
-
-def _forward(kv_dtype: str) -> str:
-    return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
 
 
 def _tiling(metadata: LibraryMetadata, threads: int) -> Tiling:

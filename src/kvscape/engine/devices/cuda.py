@@ -5,10 +5,9 @@ log-probabilities or logits.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,48 +15,19 @@ from kvscape.analysis.cuda import gpus
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
-from kvscape.config import KVPrecision, ModelConfig
+from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, free_memory_bytes
 from kvscape.engine.devices.cuda_tensors import CudaInts, CudaResult, empty, fetched
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
+from kvscape.engine.devices.pools import TensorLogits, TensorPools, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import ArtifactError
 
 _BLOCKS_PER_PROCESSOR = 4
-
-
-@dataclass(frozen=True, eq=False)
-class CudaPools:
-    """For each layer group bytes [layers, pages, page bytes]; what the tails of the CPU's pools are is empty here."""
-
-    function: str
-    pages: Sequence[Any]
-    tails: Sequence[Any]
-    seen: Any
-
-    @property
-    def tensors(self) -> tuple[Any, ...]:
-        return (*self.pages, *self.tails)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
-
-
-class CudaLogits(NamedTuple):
-    """A tensor f32 [r, vocab] in the GPU's memory."""
-
-    tensor: Any
-    rows: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        rows, columns = self.tensor.shape
-        return int(rows), int(columns)
 
 
 class CudaDevice:
@@ -79,7 +49,7 @@ class CudaDevice:
         self._parameters = tensor_list(
             tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
         )
-        functions = (*map(_forward, self.metadata.kv_dtypes), "logprobs", "greedy")
+        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = CudaInts(self._device, partial(arranged, groups=len(self.model.layer_groups)))
         self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
@@ -95,7 +65,7 @@ class CudaDevice:
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
-    ) -> CudaPools:
+    ) -> TensorPools:
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
         pages = [
@@ -103,34 +73,34 @@ class CudaDevice:
         ]
         tails = [empty((count, num_tails, tail), "float16", self._device) for count in layers]
         seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
-        return CudaPools(_forward(kv_dtype), tensor_list(pages), tensor_list(tails), seen)
+        return TensorPools(forward_name(kv_dtype), tensor_list(pages), tensor_list(tails), seen)
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
-        assert isinstance(pools, CudaPools)
+        assert isinstance(pools, TensorPools)
         for tensor, pairs in zip(pools.pages, pages, strict=True):
             _copy(tensor, pairs)
 
-    def forward(self, step: StepInput, pools: KVPools) -> CudaLogits:
-        assert isinstance(pools, CudaPools)
+    def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
+        assert isinstance(pools, TensorPools)
         numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
         forward = self._functions[pools.function]
         logits = forward(*numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters)
-        return CudaLogits(logits, len(step.logit_rows))
+        return TensorLogits(logits, len(step.logit_rows))
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
-        assert isinstance(logits, CudaLogits)
+        assert isinstance(logits, TensorLogits)
         (tensor,) = self._scored.fill([((len(token_ids),), token_ids)])
         return fetched(self._functions["logprobs"](logits.tensor, tensor))
 
     def greedy(self, logits: Logits) -> list[int]:
-        assert isinstance(logits, CudaLogits)
+        assert isinstance(logits, TensorLogits)
         chosen = self._chosen.of(logits.rows)
         self._functions["greedy"](logits.tensor, chosen)
         token_ids: list[int] = fetched(chosen).tolist()
         return token_ids
 
     def fetch(self, logits: Logits) -> FloatArray:
-        assert isinstance(logits, CudaLogits)
+        assert isinstance(logits, TensorLogits)
         return fetched(logits.tensor)
 
     def synchronize(self) -> None:
@@ -147,10 +117,6 @@ def _named(arrays: dict[str, Any], name: str) -> Any:
         why, do = "they were packed for another library", "convert and compile the model again"
         raise ArtifactError(f"the weights lack {name}", why, do)
     return arrays[name]
-
-
-def _forward(kv_dtype: str) -> str:
-    return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
 
 
 def _tiling(metadata: LibraryMetadata, index: int) -> Tiling:

@@ -1,0 +1,48 @@
+"""What every device has of a step: pools of keys and values, and logits, as TVM's tensors in its memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kvscape.config import KVPrecision
+
+
+@dataclass(frozen=True, eq=False)
+class TensorPools:
+    """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group].
+
+    ``function`` computes a step on them. ``seen`` int32 [1]: the tokens that a query may see decide how keys are
+    rotated, so it is the same for all of them.
+    """
+
+    function: str
+    pages: Sequence[Any]
+    tails: Sequence[Any]
+    seen: Any
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        return (*self.pages, *self.tails)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(np.prod(tensor.shape)) * np.dtype(str(tensor.dtype)).itemsize for tensor in self.tensors)
+
+
+class TensorLogits(NamedTuple):
+    """A tensor f32 [r, vocab]; asking it for r costs more than knowing it."""
+
+    tensor: Any
+    rows: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, columns = self.tensor.shape
+        return int(rows), int(columns)
+
+
+def forward_name(kv_dtype: str) -> str:
+    """The library's function that computes a step with a KV precision."""
+    return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
