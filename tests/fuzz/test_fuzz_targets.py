@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from targets import TARGETS, run, seeds
 
 # Python's objects are larger than the bytes that a file has for them; a whole small file needs about ten times its own.
-_TIMES, _MOST_BYTES, _MOST_SECONDS = 40, 8 << 20, 5.0
+_TIMES, _MOST_BYTES, _HANGS_S = 40, 8 << 20, 60.0
 
 whole_seeds = cache(seeds)
 
@@ -52,7 +52,7 @@ def test_changed_files_are_one_clear_error_at_most(target: str, data: st.DataObj
     finally:
         tracemalloc.stop()
     assert peak <= _TIMES * len(content) + _MOST_BYTES
-    assert time.monotonic() - started < _MOST_SECONDS
+    assert time.monotonic() - started < _HANGS_S
 
 
 @pytest.mark.parametrize("target", TARGETS)

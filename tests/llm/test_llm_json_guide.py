@@ -20,6 +20,7 @@ from kvscape.llm import json_guide
 from kvscape.llm.json_guide import MOST_SCHEMA_CHARS, JsonGuide, JsonGuides, MakeGuide, Schema
 
 SCHEMAS = 220
+HANGS_S = 60
 SAMPLED = SamplingParams(max_tokens=600, temperature=1.0)
 LONG_TEXT: Schema = {"type": "object", "properties": {"a": {"type": "string", "minLength": 90}}, "required": ["a"]}
 
@@ -148,7 +149,7 @@ def test_a_schema_that_cannot_be_used_is_one_clear_line(llm: LLM, schema: Any, m
         llm.json_guides.schema(schema)
     line = str(refused.value)
     assert line.startswith("the JSON schema cannot be used: ") and "\n" not in line and message in line
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < HANGS_S
 
 
 def test_a_schema_nested_without_end_is_refused(llm: LLM) -> None:
@@ -163,7 +164,7 @@ def test_a_schema_that_is_costly_to_follow_holds_nobody_up(llm: LLM) -> None:
     start = time.monotonic()
     costly: Schema = {"type": "string", "pattern": "((a{1,400}){1,400}){1,400}"}
     assert answer(llm, costly, max_tokens=50)[1] in ("length", "error")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < HANGS_S
 
 
 def test_a_schema_cannot_set_the_layout(llm: LLM) -> None:

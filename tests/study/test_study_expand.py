@@ -1,6 +1,5 @@
 """What a study's file can say beyond plain axes: conditions, ties, workloads, several subjects."""
 
-import time
 import tomllib
 from pathlib import Path
 
@@ -163,8 +162,7 @@ def test_flags_make_a_small_space() -> None:
         space_of_axes(["kv_type=f16"])
 
 
-def test_thousands_of_points_are_listed_quickly() -> None:
-    start = time.process_time()
+def test_thousands_of_points_are_listed() -> None:
     read = space(
         """
         [axes]
@@ -176,5 +174,4 @@ def test_thousands_of_points_are_listed_quickly() -> None:
         sliding_window_size = [-1, 512, 1024]
         """
     )
-    assert len(read.points) == 2880
-    assert time.process_time() - start < 2
+    assert len(read.points) == len(set(read.points)) == 2880

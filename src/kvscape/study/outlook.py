@@ -75,7 +75,7 @@ def look_ahead(
         known: list[Measured] = [(point, key) for key, point in scored.items() if not is_remote(point)]
         score = [point for point in to_score if not is_remote(point)]
         here = [(point, key) for point, key in speed if not is_remote(point)]
-        seconds = counts[0] * estimate.bench_s([point for point in to_measure if point in local] or local, here)
+        seconds = counts[0] * estimate.bench_s([point for point in to_measure if not is_remote(point)] or local, here)
         seconds += len(score[: counts[1]]) * estimate.score_s(score, known, space.quality) if space.quality else 0.0
     return Outlook(
         points=len(space.points) + len(space.excluded),
