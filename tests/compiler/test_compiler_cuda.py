@@ -17,7 +17,7 @@ from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
 from kvscape.compiler.passes.halve_activations import HalveActivations
-from kvscape.compiler.target import find_any_target
+from kvscape.compiler.target import device_target, find_any_target
 from kvscape.config import ModelConfig
 from kvscape.errors import ConfigError, DeviceError, KvscapeError, UnsupportedModelError
 from kvscape.quantization.format import FORMATS
@@ -54,6 +54,12 @@ def test_every_kernel_compiles(architecture: str) -> None:
     code = compiled(every_kernel(), architecture)
     functions = json.loads(code.functions)["func_info"]
     assert len(functions) > 30 and all(name.encode() in code.cubin for name in functions)
+
+
+def test_an_architecture_is_a_target_without_any_gpu() -> None:
+    assert device_target("cuda:sm_80") == find_cuda_target("sm_80")
+    with pytest.raises(ConfigError, match="the CUDA kernels need sm_80 or newer"):
+        device_target("cuda:sm_75")
 
 
 def test_a_library_holds_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,10 @@ def test_space_and_an_open_end_are_allowed() -> None:
     assert parse_overrides(" sliding_window_size = -1 ; page_size=32; ") == {"sliding_window_size": -1, "page_size": 32}
 
 
+def test_one_shard_is_what_there_is() -> None:
+    assert parse_overrides("tensor_parallel_shards=1;page_size=32") == {"page_size": 32}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -27,6 +31,10 @@ def test_space_and_an_open_end_are_allowed() -> None:
         ("page_size=16.0", "not a whole number"),
         ("page_size=16,max_batch_size=2", "not a whole number"),
         ("page_size=16;page_size=32", "page_size is set twice"),
+        ("tensor_parallel_shards=2", "^override tensor_parallel_shards=2: a model runs on one device, whole; use"),
+        ("tensor_parallel_shards=0", "a model runs on one device, whole"),
+        ("tensor_parallel_shards=two", "write tensor_parallel_shards=1"),
+        ("tensor_parallel_shards=1;tensor_parallel_shards=1", "is set twice"),
     ],
 )
 def test_mistakes_are_named(text: str, message: str) -> None:

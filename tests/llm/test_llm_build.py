@@ -14,6 +14,7 @@ import pytest
 
 from kvscape import LLM, SamplingParams
 from kvscape.artifact import Artifact
+from kvscape.config import BuildConfig
 from kvscape.errors import ArtifactError, HubError, WeightsError
 from kvscape.files import written_file
 from kvscape.llm import build
@@ -113,6 +114,16 @@ def test_another_activation_is_another_library(home: Home) -> None:
     with home.open(activation="float32"):
         assert [path.parent for path in home.compiled] == [home.folder / "lib"]
         assert home.compiled[0].name != home.whole_library.name
+
+
+def test_a_library_for_gpus_that_others_have_is_compiled_without_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVSCAPE_HOME", str(home.path))
+    monkeypatch.setattr("kvscape.llm.build.library_key", lambda *facts: f"{facts[2].name}-key")
+    built = build.build_artifact(BuildConfig(str(home.model), device="cuda:sm_90"), kv_dtype="f16")
+    assert home.compiled == [built.library] and built.library.name == "sm_90-key.tar"
+    assert not built.packed_weights.exists()
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.001, 0.5, 0.999])

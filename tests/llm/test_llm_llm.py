@@ -173,6 +173,7 @@ def test_a_cache_that_memory_cannot_hold(opened: Callable[..., LLM]) -> None:
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
+        ({"device": "cuda:sm_90"}, DeviceError, "device 'cuda:sm_90' cannot run here: it names GPUs to compile for"),
         ({"device": "cuda"}, DeviceError, "device 'cuda' cannot run here"),
         ({"jit": "of"}, ConfigError, "did you mean 'off'"),
         ({"threads": 0}, ConfigError, "threads = 0"),

@@ -8,10 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from compiled_here import compiles_here
 from kvscape import LLM
-from kvscape.compiler.target import find_target
+from kvscape.artifact import Artifact
+from kvscape.compiler.target import find_any_target, find_target
+from kvscape.config import BuildConfig
 from kvscape.errors import ArtifactError
-from kvscape.llm import model_lib
+from kvscape.llm import Built, model_lib
+from kvscape.llm.build import keep_library
 from kvscape.llm.compile_process import compile_in_child
 
 TOKENS = list(range(40, 90))
@@ -86,6 +90,20 @@ def test_what_cannot_run_here_is_refused(
     monkeypatch.setattr(devices_library, "library_metadata", lambda path: metadata)
     with pytest.raises(ArtifactError, match=message):
         model_lib.library_target(library, llm.artifact.manifest, "int8", "f16")
+
+
+def test_a_library_that_was_carried_here_is_kept_under_its_key(
+    llm: LLM, library: Path, tmp_path: Path, tiny_gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiles_here(monkeypatch)
+    build, folder = BuildConfig(str(tiny_gguf)), tmp_path / "artifact"
+    shutil.copytree(llm.artifact.folder, folder, ignore=shutil.ignore_patterns("lib"))
+    carried = Built(Artifact(folder), find_any_target(llm.metadata.target), library)
+    kept = keep_library(carried, build, {}, "f16")
+    assert kept.library == Artifact(folder).library(llm.metadata.key)
+    assert kept.library.read_bytes() == library.read_bytes()
+    with pytest.raises(ArtifactError, match=r"mine\.tar does not fit: its key is .*: other sources, versions"):
+        keep_library(carried, build, {"max_batch_size": 3}, "f16")
 
 
 def test_what_is_no_library_is_refused(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from kvscape.analysis.cpu import cpu_features
 from kvscape.compiler.cuda_target import CudaTarget, detect_cuda_target, find_cuda_target, is_cuda
-from kvscape.config import cuda_index, library_kv_dtypes
+from kvscape.config import cuda_architecture, cuda_index, library_kv_dtypes
 from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
@@ -120,6 +120,8 @@ def detect_target() -> CpuTarget:
 
 
 def device_target(device: str) -> Target:
-    """Return the best target of a device; raise DeviceError where it cannot run."""
+    """Return the best target of a device, which an architecture stands for; raise DeviceError where it cannot run."""
+    if architecture := cuda_architecture(device):
+        return find_cuda_target(architecture)
     index = cuda_index(device)
     return detect_target() if index is None else detect_cuda_target(device, index)

@@ -1,7 +1,7 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
 from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calibration, CalibrationMethod
-from kvscape.config.device import cuda_index
+from kvscape.config.device import cuda_architecture, cuda_index
 from kvscape.config.endpoint import ROUTES, EndpointConfig
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
@@ -42,6 +42,7 @@ __all__ = [
     "Workload",
     "asked_flags",
     "asked_of",
+    "cuda_architecture",
     "cuda_index",
     "library_kv_dtypes",
     "parse_overrides",

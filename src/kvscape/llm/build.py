@@ -2,22 +2,22 @@
 
 import shutil
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
 from kvscape.compiler.target import Target, device_target
-from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, cuda_index
+from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, cuda_architecture, cuda_index
 from kvscape.errors import ArtifactError, ConfigError, near_match
-from kvscape.files import remove_leftovers
+from kvscape.files import remove_leftovers, written_file
 from kvscape.hub import Progress, cache_dir, resolve, silent
 from kvscape.hub.cache import locked
 from kvscape.llm.calibrate_process import calibrate_in_child
 from kvscape.llm.compile_process import compile_in_child
 from kvscape.llm.known import KnownArtifact
-from kvscape.llm.model_lib import library_target
+from kvscape.llm.model_lib import check_key, library_target
 from kvscape.plain_text import Text, built_in_text, text_from_file
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
@@ -62,7 +62,8 @@ def build_artifact(
     artifact = find_artifact(build, progress)
     target = _target(artifact, build, model_lib, kv_dtype)
     with locked(artifact.folder):
-        _pack(artifact, target)
+        if cuda_architecture(build.device) is None:  # whoever has such a GPU packs the weights there
+            _pack(artifact, target)
         library = model_lib or _library(artifact, target, build.activation, jit, overrides or {}, kv_dtype, progress)
     return Built(artifact, target, library)
 
@@ -74,9 +75,18 @@ def _target(artifact: Artifact, build: BuildConfig, model_lib: Path | None, kv_d
     return library_target(model_lib, artifact.manifest, build.activation, kv_dtype, build.device)
 
 
+def keep_library(built: Built, build: BuildConfig, overrides: dict[str, int], kv_dtype: str) -> Built:
+    """Copy a library that was given to where a build's is looked for; raise ArtifactError for one of another build."""
+    path = _library_path(built.artifact, built.target, build.activation, overrides, kv_dtype)
+    check_key(built.library, path.stem)
+    with locked(built.artifact.folder), written_file(path) as temporary:
+        shutil.copyfile(built.library, temporary)
+    return replace(built, library=path)
+
+
 def check_device(device: str) -> None:
-    """Raise DeviceError for a device that kvscape does not run on, or that this machine lacks."""
-    if cuda_index(device) is not None:
+    """Raise DeviceError for a device that kvscape has no code for, or that this machine lacks."""
+    if cuda_architecture(device) or cuda_index(device) is not None:
         device_target(device)
 
 
@@ -185,10 +195,8 @@ def _library(
     kv_dtype: str,
     progress: Progress,
 ) -> Path:
-    manifest = artifact.manifest
-    formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
-    kv_dtypes, activation = target.library_kv_dtypes(kv_dtype), target.activation(activation)
-    path = artifact.library(library_key(manifest.model, formats, target, activation, overrides, kv_dtypes))
+    path = _library_path(artifact, target, activation, overrides, kv_dtype)
+    activation = target.activation(activation)
     if jit == "off" and not path.exists():
         raise ArtifactError(f"no library at {path}", "--jit off forbids compiling", "run 'kvscape compile' first")
     if jit == "redo" or (jit == "on" and not _is_whole_library(path)):
@@ -197,6 +205,16 @@ def _library(
         compile_in_child(artifact.folder, target.name, activation, overrides, path, kv_dtype)
         progress(f"compile for {target.name}", 0, 0)
     return path
+
+
+def _library_path(
+    artifact: Artifact, target: Target, activation: str, overrides: dict[str, int], kv_dtype: str
+) -> Path:
+    """Where the library of a build is: its name is its key."""
+    manifest = artifact.manifest
+    formats = {name: info.format for name, info in manifest.tensors.items() if len(info.shape) > 1}
+    kv_dtypes, activation = target.library_kv_dtypes(kv_dtype), target.activation(activation)
+    return artifact.library(library_key(manifest.model, formats, target, activation, overrides, kv_dtypes))
 
 
 def _is_whole_library(path: Path) -> bool:

@@ -62,6 +62,7 @@ class LLM:
         prompt_lookup_tokens: int | None = None,
         progress: Progress = silent,
     ) -> None:
+        cuda_index(device)  # before anything is compiled
         build = BuildConfig(model, quantization, embedding_quantization, activation, device, calibrate)
         library = Path(model_lib) if model_lib is not None else None
         built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)

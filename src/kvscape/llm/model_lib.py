@@ -26,6 +26,15 @@ def library_target(path: Path, manifest: Manifest, activation: str, kv_dtype: st
     return target
 
 
+def check_key(path: Path, wanted: str) -> None:
+    """Raise ArtifactError for a library that this version of kvscape and of TVM would not compile the same again."""
+    from kvscape.engine.devices import library
+
+    if (key := library.library_metadata(path).key) != wanted:
+        why = f"its key is {key}, the build's is {wanted}: other sources, versions or --overrides"
+        raise ArtifactError(f"the library {path} does not fit", why, "compile it again where it comes from")
+
+
 def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str, kv_dtype: str) -> Iterator[str]:
     if metadata.kvscape_version != __version__:
         yield f"it was compiled by kvscape {metadata.kvscape_version}, this is {__version__}"

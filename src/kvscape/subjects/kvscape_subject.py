@@ -39,6 +39,7 @@ def check_point(point: DesignPoint) -> None:
 
     check_local(point)
     Scheme(point.build.quantization, point.build.embedding_quantization)
+    cuda_index(point.build.device)
     check_device(point.build.device)
 
 
