@@ -24,7 +24,7 @@ Calibrate = Annotated[
 def command(calibrate: Calibrate = False, threads: options.Threads = None, json: options.Json = False) -> None:
     """Show versions, TVM's build and targets, the processor, the compiler, the cache and free memory."""
     device = _device(calibrate, threads)
-    facts = {**_versions(), **_tvm(), **_machine(), **_cache()}
+    facts = {**_versions(), **_tvm(), **_machine(), **_adapters(), **_cache()}
     if json:
         print_json({**facts, "calibration": device and device.to_json()})
     else:
@@ -93,6 +93,14 @@ def _machine() -> dict[str, Any]:
         "free_memory_mib": psutil.virtual_memory().available >> 20,
         "total_memory_mib": environment.memory_bytes >> 20,
     }
+
+
+def _adapters() -> dict[str, Any]:
+    """The GPUs of ``--device vulkan:0`` and the like."""
+    from kvscape.analysis.adapters import adapters
+
+    known = adapters()
+    return {"webgpu_adapters": known.obstacle or [f"{name}: {adapter}" for name, adapter in known.named()]}
 
 
 def _cache() -> dict[str, Any]:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from kvscape.analysis.adapters import find_adapter
 from kvscape.analysis.cpu import cpu_features
 from kvscape.compiler.cuda_target import CudaTarget, detect_cuda_target, find_cuda_target, is_cuda
-from kvscape.config import cuda_architecture, cuda_index, library_kv_dtypes
-from kvscape.errors import ConfigError, near_match
+from kvscape.config import adapter_name, cuda_architecture, cuda_index, library_kv_dtypes
+from kvscape.errors import ConfigError, DeviceError, near_match
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
 
@@ -123,5 +124,10 @@ def device_target(device: str) -> Target:
     """Return the best target of a device, which an architecture stands for; raise DeviceError where it cannot run."""
     if architecture := cuda_architecture(device):
         return find_cuda_target(architecture)
+    if (name := adapter_name(device)) is not None:
+        adapter = find_adapter(device, name)
+        raise DeviceError(
+            f"device {device!r} cannot run here", f"no kernels for {adapter.name} yet", "use --device cpu"
+        )
     index = cuda_index(device)
     return detect_target() if index is None else detect_cuda_target(device, index)

@@ -1,7 +1,7 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
 from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calibration, CalibrationMethod
-from kvscape.config.device import cuda_architecture, cuda_index
+from kvscape.config.device import AdapterName, adapter_name, cuda_architecture, cuda_index
 from kvscape.config.endpoint import ROUTES, EndpointConfig
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
@@ -27,6 +27,7 @@ __all__ = [
     "SLIDING",
     "SLO_NAMES",
     "UNSCALED",
+    "AdapterName",
     "Asked",
     "BuildConfig",
     "Calibration",
@@ -40,6 +41,7 @@ __all__ = [
     "RopeScaling",
     "Window",
     "Workload",
+    "adapter_name",
     "asked_flags",
     "asked_of",
     "cuda_architecture",

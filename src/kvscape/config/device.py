@@ -1,16 +1,34 @@
-"""Devices as people name them: ``cpu``, ``cuda``, ``cuda:1``; and ``cuda:sm_90``, which compiles for any such GPU."""
+"""Devices as people name them: ``cpu``, ``cuda:1``, ``vulkan:0``; ``cuda:sm_90`` compiles for any such GPU."""
 
 import re
+from dataclasses import dataclass
 
 from kvscape.errors import DeviceError
 
 _CUDA = re.compile(r"cuda(?::(\d+))?")
 _ARCHITECTURE = re.compile(r"cuda:(sm_\d+)")
+_ADAPTER = re.compile(r"(vulkan|metal|dx12|webgpu)(?::(\d+))?")
+
+
+@dataclass(frozen=True)
+class AdapterName:
+    """A GPU as ``wgpu`` counts them: the n-th of a backend, or of all for None."""
+
+    backend: str | None
+    index: int
+
+
+def adapter_name(device: str) -> AdapterName | None:
+    """What ``vulkan:1`` and the like name, None for another device."""
+    match = _ADAPTER.fullmatch(device)
+    if match is None:
+        return None
+    return AdapterName(None if match[1] == "webgpu" else match[1], int(match[2] or 0))
 
 
 def cuda_index(device: str) -> int | None:
-    """The number of a GPU, None for the processor; raise DeviceError for what kvscape does not run on."""
-    if device in ("cpu", "cpu:0"):
+    """The number of a CUDA device, None for another; raise DeviceError for what kvscape does not run on."""
+    if device in ("cpu", "cpu:0") or adapter_name(device) is not None:
         return None
     if match := _CUDA.fullmatch(device):
         return int(match[1] or 0)
@@ -18,7 +36,7 @@ def cuda_index(device: str) -> int | None:
         why = "it names GPUs to compile for, not the one to run on"
         raise DeviceError(f"device {device!r} cannot run here", why, "use --device cuda:0")
     raise DeviceError(
-        f"device {device!r} cannot run here", "kvscape runs on the CPU and on NVIDIA GPUs", "use --device cpu"
+        f"device {device!r} cannot run here", "kvscape runs on cpu, cuda, vulkan, metal and dx12", "use --device cpu"
     )
 
 

@@ -9,7 +9,16 @@ from kvscape.artifact import Artifact
 from kvscape.artifact.tensor_file import is_whole
 from kvscape.compiler.key import library_key
 from kvscape.compiler.target import Target, device_target
-from kvscape.config import BUILT_IN, CALIBRATION_METHOD, KV_DTYPES, SELF, BuildConfig, cuda_architecture, cuda_index
+from kvscape.config import (
+    BUILT_IN,
+    CALIBRATION_METHOD,
+    KV_DTYPES,
+    SELF,
+    BuildConfig,
+    adapter_name,
+    cuda_architecture,
+    cuda_index,
+)
 from kvscape.errors import ArtifactError, ConfigError, near_match
 from kvscape.files import remove_leftovers, written_file
 from kvscape.hub import Progress, cache_dir, resolve, silent
@@ -86,7 +95,7 @@ def keep_library(built: Built, build: BuildConfig, overrides: dict[str, int], kv
 
 def check_device(device: str) -> None:
     """Raise DeviceError for a device that kvscape has no code for, or that this machine lacks."""
-    if cuda_architecture(device) or cuda_index(device) is not None:
+    if cuda_architecture(device) or adapter_name(device) or cuda_index(device) is not None:
         device_target(device)
 
 
