@@ -1,7 +1,7 @@
 """An NVIDIA GPU: TVM's virtual machine on the host, weights, KV pools and logits in the GPU's memory.
 
-A step is copied to the GPU as one piece and launched without waiting; the host waits where it asks for token ids,
-log-probabilities or logits.
+A step is copied to the GPU as one piece and launched without waiting, decode steps as one graph; the host waits where
+it asks for token ids, log-probabilities or logits.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,11 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
+from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
 from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, free_memory_bytes
-from kvscape.engine.devices.cuda_tensors import CudaInts, CudaResult, empty, fetched
+from kvscape.engine.devices.cuda_tensors import CudaInts, CudaMemory, CudaResult, empty, fetched
+from kvscape.engine.devices.decode_graphs import DecodeGraphs
+from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, forward_name
@@ -31,12 +34,12 @@ _BLOCKS_PER_PROCESSOR = 4
 
 
 class CudaDevice:
-    """A loaded library with its weights.
+    """A loaded library with its weights; with ``graphs`` decode steps are launched as one.
 
     Raises DeviceError where there is no such GPU, ArtifactError when library and weights do not belong together.
     """
 
-    def __init__(self, library: Path, weights: Path, index: int = 0) -> None:
+    def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = False) -> None:
         self._device, self._index = cuda_device(index), index
         module = load_library(library)
         add_device_code(module, read_device_code(library))
@@ -51,8 +54,16 @@ class CudaDevice:
         )
         functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
-        self._step = CudaInts(self._device, partial(arranged, groups=len(self.model.layer_groups)))
+        self._arranged = partial(arranged, groups=len(self.model.layer_groups))
+        self._step = CudaInts(self._device, self._arranged)
         self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
+        self._graphs = self._new_graphs() if graphs else None
+        self._instrumented = False
+
+    def _new_graphs(self) -> DecodeGraphs:
+        recorder = CudaRecorder(self._device, CudaDriver())
+        allocate, range_tokens = partial(CudaMemory, self._device), self.metadata.key_range_tokens
+        return DecodeGraphs(recorder, allocate, self._launch, range_tokens)
 
     @property
     def model(self) -> ModelConfig:
@@ -68,12 +79,15 @@ class CudaDevice:
     ) -> TensorPools:
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
+        # One page and one tail more than were asked for: the spare ones.
         pages = [
-            empty((count, pages, page), "uint8", self._device) for count, pages in zip(layers, num_pages, strict=True)
+            empty((count, pages + 1, page), "uint8", self._device)
+            for count, pages in zip(layers, num_pages, strict=True)
         ]
-        tails = [empty((count, num_tails, tail), "float16", self._device) for count in layers]
+        tails = [empty((count, num_tails + 1, tail), "float16", self._device) for count in layers]
         seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
-        return TensorPools(forward_name(kv_dtype), tensor_list(pages), tensor_list(tails), seen)
+        spare = Spare(tuple(num_pages), tuple(pages * page_size for pages in num_pages), num_tails)
+        return TensorPools(forward_name(kv_dtype), tensor_list(pages), tensor_list(tails), seen, spare)
 
     def copy(self, pools: KVPools, pages: Sequence[IntArray], tails: IntArray) -> None:
         assert isinstance(pools, TensorPools)
@@ -82,10 +96,17 @@ class CudaDevice:
 
     def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
         assert isinstance(pools, TensorPools)
-        numbers_of_step = self._step.fill(step_blocks(step, self._tiling))
-        forward = self._functions[pools.function]
-        logits = forward(*numbers_of_step, pools.pages, pools.tails, pools.seen, self._parameters)
-        return TensorLogits(logits, len(step.logit_rows))
+        logits = self._graphs.forward(step, pools) if self._graphs and not self._instrumented else None
+        if logits is None:
+            arguments = self._step.fill(step_blocks(step, self._tiling))
+            logits = TensorLogits(self._call(pools, arguments), len(step.logit_rows))
+        return logits
+
+    def _launch(self, pools: TensorPools, numbers: Sequence[Any]) -> Any:
+        return self._call(pools, self._arranged(numbers))
+
+    def _call(self, pools: TensorPools, arguments: Sequence[Any]) -> Any:
+        return self._functions[pools.function](*arguments, pools.pages, pools.tails, pools.seen, self._parameters)
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)
@@ -108,8 +129,12 @@ class CudaDevice:
         self._device.sync()
 
     def instrument(self, instrument: Any) -> None:
-        """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
+        """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none.
+
+        A graph makes no calls: there are none meanwhile.
+        """
         self._vm.set_instrument(instrument)
+        self._instrumented = instrument is not None
 
 
 def _named(arrays: dict[str, Any], name: str) -> Any:

@@ -6,6 +6,7 @@ from itertools import accumulate, chain
 from struct import Struct
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from kvscape.engine.devices.host_memory import allocate
@@ -15,10 +16,32 @@ from kvscape.engine.devices.tensors import Block
 _ALIGNMENT_BYTES = 256
 
 
-class CudaInts:
-    """int32 tensors in one piece of the GPU's memory, copied at once: each copy costs the host some microseconds.
+class CudaMemory:
+    """int32 tensors in one piece of the GPU's memory, copied at once: each copy costs the host some microseconds."""
 
-    They are the same ones as long as their shapes are. ``arrange`` makes of them the arguments that a function takes.
+    def __init__(self, device: Any, shapes: Sequence[tuple[int, ...]]) -> None:
+        sizes = [4 * math.prod(shape) for shape in shapes]
+        gaps = [-size % _ALIGNMENT_BYTES for size in sizes]
+        places = [*accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)]
+        self.layout = Struct("=" + "".join(f"{size // 4}i{gap}x" for size, gap in zip(sizes, gaps, strict=True)))
+        self.memory = allocate(places[-1])
+        self._host, self._there = tvm.runtime.from_dlpack(self.memory), empty((places[-1],), "uint8", device)
+        self.arrays = [
+            self.memory[start : start + size].view(np.int32).reshape(shape)
+            for start, size, shape in zip(places, sizes, shapes, strict=False)
+        ]
+        self.tensors = [
+            self._there._create_view(shape, "int32", start) for shape, start in zip(shapes, places, strict=False)
+        ]
+
+    def send(self) -> None:
+        self._host.copyto(self._there)
+
+
+class CudaInts:
+    """int32 tensors on the GPU, the same ones as long as their shapes are.
+
+    ``arrange`` makes of them the arguments that a function takes.
     """
 
     def __init__(self, device: Any, arrange: Callable[[Sequence[Any]], Sequence[Any]] = tuple) -> None:
@@ -29,22 +52,11 @@ class CudaInts:
         """Return the arguments, with the numbers of each block; what was returned before may change."""
         shapes, numbers = zip(*blocks, strict=True)
         if shapes != self._shapes:
-            self._allocate(shapes)
-        self._layout.pack_into(self._memory.data, 0, *chain.from_iterable(numbers))
-        self._host.copyto(self._there)
+            self._shapes, self._ints = shapes, CudaMemory(self._device, shapes)
+            self._arguments = self._arrange(self._ints.tensors)
+        self._ints.layout.pack_into(self._ints.memory.data, 0, *chain.from_iterable(numbers))
+        self._ints.send()
         return self._arguments
-
-    def _allocate(self, shapes: tuple[tuple[int, ...], ...]) -> None:
-        sizes = [4 * math.prod(shape) for shape in shapes]
-        gaps = [-size % _ALIGNMENT_BYTES for size in sizes]
-        starts = accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)
-        self._shapes = shapes
-        self._layout = Struct("=" + "".join(f"{size // 4}i{gap}x" for size, gap in zip(sizes, gaps, strict=True)))
-        self._memory = allocate(self._layout.size)
-        self._host = tvm.runtime.from_dlpack(self._memory)
-        self._there = empty((self._layout.size,), "uint8", self._device)
-        views = [self._there._create_view(shape, "int32", start) for shape, start in zip(shapes, starts, strict=False)]
-        self._arguments = self._arrange(views)
 
 
 class CudaResult:

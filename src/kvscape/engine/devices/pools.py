@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kvscape.config import KVPrecision
+from kvscape.engine.devices.decode_numbers import Spare
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,13 +15,14 @@ class TensorPools:
     """For each layer group bytes [layers, pages, page bytes], and f16 [layers, tails, keys of a group].
 
     ``function`` computes a step on them. ``seen`` int32 [1]: the tokens that a query may see decide how keys are
-    rotated, so it is the same for all of them.
+    rotated, so it is the same for all of them. ``spare`` is what a step's numbers are filled up with, where they are.
     """
 
     function: str
     pages: Sequence[Any]
     tails: Sequence[Any]
     seen: Any
+    spare: Spare | None = None
 
     @property
     def tensors(self) -> tuple[Any, ...]:
