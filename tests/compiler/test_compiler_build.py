@@ -47,10 +47,14 @@ def test_the_workspace_of_the_tiny_model_is_its_memory_plan(built_tiny: BuildTin
     assert all(w.bytes_per_token >= widest for w in workspaces.values())
 
 
-def test_a_dump_has_a_file_for_each_pass(built_tiny: BuildTiny) -> None:
-    names = [path.name for path in sorted(built_tiny("auto").dump.iterdir())]
-    assert names[:3] == ["00-Input.py", "01-QuantizeActivations.py", "02-FuseQuantize.py"]
-    assert names[-1] == "20-AttachGlobalSymbol.py" and len(names) == 21
+def test_a_dump_has_a_file_for_each_pass_and_kernel(built_tiny: BuildTiny) -> None:
+    built = built_tiny("auto")
+    *names, kernels = sorted(built.dump.iterdir())
+    assert [path.name for path in names[:3]] == ["00-Input.py", "01-QuantizeActivations.py", "02-FuseQuantize.py"]
+    assert names[-1].name == "21-AttachGlobalSymbol.py" and len(names) == 22
+    metadata = CpuDevice(built.library, built.packed_weights, 2).metadata
+    assert sorted(path.stem for path in kernels.iterdir()) == list(metadata.kernels)
+    assert "T.parallel" in (kernels / "paged_attention_f16.py").read_text()
 
 
 def test_a_whole_library_for_another_architecture(built_tiny: BuildTiny, tmp_path: Path) -> None:

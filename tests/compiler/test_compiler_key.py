@@ -1,4 +1,4 @@
-"""A library's key: different for all that changes the code, equal otherwise."""
+"""The keys of libraries and kernels: different for all that changes the code, equal otherwise."""
 
 import subprocess
 import sys
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from kvscape.compiler import key
-from kvscape.compiler.key import library_key
-from kvscape.compiler.target import find_target
+from kvscape.compiler.key import kernel_key, library_key
+from kvscape.compiler.target import CpuTarget, find_target
 from kvscape.config import ModelConfig
 
 MODEL = ModelConfig("llama", 64, 128, 2, 4, 2, 16, 320, 1e-5, 1e4, 256, True, 1, (2,))
@@ -64,6 +64,22 @@ def test_versions_and_sources_change_it(monkeypatch: pytest.MonkeyPatch, name: s
     before = library_key(**given())
     monkeypatch.setattr(key, name, value)
     assert library_key(**given()) != before
+
+
+@pytest.mark.parametrize(
+    ("target", "facts"),
+    [
+        (find_target("generic"), ("scale_8", "0.5")),
+        (replace(find_target("avx2"), mattr=("+avxvnni",)), ("scale_8", "0.5")),
+        (replace(find_target("avx2"), name="another"), ("scale_8", "0.5")),
+        (find_target("avx2"), ("scale_8", "0.25")),
+        (find_target("avx2"), ("scale_80.5",)),
+    ],
+)
+def test_every_ingredient_of_a_kernel_changes_its_key(target: CpuTarget, facts: tuple[str, ...]) -> None:
+    before = kernel_key(find_target("avx2"), ("scale_8", "0.5"))
+    assert before == kernel_key(replace(find_target("avx2")), ["scale_8", "0.5"])
+    assert kernel_key(target, facts) != before
 
 
 def test_it_begins_with_what_a_reader_wants_to_know() -> None:

@@ -18,6 +18,7 @@ from kvscape.compiler.passes.quantize_activations import QuantizeActivations
 from kvscape.compiler.passes.return_logits import ReturnLogits
 from kvscape.compiler.passes.share_tensors import ShareTensors
 from kvscape.compiler.pipeline import Pass, pipeline, run_pipeline
+from kvscape.compiler.stand_ins import StandIns
 from kvscape.errors import UnsupportedModelError
 
 n = tirx.Var("n", "int64")
@@ -234,6 +235,45 @@ class TestDispatchKernels:
     def test_an_operator_without_a_kernel_is_an_error_that_names_it(self) -> None:
         with pytest.raises(UnsupportedModelError, match="no kernel for operator 'warp'"):
             DispatchKernels(lambda op: None)(gated("warp"))
+
+
+class TestStandIns:
+    @staticmethod
+    def lowered(stand_ins: StandIns) -> Any:
+        """Two layers of one kernel, to the last pass but one."""
+        builder = relax.BlockBuilder()
+        x = tensor("x", (n, 32))
+        with builder.function("forward", [x]):
+            with builder.dataflow():
+                types = [relax.TensorType((n, 16), "float32")]
+                made = [builder.emit(emit_operator("swiglu", [x], types)) for _ in range(2)]
+                result = builder.emit_output(relax.Tuple(made))
+            builder.emit_func_output(result)
+        passes = pipeline(gate_kernel, "float32", MemoryUsage(), lambda mod: mod, stand_ins)
+        return run_pipeline(builder.get(), passes)
+
+    def test_a_kernel_is_called_by_its_name_and_is_not_in_the_module(self) -> None:
+        stand_ins = StandIns()
+        after = self.lowered(stand_ins)
+        names = [str(call.op.global_symbol) for call in calls(after) if isinstance(call.op, relax.ExternFunc)]
+        assert names.count("swiglu_16") == 2, "what has no body here is no dead code"
+        assert "swiglu_16" not in [gvar.name_hint for gvar in after.get_global_vars()]
+        ((name, (kernel, op)),) = stand_ins.kernels.items()
+        assert (name, kernel.key, op.name, op.shape(0)[1]) == ("swiglu_16", "swiglu_16", "swiglu", 32)
+
+    def test_kernels_that_take_the_same_are_not_one(self) -> None:
+        stand_ins, builder, x = StandIns(), relax.BlockBuilder(), tensor("x", (n, 32))
+        op = Operator("swiglu", (x,), ())
+        for name in ("one", "two", "one"):
+            builder.add_func(stand_ins.make(Kernel(name, dict, (x,)), op), name)
+        stand_ins.call_by_name(builder.get())
+        assert {name: kernel.key for name, (kernel, _) in stand_ins.kernels.items()} == {"one": "one", "two": "two"}
+
+    def test_results_in_place_are_no_arguments_of_their_own(self) -> None:
+        x, out = tensor("x", (n, 32)), relax.TensorType((n, 16), "float32")
+        op = Operator("append", (x,), (), (out, out))
+        assert len(StandIns().make(Kernel("append", dict, (x, x, 7), inplace=(-1, 1)), op).params) == 4
+        assert len(StandIns().make(Kernel("both", dict, (x,), scratch=(((n, 2), "float32"),)), op).params) == 4
 
 
 class TestMemoryUsage:

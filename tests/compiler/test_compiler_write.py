@@ -9,6 +9,7 @@ import pytest
 from tvm import ir, relax
 from tvm.target import Target
 
+from kvscape.compiler.kernel_objects import object_file
 from kvscape.compiler.kernels.cpu.gated import swiglu
 from kvscape.compiler.target import detect_target
 from kvscape.compiler.write import write_library
@@ -46,6 +47,16 @@ def test_a_tar_of_objects_needs_no_compiler(executable: Any, tmp_path: Path, mon
 def test_a_shared_library_with_a_compiler(executable: Any, tmp_path: Path) -> None:
     write_library(executable, tmp_path / "hello.so")
     assert says(tmp_path / "hello.so") == "hello"
+
+
+@pytest.mark.parametrize("ending", ["tar", "so"])
+def test_kernels_that_were_compiled_apart_are_part_of_it(executable: Any, tmp_path: Path, ending: str) -> None:
+    if ending == "so" and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        pytest.skip("no C++ compiler here")
+    objects = {"apart": object_file("apart", swiglu(8), detect_target())}
+    write_library(executable, tmp_path / f"hello.{ending}", objects=objects)
+    assert says(tmp_path / f"hello.{ending}") == "hello"
+    assert load_library(tmp_path / f"hello.{ending}").get_function("apart", query_imports=True)
 
 
 def test_a_shared_library_without_a_compiler_is_an_error(

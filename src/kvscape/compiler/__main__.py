@@ -4,11 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from kvscape.absent import absent
 from kvscape.artifact import Artifact
-from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.target import find_any_target
 from kvscape.config import EngineConfig, parse_overrides
 from kvscape.errors import KvscapeError
+
+with absent("torch"):
+    from kvscape.compiler.build import LibrarySpec, compile_library
 
 
 def main() -> int:

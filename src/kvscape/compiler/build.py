@@ -12,10 +12,13 @@ from tvm.target import Target
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.backend import find_backend
 from kvscape.compiler.export import export_model
+from kvscape.compiler.kernel_objects import dump_kernels, kernel_objects
 from kvscape.compiler.key import library_key
+from kvscape.compiler.object_cache import ObjectCache, kernel_cache
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.pipeline import lowering, pipeline, run_pipeline
+from kvscape.compiler.stand_ins import StandIns
 from kvscape.compiler.target import Target as AnyTarget
 from kvscape.compiler.write import write_library
 from kvscape.config import KV_DTYPES, KVPrecision, ModelConfig
@@ -39,20 +42,27 @@ class LibrarySpec:
         return library_key(self.model, self.formats, self.target, self.activation, self.overrides, self.kv_dtypes)
 
 
-def compile_library(spec: LibrarySpec, output: Path, dump: Path | None = None) -> None:
+def compile_library(
+    spec: LibrarySpec, output: Path, dump: Path | None = None, cache: ObjectCache | None = None
+) -> None:
     """Compile ``spec`` into ``output`` (``.tar`` of objects, or for a CPU ``.so`` where a C compiler is found).
 
-    ``dump`` is a folder that gets the module after each pass.
+    ``dump`` is a folder that gets the module after each pass, and under ``kernels`` what is compiled apart from it;
+    ``cache`` has the kernels of earlier libraries, by default the user's.
     """
     backend = find_backend(spec.target)
     check_sizes(spec.model, backend.multiples)
     mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
-    mod = run_pipeline(mod, pipeline(backend.dispatch, spec.activation, usage, metadata), dump)
+    stand_ins = None if backend.device_code else StandIns()
+    mod = run_pipeline(mod, pipeline(backend.dispatch, spec.activation, usage, metadata, stand_ins), dump)
     with lowering():
         executable = relax.build(mod, Target(dict(spec.target.tvm)), relax_pipeline=None)
-    write_library(executable, output, backend.device_code(mod) if backend.device_code else None)
+    if dump is not None and stand_ins:
+        dump_kernels(stand_ins.kernels, dump / "kernels")
+    objects = kernel_objects(stand_ins.kernels, spec.target, cache or kernel_cache()) if stand_ins else {}
+    write_library(executable, output, backend.device_code(mod) if backend.device_code else None, objects)
 
 
 def check_sizes(model: ModelConfig, multiples: Sequence[tuple[str, int]]) -> None:

@@ -1,8 +1,8 @@
-"""The key of a compiled library: everything that changes the code, by value. Imports no TVM."""
+"""The keys of compiled libraries and kernels: everything that changes the code, by value. Imports no TVM."""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -38,15 +38,30 @@ def library_key(
 ) -> str:
     """Return ``<target>-<hash>``; libraries with equal keys are the same."""
     facts = {
-        "tvm": version("apache-tvm"),
-        "tvm_ffi": version("apache-tvm-ffi"),
-        "sources": sources_sha256(),
+        **_compiler(target),
         "model": config.to_json(),
         "formats": dict(sorted(formats.items())),
-        "target": dict(target.tvm),
         "activation": activation,
         "kv_dtypes": kv_dtypes,
         "overrides": dict(sorted((overrides or {}).items())),
     }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return f"{target.name}-{activation}-{digest[:16]}"
+    return f"{target.name}-{activation}-{_digest(facts)[:16]}"
+
+
+def kernel_key(target: Target, facts: Sequence[str]) -> str:
+    """The key of an object file with one kernel; ``facts`` are what it is made from."""
+    return _digest({**_compiler(target), "isa": target.name, "facts": list(facts)})
+
+
+def _compiler(target: Target) -> dict[str, object]:
+    """What makes code of anything."""
+    return {
+        "tvm": version("apache-tvm"),
+        "tvm_ffi": version("apache-tvm-ffi"),
+        "sources": sources_sha256(),
+        "target": dict(target.tvm),
+    }
+
+
+def _digest(facts: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

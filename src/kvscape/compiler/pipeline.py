@@ -7,13 +7,14 @@ from typing import Any
 from tvm.ir.transform import PassContext
 from tvm.relax import transform
 
-from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels
+from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels, whole_function
 from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.halve_activations import HalveActivations
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
 from kvscape.compiler.passes.return_logits import ReturnLogits
 from kvscape.compiler.passes.share_tensors import ShareTensors
+from kvscape.compiler.stand_ins import StandIns
 
 # Hand-written kernels have no buffer that could be smaller, and looking for one takes longer than all else.
 _NEEDLESS = ["s_tir.CompactBufferAllocation"]
@@ -28,12 +29,17 @@ def rounding(activation: str) -> list[tuple[str, Pass]]:
     return [("HalveActivations", HalveActivations())] if activation == "float16" else []
 
 
-def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass) -> list[tuple[str, Pass]]:
-    """Return the named passes in order; a comment gives the reason where the order matters."""
+def pipeline(
+    dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass, stand_ins: StandIns | None = None
+) -> list[tuple[str, Pass]]:
+    """Return the named passes in order; a comment gives the reason where the order matters.
+
+    With ``stand_ins`` the kernels stay out of the module.
+    """
     return [
         # Rewrites of operators come first: after DispatchKernels there are only kernels.
         *rounding(activation),
-        ("DispatchKernels", DispatchKernels(dispatch)),
+        ("DispatchKernels", DispatchKernels(dispatch, stand_ins.make if stand_ins else whole_function)),
         ("DeadCodeElimination", transform.DeadCodeElimination()),
         ("ToNonDataflow", transform.ToNonDataflow()),
         ("RemovePurityChecking", transform.RemovePurityChecking()),
@@ -55,6 +61,8 @@ def pipeline(dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: 
         ("LowerRuntimeBuiltin", transform.LowerRuntimeBuiltin()),
         ("ComputePrimValue", transform.ComputePrimValue()),
         ("VMShapeLower", transform.VMShapeLower()),
+        # No pass after this one asks what a call is of.
+        *([("CallKernelsByName", stand_ins.call_by_name)] if stand_ins else []),
         ("AttachGlobalSymbol", transform.AttachGlobalSymbol()),
     ]
 

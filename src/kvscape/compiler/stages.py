@@ -12,10 +12,13 @@ from tvm.target import Target
 from kvscape.artifact.stages import Product, StagesMetadata, stage_name
 from kvscape.compiler.backend import find_backend
 from kvscape.compiler.build import check_sizes
+from kvscape.compiler.kernel_objects import kernel_objects
+from kvscape.compiler.object_cache import kernel_cache
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import map_functions
 from kvscape.compiler.pipeline import lowering, pipeline, run_pipeline
+from kvscape.compiler.stand_ins import StandIns
 from kvscape.compiler.target import CpuTarget
 from kvscape.compiler.write import write_library
 from kvscape.config import ModelConfig
@@ -38,10 +41,11 @@ def compile_stages(config: ModelConfig, target: CpuTarget, output: Path) -> None
         key_range_tokens=backend.range_tokens,
     )
     attach = AttachMetadata(lambda _: metadata.to_json())
-    mod = run_pipeline(mod, pipeline(backend.dispatch, "float32", MemoryUsage(), attach))
+    stand_ins = StandIns()
+    mod = run_pipeline(mod, pipeline(backend.dispatch, "float32", MemoryUsage(), attach, stand_ins))
     with lowering():
         executable = relax.build(mod, Target(dict(target.llvm)), relax_pipeline=None)
-    write_library(executable, output)
+    write_library(executable, output, objects=kernel_objects(stand_ins.kernels, target, kernel_cache()))
 
 
 def _export(config: ModelConfig, layers: list[CutLayer]) -> Any:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kvscape.artifact.device_code import DeviceCode
@@ -13,24 +14,33 @@ from kvscape.errors import KvscapeError
 from kvscape.files import written_file
 
 
-def write_library(executable: Any, output: Path, device: DeviceCode | None = None) -> None:
-    """Write ``output`` by rename; its ending decides the form. Raise KvscapeError for ``.so`` without a compiler."""
+def write_library(
+    executable: Any, output: Path, device: DeviceCode | None = None, objects: Mapping[str, bytes] = MappingProxyType({})
+) -> None:
+    """Write ``output`` by rename; its ending decides the form. ``objects`` are the object files of kernels, by name.
+
+    Raise KvscapeError for ``.so`` without a compiler.
+    """
     if output.suffix == ".so" and device is not None:
         raise KvscapeError(f"cannot write {output}", "a GPU's library is a .tar", "name it .tar")
     if output.suffix == ".so":
-        _write_shared(executable, output)
+        _write_shared(executable, output, objects)
     elif output.suffix == ".tar":
-        _write_objects(executable, output, {} if device is None else device.members())
+        kernels = {f"{name}.o": code for name, code in objects.items()}
+        _write_objects(executable, output, {**kernels, **({} if device is None else device.members())})
     else:
         raise KvscapeError(f"cannot write {output}", "a library ends with .tar or .so", "choose one of the two")
 
 
-def _write_shared(executable: Any, output: Path) -> None:
+def _write_shared(executable: Any, output: Path, objects: Mapping[str, bytes]) -> None:
     if not any(shutil.which(name) for name in ("c++", "g++", "clang++")):
         raise KvscapeError(f"cannot write {output}", "no C++ compiler was found", "write a .tar, which needs none")
     with tempfile.TemporaryDirectory() as folder:
         shared = Path(folder) / "library.so"
-        executable.export_library(str(shared))
+        files = [Path(folder) / f"{name}.o" for name in objects]
+        for file, code in zip(files, objects.values(), strict=True):
+            file.write_bytes(code)
+        executable.export_library(str(shared), addons=[*map(str, files)])
         with written_file(output) as temporary:
             shutil.copyfile(shared, temporary)
 

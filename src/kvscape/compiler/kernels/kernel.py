@@ -22,6 +22,11 @@ class Operator:
         return tuple(_static(dimension) for dimension in self.tensors[tensor].ty.shape.values)
 
     @property
+    def facts(self) -> list[str]:
+        """All that a kernel can be made from, as text: constants, and the types of tensors and results."""
+        return [*map(repr, self.constants), *(str(tensor.ty) for tensor in self.tensors), *map(str, self.results)]
+
+    @property
     def result_dtype(self) -> str:
         """The type of the first result's numbers."""
         return str(self.results[0].dtype)

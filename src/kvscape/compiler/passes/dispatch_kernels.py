@@ -11,13 +11,20 @@ from kvscape.errors import UnsupportedModelError
 from kvscape.models.ops import argument
 
 Dispatch = Callable[[Operator], Kernel | None]
+Function = Callable[[Kernel, Operator], Any]
+
+
+def whole_function(kernel: Kernel, _op: Operator) -> Any:
+    """The kernel itself."""
+    return kernel.function()
 
 
 @relax.expr_functor.mutator
 class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
-    def __init__(self, mod: Any, dispatch: Dispatch) -> None:
+    def __init__(self, mod: Any, dispatch: Dispatch, function: Function) -> None:
         super().__init__(mod)
         self.dispatch = dispatch
+        self.function = function
         self.functions: dict[str, Any] = {}
         self.missing: list[str] = []
 
@@ -30,39 +37,41 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
         if kernel is None:
             self.missing.append(op.name)
             return call
-        arguments = relax.Tuple([argument(value) for value in kernel.arguments])
+        arguments, gvar = relax.Tuple([argument(value) for value in kernel.arguments]), self._gvar(kernel, op)
         if kernel.inplace:
-            return relax.op.call_tir_inplace(self._gvar(kernel), arguments, list(kernel.inplace), out_types(call))
+            return relax.op.call_tir_inplace(gvar, arguments, list(kernel.inplace), out_types(call))
         if kernel.scratch:
-            return self._with_scratch(kernel, arguments, out_types(call))
-        return relax.call_tir(self._gvar(kernel), arguments, out_types(call))
+            return self._with_scratch(kernel, gvar, arguments, out_types(call))
+        return relax.call_tir(gvar, arguments, out_types(call))
 
-    def _with_scratch(self, kernel: Kernel, arguments: Any, types: list[Any]) -> Any:
+    def _with_scratch(self, kernel: Kernel, gvar: Any, arguments: Any, types: list[Any]) -> Any:
         """The kernel's one result, without what it needed besides."""
         assert len(types) == 1
         scratch = [relax.TensorType(shape, dtype) for shape, dtype in kernel.scratch]
-        found = self.builder_.emit(relax.call_tir(self._gvar(kernel), arguments, [*types, *scratch]))
+        found = self.builder_.emit(relax.call_tir(gvar, arguments, [*types, *scratch]))
         return relax.TupleGetItem(found, 0)
 
-    def _gvar(self, kernel: Kernel) -> Any:
+    def _gvar(self, kernel: Kernel, op: Operator) -> Any:
         """The kernel's function in the module; building one takes much longer than looking it up."""
         if kernel.key not in self.functions:
-            self.functions[kernel.key] = self.builder_.add_func(kernel.function(), kernel.key)
+            self.functions[kernel.key] = self.builder_.add_func(self.function(kernel, op), kernel.key)
         return self.functions[kernel.key]
 
 
 class DispatchKernels:
     """Runs after the passes that rewrite operators, before those that plan memory.
 
+    ``function`` makes what is called from a kernel and the operator that it was found for.
     Raises UnsupportedModelError for an operator without a kernel, and from here: TVM makes a RuntimeError of whatever
     is raised inside a mutator or a pass of its own.
     """
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, function: Function = whole_function) -> None:
         self.dispatch = dispatch
+        self.function = function
 
     def __call__(self, mod: Any) -> Any:
-        mutator = _Mutator(mod, self.dispatch)
+        mutator = _Mutator(mod, self.dispatch, self.function)
         for gvar, function in mod.functions_items():
             if isinstance(function, relax.Function):
                 mutator.builder_.update_func(gvar, mutator.visit_expr(function))
