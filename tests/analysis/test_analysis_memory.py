@@ -13,14 +13,14 @@ from kvscape.analysis.memory import (
     page_bytes,
     predict_memory,
 )
-from kvscape.config import KV_DTYPES, EngineConfig, LayerGroup
+from kvscape.config import GPU_KV_DTYPES, EngineConfig, LayerGroup
 
-KEY = {"f32": 4 * 64, "f16": 2 * 64, "int8": 64 + 2, "int4": 32 + 64 * 2 * 2 // 16}
+KEY = {"f32": 4 * 64, "f16": 2 * 64, "fp8": 64, "int8": 64 + 2, "int4": 32 + 64 * 2 * 2 // 16}
 VALUE = {**KEY, "int4": 32 + 2 * 2}
 
 
-@pytest.mark.parametrize("key", KV_DTYPES)
-@pytest.mark.parametrize("value", KV_DTYPES)
+@pytest.mark.parametrize("key", GPU_KV_DTYPES)
+@pytest.mark.parametrize("value", GPU_KV_DTYPES)
 def test_a_token_has_a_key_and_a_value_for_each_head_and_layer(key: str, value: str) -> None:
     kv_dtype, per_head = f"k={key},v={value}", KEY[key] + VALUE[value]
     assert kv_token_bytes(SMOLLM2, kv_dtype) == 3 * per_head

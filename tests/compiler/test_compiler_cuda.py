@@ -27,15 +27,26 @@ from kvscape.weights.canonical import canonical_shapes
 MODEL = ModelConfig("llama", 64, 128, 2, 4, 2, 32, 320, 1e-5, 1e4, 256, True, 1, (2,))
 FORMAT_OF = {name: "q4f16_1" for name, shape in canonical_shapes(MODEL).items() if len(shape) > 1}
 
+# Each precision once for keys and once for values.
+KV_DTYPES = ("f16", "int8", "int4", "k=f32,v=fp8", "k=fp8,v=f32")
+
 
 def every_kernel() -> list[Any]:
     """Each device function in one form at least: formats, KV precisions, gates."""
-    shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in attention.PAGES]
+    shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in KV_DTYPES]
     return [
         *(linear.linear_function(FORMATS[name], 64, 64) for name in linear.NAMES),
         *(linear.embedding_function(FORMATS[name], 64, 64) for name in linear.NAMES),
-        *(attention.rope_append_function(shape, f"append_{shape.kv_dtype}") for shape in shapes),
-        *(attention.paged_attention_function(shape, "float16", f"attend_{shape.kv_dtype}") for shape in shapes),
+        *(attention.rope_append_function(shape, f"append_{shape.precision.identifier}") for shape in shapes),
+        *(
+            attention.group_append_function(shape, f"group_{shape.precision.identifier}")
+            for shape in shapes
+            if shape.grouped
+        ),
+        *(
+            attention.paged_attention_function(shape, "float16", f"attend_{shape.precision.identifier}")
+            for shape in shapes
+        ),
         attention.rope_table_function("table", 32, 1.0),
         attention.rope_frequencies_function(32, 4096),
         rows.rms_norm_function(64, 1e-5, "float32"),
@@ -139,8 +150,7 @@ def test_the_gpu_that_is_asked_for_is_found() -> None:
     assert detect_cuda_target("cuda:1", 1, known).name == "sm_86"
 
 
-def test_precisions_without_kernels_are_refused() -> None:
+def test_a_library_has_all_precisions_but_pairs() -> None:
     target = find_cuda_target("sm_90")
-    assert target.library_kv_dtypes("int8") == ("f16", "int8")
-    with pytest.raises(ConfigError, match="kv_dtype = int4: the CUDA kernels have f16 and int8"):
-        target.library_kv_dtypes("int4")
+    assert target.library_kv_dtypes("int8") == target.library_kv_dtypes("fp8") == ("f32", "f16", "int8", "int4", "fp8")
+    assert target.library_kv_dtypes("k=int8,v=fp8") == ("k=int8,v=fp8",)

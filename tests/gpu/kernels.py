@@ -4,46 +4,25 @@
 where a token's numbers depend on how many tokens there are.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attention_checks
 import numpy as np
-import numpy.typing as npt
+from checked import Array, Checked, error, report
 
 from kvscape.quantization.decode import decode
 from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
-from kvscape.quantization.kv import round_keys, round_values
 from kvscape.quantization.layouts.fragments import FragmentLayout
 
-Array = npt.NDArray[Any]
-LIMIT = 2e-3
 FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 SHAPES = ((576, 576), (320, 1536), (1024, 4096))
 TOKENS = (1, 5, 8, 9, 16, 17, 130)
-HEADS = ((9, 3, 64), (32, 8, 128), (4, 4, 32))
-PAGE_SIZE = 16
-RANGE = 64  # of the kernels
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What came out of one kernel; ``same`` says whether what must be equal to the last bit was."""
-
-    name: str
-    error: float
-    same: bool = True
-
-    @property
-    def is_good(self) -> bool:
-        return self.error <= LIMIT and self.same
-
-
-def error(out: Array, reference: Array) -> float:
-    return float(np.linalg.norm(out.astype(np.float64) - reference) / np.linalg.norm(reference))
 
 
 def build(output: Path, architecture: str) -> None:
@@ -77,13 +56,7 @@ def functions() -> Iterator[tuple[str, Any]]:
         for N, K in SHAPES:
             yield f"linear_{fmt.name}_{N}x{K}", linear.linear_function(fmt, N, K)
             yield f"embedding_{fmt.name}_{N}x{K}", linear.embedding_function(fmt, N, K)
-    for kv_dtype in attention.PAGES:
-        for q_heads, heads, D in HEADS:
-            for cap in (0.0, 20.0):
-                shape = attention.Shape(kv_dtype, q_heads, heads, D, D, D**-0.5, cap)
-                host = attention.paged_attention_function(shape, "float32", f"attention_{kv_dtype}_{D}_{cap:.0f}")
-                yield f"attention_{kv_dtype}_{D}_{cap:.0f}", host
-            yield f"append_{kv_dtype}_{D}", attention.rope_append_function(shape, f"append_{kv_dtype}_{D}")
+    yield from attention_checks.functions()
     yield "rope_table", attention.rope_table_function("rope_table", 64, 1.5)
     yield "rms_norm", rows.rms_norm_function(576, 1e-5, "float32")
     yield "add_rms_norm", rows.add_rms_norm_function(576, 1e-5, "float16")
@@ -132,19 +105,18 @@ def weights(name: str, N: int, K: int, rng: np.random.Generator) -> tuple[list[A
     return list(FragmentLayout().pack(arrays, fmt).values()), reference.astype(np.float64)
 
 
-def check_linear(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
-    for name in FORMAT_NAMES:
-        for N, K in SHAPES:
-            packed, reference = weights(name, N, K, rng)
-            x = rng.standard_normal((max(TOKENS), K)).astype(np.float16)
-            wanted = x.astype(np.float64) @ reference.T
-            found = [kernels(f"linear_{name}_{N}x{K}", [*packed, x[:n]], [((n, N), "float32")])[0] for n in TOKENS]
-            worst = max(error(y, wanted[: len(y)]) for y in found)
-            same = all(np.array_equal(y, found[-1][: len(y)]) for y in found)
-            yield Checked(f"linear_{name}_{N}x{K}", worst, same)
-            ids = rng.integers(0, N, 7).astype(np.int32)
-            (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])
-            yield Checked(f"embedding_{name}_{N}x{K}", error(y, reference[ids]))
+def check_linear(kernels: Kernels, rng: np.random.Generator, name: str) -> Iterator[Checked]:
+    for N, K in SHAPES:
+        packed, reference = weights(name, N, K, rng)
+        x = rng.standard_normal((max(TOKENS), K)).astype(np.float16)
+        wanted = x.astype(np.float64) @ reference.T
+        found = [kernels(f"linear_{name}_{N}x{K}", [*packed, x[:n]], [((n, N), "float32")])[0] for n in TOKENS]
+        worst = max(error(y, wanted[: len(y)]) for y in found)
+        same = all(np.array_equal(y, found[-1][: len(y)]) for y in found)
+        yield Checked(f"linear_{name}_{N}x{K}", worst, same)
+        ids = rng.integers(0, N, 7).astype(np.int32)
+        (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])
+        yield Checked(f"embedding_{name}_{N}x{K}", error(y, reference[ids]))
 
 
 def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
@@ -193,148 +165,35 @@ def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checke
     yield Checked("logprobs", error(y, (shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))[range(4), ids]))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Sequences' lengths and how many of their last tokens a step has; window: sinks and recent tokens."""
-
-    name: str
-    lengths: tuple[int, ...]
-    new: tuple[int, ...]
-    sinks: int = 0
-    recent: int = 1 << 30
-    split: bool = False
-
-
-LONG = (1, 64, 65, 300, 1000)
-STEPS = (
-    Seen("decode", LONG, (1,) * 5),
-    Seen("decode split", LONG, (1,) * 5, split=True),
-    Seen("prefill", (37, 700), (37, 300)),
-    Seen("window", (300, 700), (40, 1), 4, 150),
-    Seen("window split", LONG, (1,) * 5, 4, 150, True),
-)
-
-
-def check_attention(
-    kernels: Kernels, rng: np.random.Generator, kv_dtype: str, heads: tuple[int, int, int]
-) -> Iterator[Checked]:
-    from kvscape.engine.devices.tiles import query_tiles, token_ranges
-
-    q_heads, H, D = heads
-    for seen in STEPS:
-        tables, pages = _tables(seen.lengths)
-        token_bytes = H * (2 * D * 2 if kv_dtype == "f16" else 2 * (D + 2))
-        pool = kernels.tensor(np.full((2, pages, PAGE_SIZE * token_bytes), 0x7B, np.uint8))
-        qkv = [rng.standard_normal((length, q_heads + 2 * H, D)).astype(np.float32) for length in seen.lengths]
-        table = np.concatenate([np.ones((sum(seen.lengths), D // 2)), np.zeros((sum(seen.lengths), D // 2))], 1)
-        angles = rng.standard_normal((sum(seen.lengths), D // 2))
-        sink_table = np.concatenate([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
-        slots = np.concatenate(
-            [
-                tables[i, np.arange(length) // PAGE_SIZE] * PAGE_SIZE + np.arange(length) % PAGE_SIZE
-                for i, length in enumerate(seen.lengths)
-            ]
-        ).astype(np.int32)
-        shape = ((len(slots), q_heads * D), "float32")
-        q, sink_q = kernels(
-            f"append_{kv_dtype}_{D}",
-            [np.concatenate(qkv).reshape(len(slots), -1), table.astype(np.float32), sink_table, slots, pool, 1],
-            [shape, shape],
-        )
-        ends = np.cumsum(seen.lengths)
-        rows = np.concatenate([np.arange(end - new, end) for end, new in zip(ends, seen.new, strict=True)])
-        positions = np.concatenate(
-            [np.arange(length - new, length) for length, new in zip(seen.lengths, seen.new, strict=True)]
-        ).astype(np.int32)
-        starts = [0, *np.cumsum(seen.new).tolist()]
-        groups = [0] * len(seen.new)
-        pieces: list[int] = []
-        tiles = query_tiles(starts, max(1, 64 // (q_heads // H)), 3, groups)
-        if seen.split:
-            tiles, pieces = token_ranges([-(-length // RANGE) for length in seen.lengths], groups)
-        for cap in (0.0, 20.0):
-            window = np.array([seen.sinks, seen.recent], np.int32)
-            inputs = [
-                q[rows],
-                sink_q[rows],
-                pool,
-                tables,
-                np.array(tiles, np.int32),
-                np.array(pieces, np.int32),
-                positions,
-                window,
-                1,
-            ]
-            out, _ = kernels(
-                f"attention_{kv_dtype}_{D}_{cap:.0f}",
-                inputs,
-                [((len(rows), q_heads * D), "float32"), ((len(tiles) * q_heads * (D + 2),), "float32")],
-            )
-            wanted = np.concatenate(
-                [
-                    _reference(x, new, seen, kv_dtype, q_heads, H, cap, angles[end - len(x) : end])
-                    for x, new, end in zip(qkv, seen.new, ends, strict=True)
-                ]
-            )
-            yield Checked(
-                f"attention {kv_dtype} {q_heads}/{H}x{D} {seen.name} cap {cap:.0f}",
-                error(out.reshape(wanted.shape), wanted),
-            )
-
-
-def _tables(lengths: Sequence[int]) -> tuple[npt.NDArray[np.int32], int]:
-    """Pages in an order of their own."""
-    counts = [-(-length // PAGE_SIZE) for length in lengths]
-    order = np.random.default_rng(1).permutation(sum(counts)).astype(np.int32)
-    tables = np.zeros((len(lengths), max(counts)), np.int32)
-    for i, part in enumerate(np.split(order, np.cumsum(counts)[:-1])):
-        tables[i, : len(part)] = part
-    return tables, sum(counts)
-
-
-def _reference(x: Array, new: int, seen: Seen, kv_dtype: str, q_heads: int, H: int, cap: float, angles: Array) -> Array:
-    length, D = len(x), x.shape[2]
-    keys, values = round_keys(x[:, q_heads : q_heads + H], kv_dtype), round_values(x[:, q_heads + H :], kv_dtype)
-    q = x[length - new :, :q_heads].astype(np.float64)
-    low, high = np.split(q, 2, axis=2)
-    cos, sin = np.cos(angles[length - new :, None]), np.sin(angles[length - new :, None])
-    turned = np.concatenate([low * cos - high * sin, low * sin + high * cos], 2)
-    group = q_heads // H
-    wide_keys, wide_values = (np.repeat(part.astype(np.float64), group, 1) for part in (keys, values))
-    scores, sink_scores = (np.einsum("qhd,khd->hqk", each, wide_keys) * D**-0.5 for each in (q, turned))
-    key, position = np.arange(length), np.arange(length - new, length)[:, None]
-    scores = np.where(key < seen.sinks, sink_scores, scores)
-    scores = cap * np.tanh(scores / cap) if cap else scores
-    visible = (key <= position) & ((key < seen.sinks) | (key > position - seen.recent))
-    weights_ = np.where(visible, np.exp(scores - scores.max(-1, keepdims=True)), 0)
-    result: Array = np.einsum("hqk,khd->qhd", weights_ / weights_.sum(-1, keepdims=True), wide_values)
-    return result
-
-
-def run(library: Path) -> int:
+def run(library: Path, only: str = "") -> int:
     kernels, rng = Kernels(library), np.random.default_rng(0)
-    checks: list[Callable[[], Iterator[Checked]]] = [
-        lambda: check_rows(kernels, rng),
-        lambda: check_choices(kernels, rng),
-        lambda: check_linear(kernels, rng),
-    ]
-    checks += [
-        lambda kv=kv, heads=heads: check_attention(kernels, rng, kv, heads)  # type: ignore[misc]
-        for kv in ("f16", "int8")
-        for heads in HEADS
-    ]
-    bad = 0
-    for check in checks:
-        for checked in check():
-            bad += not checked.is_good
-            mark = "" if checked.is_good else "  BAD" if checked.same else "  BAD: it depends on the batch"
-            print(f"{checked.name:50} {checked.error:.1e}{mark}", flush=True)
-    print(f"{bad} bad")
-    return int(bad > 0)
+    checks: dict[str, Callable[[], Iterator[Checked]]] = {
+        "rows": lambda: check_rows(kernels, rng),
+        "choices": lambda: check_choices(kernels, rng),
+        **{f"linear {name}": partial(check_linear, kernels, rng, name) for name in FORMAT_NAMES},
+        **{
+            f"attention {heads.kv_dtype} {heads.D}": partial(attention_checks.check, kernels, rng, heads)
+            for heads in attention_checks.HEADS
+        },
+    }
+    chosen = [check for name, check in checks.items() if only in name]
+    return report(checked for check in chosen for checked in check())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("command", choices=("build", "run"))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("architecture", nargs="?", default="sm_90")
+    parser.add_argument(
+        "--only", default="", help="of run: what is in a check's name, e.g. 'attention int4' or 'linear'"
+    )
+    asked = parser.parse_args()
+    if asked.command == "run":
+        return run(asked.file, asked.only)
+    build(asked.file, asked.architecture)
+    return 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "build":
-        build(Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "sm_90")
-    else:
-        sys.exit(run(Path(sys.argv[2])))
+    sys.exit(main())

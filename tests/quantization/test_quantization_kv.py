@@ -13,6 +13,7 @@ from kvscape.quantization.kv import (
     quantize_int4,
     quantize_int8,
     rotate,
+    round_fp8,
     round_keys,
     round_values,
 )
@@ -112,3 +113,30 @@ def test_precisions_lose_as_much_as_they_say(rounding: Callable[[F32, str], F32]
     lost = np.abs(rounding(x, kv_dtype) - x).max()
     assert lost <= error
     assert (lost > 0) == (kv_dtype != "f32")
+
+
+def e4m3() -> F32:
+    """All 127 numbers from 0 on, by their bits: 4 of exponent, 3 of mantissa."""
+    exponent, mantissa = np.divmod(np.arange(127), 8)
+    normal = (8 + mantissa) * 2.0 ** (exponent - 10)
+    return np.where(exponent > 0, normal, mantissa * 2.0**-9).astype(np.float32)
+
+
+def test_fp8_keeps_its_own_numbers() -> None:
+    numbers = e4m3()
+    assert numbers[1] == 2**-9 and numbers[8] == 2**-6 and numbers[-1] == 448
+    np.testing.assert_array_equal(round_fp8(np.concatenate([numbers, -numbers])), np.concatenate([numbers, -numbers]))
+
+
+def test_fp8_takes_the_nearest_number_and_the_even_one_of_two() -> None:
+    numbers = e4m3()
+    middle = (numbers[:-1] + numbers[1:]) * np.float32(0.5)
+    even = np.where(np.arange(126) % 2, numbers[1:], numbers[:-1])
+    np.testing.assert_array_equal(round_fp8(middle), even)
+    np.testing.assert_array_equal(round_fp8(np.nextafter(middle, np.float32(0))), numbers[:-1])
+    np.testing.assert_array_equal(round_fp8(np.nextafter(middle, np.float32(1e3))), numbers[1:])
+
+
+def test_fp8_ends_at_448() -> None:
+    x = np.array([[[449, -1e6, 0]]], np.float32)
+    assert round_keys(x, "fp8").tolist() == round_values(x, "fp8").tolist() == [[[448, -448, 0]]]

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from kvscape.config import KEY_GROUP, EngineConfig, KVPrecision, LayerGroup, ModelConfig
 
-_CODE_BITS = {"f32": 32, "f16": 16, "int8": 8, "int4": 4}
+_CODE_BITS = {"f32": 32, "f16": 16, "fp8": 8, "int8": 8, "int4": 4}
 _SCALE_BYTES = 2
 _TAIL_KEY_BYTES = 2
 
@@ -16,11 +16,12 @@ KEY_SCALE_BYTES: Mapping[str, Callable[[int], int]] = MappingProxyType(
     {
         "f32": lambda dim: 0,
         "f16": lambda dim: 0,
+        "fp8": lambda dim: 0,
         "int8": lambda dim: _SCALE_BYTES,
         "int4": lambda dim: 2 * dim * _SCALE_BYTES // KEY_GROUP,
     }
 )
-VALUE_SCALE_BYTES = MappingProxyType({"f32": 0, "f16": 0, "int8": _SCALE_BYTES, "int4": 2 * _SCALE_BYTES})
+VALUE_SCALE_BYTES = MappingProxyType({"f32": 0, "f16": 0, "fp8": 0, "int8": _SCALE_BYTES, "int4": 2 * _SCALE_BYTES})
 
 
 # Measured, within 2.9 MB at three design points (tests/bench/memory_growth.py): compiled code, its loader and

@@ -56,4 +56,4 @@ def _cuda(target: CudaTarget) -> Backend:
 
     multiples = (("head_dim", 32), ("hidden_size", 8), ("intermediate_size", 8))
     code = lambda mod: device_code(mod, target.name)  # noqa: E731
-    return Backend(dispatch, multiples, attention.tile_tokens, attention.RANGE, 1, code)
+    return Backend(dispatch, multiples, attention.tile_tokens, attention.RANGE, attention.PAGE_MULTIPLE, code)

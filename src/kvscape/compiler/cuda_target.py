@@ -10,12 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from kvscape.analysis.cuda import Gpus, gpus
-from kvscape.config import KVPrecision
+from kvscape.config import GPU_KV_DTYPES, library_kv_dtypes
 from kvscape.errors import ConfigError, DeviceError
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
 LEAST = 80
-CUDA_KV_DTYPES = ("f16", "int8")
 _NAME = re.compile(r"sm_(\d{2,3})")
 _LIMITS = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 49152, "thread_warp_size": 32}
 
@@ -37,12 +36,8 @@ class CudaTarget:
         return MappingProxyType({"kind": "cuda", "arch": self.name, **_LIMITS, "host": {"kind": "llvm"}})
 
     def library_kv_dtypes(self, kv_dtype: str) -> tuple[str, ...]:
-        """The KV precisions of the library that has ``kv_dtype``; ConfigError for one that the kernels lack."""
-        name = KVPrecision.parse(kv_dtype).name
-        if name not in CUDA_KV_DTYPES:
-            known = " and ".join(CUDA_KV_DTYPES)
-            raise ConfigError(f"kv_dtype = {name}", f"the CUDA kernels have {known}", "choose one of them")
-        return CUDA_KV_DTYPES
+        """The KV precisions of the library that has ``kv_dtype``."""
+        return library_kv_dtypes(kv_dtype, GPU_KV_DTYPES)
 
     def activation(self, asked: str) -> str:
         """What products read: f16, whatever was asked for; that is more precise than the CPU's 8 bit."""

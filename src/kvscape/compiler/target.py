@@ -66,7 +66,7 @@ class CpuTarget:
         return self.llvm
 
     def library_kv_dtypes(self, kv_dtype: str) -> tuple[str, ...]:
-        """The KV precisions of the library that has ``kv_dtype``."""
+        """The KV precisions of the library that has ``kv_dtype``; ConfigError for one that the kernels lack."""
         return library_kv_dtypes(kv_dtype)
 
     def activation(self, asked: str) -> str:

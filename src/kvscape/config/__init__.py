@@ -7,7 +7,7 @@ from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint
-from kvscape.config.precision import KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
+from kvscape.config.precision import GPU_KV_DTYPES, KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
 from kvscape.config.share import parse_share
 from kvscape.config.slo import SLO_NAMES, parse_slo
@@ -19,6 +19,7 @@ __all__ = [
     "BUILT_IN",
     "CALIBRATION_METHOD",
     "FULL",
+    "GPU_KV_DTYPES",
     "KEY_GROUP",
     "KV_DTYPES",
     "ROPE_TYPES",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from kvscape.errors import ConfigError, near_match
 
 KV_DTYPES = ("f32", "f16", "int8", "int4")
+GPU_KV_DTYPES = (*KV_DTYPES, "fp8")
+"""Those that NVIDIA GPUs have."""
 KEY_GROUP = 16
 """Tokens that share a channel's scale in int4 keys (KIVI, arXiv 2402.02750)."""
 
@@ -21,8 +23,8 @@ class KVPrecision:
 
     def __post_init__(self) -> None:
         for dtype in (self.key, self.value):
-            if dtype not in KV_DTYPES:
-                raise ConfigError(f"unknown kv_dtype {dtype!r}", "", near_match(dtype, KV_DTYPES))
+            if dtype not in GPU_KV_DTYPES:
+                raise ConfigError(f"unknown kv_dtype {dtype!r}", "", near_match(dtype, GPU_KV_DTYPES))
 
     @classmethod
     def parse(cls, text: str) -> "KVPrecision":
@@ -45,7 +47,14 @@ class KVPrecision:
         return KEY_GROUP if self.key == "int4" else 1
 
 
-def library_kv_dtypes(kv_dtype: str) -> tuple[str, ...]:
-    """The precisions of the library that has ``kv_dtype``: a pair that differs has a library of its own."""
-    name = KVPrecision.parse(kv_dtype).name
-    return KV_DTYPES if name in KV_DTYPES else (name,)
+def library_kv_dtypes(kv_dtype: str, known: tuple[str, ...] = KV_DTYPES) -> tuple[str, ...]:
+    """The precisions of the library that has ``kv_dtype``: all that are ``known`` to its kernels, or one pair.
+
+    Raises ConfigError for a precision that they do not have.
+    """
+    precision = KVPrecision.parse(kv_dtype)
+    if precision.key not in known or precision.value not in known:
+        *others, last = known
+        why = f"the kernels of this device have {', '.join(others)} and {last}"
+        raise ConfigError(f"kv_dtype = {precision.name}", why, "choose one of them, or another --device")
+    return known if precision.name in known else (precision.name,)

@@ -1,9 +1,9 @@
 """Precisions of the KV cache, in plain numpy: what the append and attention kernels are tested against.
 
-``x`` is [tokens, heads, head_dim] f32. int8 keeps one scale for each token and head, int4 values scale and minimum.
-int8 keys and int4 values are rotated, so that no dimension stands out (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456).
-int4 keys, whose outliers are whole dimensions, keep scale and minimum for each dimension of 16 tokens (KIVI, Liu et
-al. 2024, arXiv 2402.02750).
+``x`` is [tokens, heads, head_dim] f32. fp8 is e4m3 (Micikevicius et al. 2022, arXiv 2209.05433) and has no scales.
+int8 keeps one scale for each token and head, int4 values scale and minimum. int8 keys and int4 values are rotated, so
+that no dimension stands out (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456). int4 keys, whose outliers are whole
+dimensions, keep scale and minimum for each dimension of 16 tokens (KIVI, Liu et al. 2024, arXiv 2402.02750).
 """
 
 import numpy as np
@@ -13,6 +13,8 @@ from kvscape.quantization.arrays import F16, F32, I8, U8
 
 INT8_MAX = 127
 INT4_STEPS = 15
+FP8_MAX = 448.0
+_FP8_SUBNORMAL, _FP8_MANTISSA_BITS = -6, 3  # the exponent of the smallest normal number
 
 
 def quantize_int8(x: F32) -> tuple[I8, F16]:
@@ -88,8 +90,19 @@ def round_values(x: F32, dtype: str) -> F32:
     return rotate(dequantize_int4(*quantize_int4(rotate(x))))
 
 
+def round_fp8(x: F32) -> F32:
+    """Return the nearest e4m3 numbers, the even ones of two; 448 is the largest."""
+    clipped = x.astype(np.float32).clip(-FP8_MAX, FP8_MAX)
+    exponent = np.maximum(np.frexp(clipped)[1] - 1, _FP8_SUBNORMAL)
+    step = np.ldexp(np.float32(1), exponent - _FP8_MANTISSA_BITS)
+    rounded: F32 = np.rint(clipped / step) * step
+    return rounded
+
+
 def round_tokens(x: F32, dtype: str) -> F32:
-    """Return ``x`` as f32, f16 or int8 tokens keep it, not rotated."""
+    """Return ``x`` as f32, f16, fp8 or int8 tokens keep it, not rotated."""
+    if dtype == "fp8":
+        return round_fp8(x)
     if dtype == "int8":
         return dequantize_int8(*quantize_int8(x))
     return x.astype({"f32": np.float32, "f16": np.float16}[dtype]).astype(np.float32)

@@ -16,11 +16,11 @@ from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
-from kvscape.engine.devices.pools import TensorLogits, TensorPools, forward_name
+from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
-from kvscape.errors import ArtifactError, ConfigError
+from kvscape.errors import ArtifactError
 
 
 class CpuDevice:
@@ -55,7 +55,7 @@ class CpuDevice:
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
     ) -> TensorPools:
-        self._check_page_size(page_size)
+        check_page_size(page_size, self.metadata.page_size_multiple)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
         return TensorPools(
@@ -98,13 +98,6 @@ class CpuDevice:
     def instrument(self, instrument: Any) -> None:
         """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
         self._vm.set_instrument(instrument)
-
-    def _check_page_size(self, page_size: int) -> None:
-        multiple = self.metadata.page_size_multiple
-        if page_size % multiple:
-            raise ConfigError(
-                f"page_size = {page_size}", f"the kernels take {multiple} keys at once", f"use a multiple of {multiple}"
-            )
 
     def _array(self, name: str) -> Any:
         if name not in self._arrays:

@@ -24,7 +24,7 @@ from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
-from kvscape.engine.devices.pools import TensorLogits, TensorPools, forward_name
+from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
@@ -77,6 +77,7 @@ class CudaDevice:
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
     ) -> TensorPools:
+        check_page_size(page_size, self.metadata.page_size_multiple)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
         # One page and one tail more than were asked for: the spare ones.
@@ -93,6 +94,8 @@ class CudaDevice:
         assert isinstance(pools, TensorPools)
         for tensor, pairs in zip(pools.pages, pages, strict=True):
             _copy(tensor, pairs)
+        for tensor in pools.tails:
+            _copy(tensor, tails)
 
     def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
         assert isinstance(pools, TensorPools)
@@ -152,11 +155,12 @@ def _tiling(metadata: LibraryMetadata, index: int) -> Tiling:
 
 
 def _copy(tensor: Any, pairs: IntArray) -> None:
-    """Copy pages of all layers in place: [c, 2], source and destination."""
-    layers, pages, size = map(int, tensor.shape)
-    for source, destination in pairs.tolist():
+    """Copy pages or tails of all layers in place: [c, 2], source and destination."""
+    layers, count, size = map(int, tensor.shape)
+    dtype, nbytes = str(tensor.dtype), size * np.dtype(str(tensor.dtype)).itemsize
+    for source, destination in pairs.tolist() if nbytes else []:
         for layer in range(layers):
-            views = [
-                tensor._create_view((size,), "uint8", (layer * pages + page) * size) for page in (source, destination)
-            ]
-            views[0].copyto(views[1])
+            first, second = (
+                tensor._create_view((size,), dtype, (layer * count + place) * nbytes) for place in (source, destination)
+            )
+            first.copyto(second)

@@ -8,6 +8,7 @@ import numpy as np
 
 from kvscape.config import KVPrecision
 from kvscape.engine.devices.decode_numbers import Spare
+from kvscape.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,3 +49,10 @@ class TensorLogits(NamedTuple):
 def forward_name(kv_dtype: str) -> str:
     """The library's function that computes a step with a KV precision."""
     return f"forward_{KVPrecision.parse(kv_dtype).identifier}"
+
+
+def check_page_size(page_size: int, multiple: int) -> None:
+    """Raise ConfigError for pages that the kernels cannot read."""
+    if page_size % multiple:
+        why, do = f"the kernels take {multiple} keys at once", f"use a multiple of {multiple}"
+        raise ConfigError(f"page_size = {page_size}", why, do)

@@ -58,10 +58,17 @@ def check_point(point: DesignPoint) -> None:
         raise _unknown("embedding quantization", build.embedding_quantization, TENSOR_TYPES)
     if build.quantization == "auto" and build.embedding_quantization is not None:
         raise ConfigError("llamacpp: embedding_quantization", "auto is the file as it is", "name a quantization too")
+    _check_kv(KVPrecision.parse(point.engine.kv_dtype))
     for name, value in _set(point):
         raise ConfigError(
             f"llamacpp has no {name} = {value}", f"its knobs are {', '.join(_KNOBS)}", f"leave {name} out"
         )
+
+
+def _check_kv(precision: KVPrecision) -> None:
+    for dtype in (precision.key, precision.value):
+        if dtype not in KV_TYPES:
+            raise ConfigError(f"llamacpp has no KV precision {dtype}", "", f"use {', '.join(KV_TYPES)}")
 
 
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> ConfigError:

@@ -8,14 +8,16 @@ from tvm import tirx
 from kvscape.analysis.memory import KEY_SCALE_BYTES, VALUE_SCALE_BYTES, code_bytes
 from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
 from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.config import KEY_GROUP, KVPrecision
 from kvscape.quantization.kv import rotation_size
 
-# The C++ name of each precision of keys and values.
-PAGES = {"f16": "HalfPages", "int8": "Int8Pages"}
+# The C++ name of each precision of keys or values.
+PRECISIONS = {"f32": "Floats", "f16": "Halves", "fp8": "Fp8", "int8": "Int8", "int4": "Int4"}
 RANGE = 64  # RANGE_TOKENS: keys whose sums are made by themselves
 WARPS = 4
 ROWS = 16  # of a warp: tokens times query heads that share a key head
 THREADS = 256
+PAGE_MULTIPLE = 8  # tokens: half a group of keys, and pages begin where 16 bytes may be read at once
 
 
 def tile_tokens(group: int) -> int:
@@ -36,10 +38,25 @@ class Shape:
     soft_cap: float
 
     @property
+    def precision(self) -> KVPrecision:
+        return KVPrecision.parse(self.kv_dtype)
+
+    @property
     def token_bytes(self) -> int:
         """Bytes of one token's keys and values in one layer."""
-        codes = 2 * code_bytes(self.kv_dtype, self.D)
-        return self.heads * (codes + KEY_SCALE_BYTES[self.kv_dtype](self.D) + VALUE_SCALE_BYTES[self.kv_dtype])
+        key, value = self.precision.key, self.precision.value
+        scales = KEY_SCALE_BYTES[key](self.D) + VALUE_SCALE_BYTES[value]
+        return self.heads * (code_bytes(key, self.D) + code_bytes(value, self.D) + scales)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether keys are rounded in groups."""
+        return self.precision.key_group > 1
+
+    @property
+    def kept(self) -> str:
+        """The C++ names of both precisions."""
+        return f"{PRECISIONS[self.precision.key]}, {PRECISIONS[self.precision.value]}"
 
     @property
     def parts(self) -> int:
@@ -65,15 +82,21 @@ def rope_table(op: Operator) -> Kernel:
 
 def rope_append(op: Operator) -> Kernel:
     layer, shape = _shape(op)
-    name = f"rope_append_{shape.kv_dtype}"
+    name = f"rope_append_{shape.precision.identifier}"
     return Kernel(name, lambda: rope_append_function(shape, name), (*op.tensors, layer), inplace=(-1, -1, 4))
+
+
+def group_append(op: Operator) -> Kernel:
+    layer, shape = _shape(op)
+    name = f"group_append_{shape.precision.identifier}"
+    return Kernel(name, lambda: group_append_function(shape, name), (*op.tensors, layer), inplace=(-1, 5, 6))
 
 
 def paged_attention(op: Operator) -> Kernel:
     layer, shape = _shape(op)
     dtype, tiles = op.result_dtype, op.shape(4)[0]
     scratch = ((tiles * (shape.q_heads * (shape.D + 2)),), "float32")
-    name = f"paged_attention_{shape.kv_dtype}"
+    name = f"paged_attention_{shape.precision.identifier}"
     return Kernel(name, lambda: paged_attention_function(shape, dtype, name), (*op.tensors, layer), scratch=(scratch,))
 
 
@@ -105,59 +128,84 @@ def rope_table_function(name: str, D: int, factor: float) -> Any:
 
 def rope_append_function(shape: Shape, name: str) -> Any:
     """Arguments as the CPU's kernel has them: qkv, two tables, slots, the pool, the layer; two kinds of queries."""
-    H, D, width = shape.heads, shape.D, shape.q_heads + 2 * shape.heads
+    D, width = shape.D, shape.q_heads + 2 * shape.heads
     host = Host(name)
     arguments = [
         host.tensor("qkv", ("n", width * D), "float32"),
         *(host.tensor(name, ("n", shape.rotary), "float32") for name in ("table", "sink_table")),
         host.tensor("slots", ("n",), "int32"),
     ]
-    pool, skip, page = _pool(host, shape)
+    pool = host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8")
+    skip, page = _place(host, shape, host.number("layer"))
     arguments += [pool, *(host.tensor(name, ("n", shape.q_heads * D), "float32") for name in ("q", "sink_q"))]
     arguments += [skip, *page, Argument("int", "rotary", shape.rotary), *shape.sizes]
     call = (
-        f"rope_append<{PAGES[shape.kv_dtype]}, {D}, {rotation_size(D)}>(qkv, table, sink_table, slots, pool + skip, q, "
-        f"sink_q, q_heads, heads, rotary, page_size, page_bytes)"
+        f"rope_append<{shape.kept}, {D}, {rotation_size(D)}>(qkv, table, sink_table, slots, pool + skip, q, sink_q, "
+        f"q_heads, heads, rotary, page_size, page_bytes)"
     )
-    return host.function(host.launch(call, arguments, [host.size("n"), shape.q_heads + 2 * H], -(-D // 32) * 32))
+    return host.function(host.launch(call, arguments, [host.size("n"), width], D))
+
+
+def group_append_function(shape: Shape, name: str) -> Any:
+    """Arguments as the CPU's kernel has them, but ``own`` f32 [groups, heads, 16 D] is [token][dimension] here, as the
+    tails are."""
+    H, D = shape.heads, shape.D
+    host = Host(name)
+    arguments = [
+        host.tensor("qkv", ("n", (shape.q_heads + 2 * H) * D), "float32"),
+        host.tensor("table", ("n", shape.rotary), "float32"),
+        host.tensor("positions", ("n",), "int32"),
+        host.tensor("sequences", ("s", 4), "int32"),
+        host.tensor("tables", ("s", "w"), "int32"),
+        host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8"),
+    ]
+    tails = host.tensor("tails", ("layers", "tails", H * D * KEY_GROUP), "float16")
+    layer = host.number("layer")
+    skip, page = _place(host, shape, layer)
+    own = host.tensor("own", ("groups", H, D * KEY_GROUP), "float32")
+    skip_tails = Argument("i64", "skip_tails", layer * host.size("tails") * (H * D * KEY_GROUP))
+    arguments += [tails, own, skip, skip_tails, *page, *shape.sizes, Argument("int", "rotary", shape.rotary)]
+    arguments += [Argument("int", "count", host.size("s")), Argument("int", "width", host.size("w"))]
+    call = (
+        f"group_append<{shape.kept}, {D}>(qkv, table, positions, sequences, tables, pool + skip, tails + skip_tails, "
+        f"own, count, width, q_heads, heads, rotary, page_size, page_bytes)"
+    )
+    return host.function(host.launch(call, arguments, [host.size("groups"), H], D))
 
 
 def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
     """Arguments as the CPU's kernel has them, and sums of single ranges f32 [tiles q_heads (D + 2)] at the end."""
-    D, name = shape.D, PAGES[shape.kv_dtype]
+    D, kept = shape.D, f"{shape.kept}, {shape.D}, {rotation_size(shape.D)}"
     host = Host(key)
     queries = [host.tensor(name, ("n", shape.q_heads * D), "float32") for name in ("q", "sink_q")]
     handle = host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8")
     tables, tiles = host.tensor("tables", ("s", "w"), "int32"), host.tensor("tiles", ("t", 5), "int32")
     pieces, positions = host.tensor("pieces", ("m",), "int32"), host.tensor("positions", ("n",), "int32")
     window = host.tensor("window", (2,), "int32")
-    skip, page = _place(host, shape)
+    own = [host.tensor("own", ("groups", shape.heads, D * KEY_GROUP), "float32")] if shape.grouped else []
+    skip, page = _place(host, shape, host.number("layer"))
     y = host.tensor("y", ("n", shape.q_heads * D), dtype)
     ranges = host.tensor("ranges", ("found",), "float32")
     numbers = [*shape.sizes, *page, Argument("int", "width", host.size("w"))]
     numbers += [Argument("float", "scale", shape.scale), Argument("float", "soft_cap", shape.soft_cap)]
-    arguments = [*queries, handle, skip, tables, tiles, positions, window, y, ranges, *numbers]
+    arguments = [*queries, handle, skip, tables, tiles, positions, window, *own, y, ranges, *numbers]
 
     def attend(split: str, parts: int) -> Any:
         call = (
-            f"paged_attention<{name}, {D}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
-            f"y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
+            f"paged_attention<{kept}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
+            f"{'own' if own else 'nullptr'}, y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
         )
         return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS)
 
     whole, split = attend("false", 1), attend("true", shape.parts)
-    join = host.launch(f"join_ranges<{D}>(ranges, pieces, y)", [ranges, pieces, y], [host.size("n"), shape.q_heads], D)
+    call = f"join_ranges<{PRECISIONS[shape.precision.value]}, {D}, {rotation_size(D)}>(ranges, pieces, y)"
+    join = host.launch(call, [ranges, pieces, y], [host.size("n"), shape.q_heads], D)
     return host.function(tirx.IfThenElse(host.size("m") > 0, tirx.SeqStmt([split, join]), whole))
 
 
-def _pool(host: Host, shape: Shape) -> tuple[Argument, Argument, list[Argument]]:
-    pool = host.tensor("pool", ("layers", "pages", "page_bytes"), "uint8")
-    return pool, *_place(host, shape)
-
-
-def _place(host: Host, shape: Shape) -> tuple[Argument, list[Argument]]:
-    """Bytes before the layer's pages, which is the next parameter; tokens and bytes of a page."""
-    layer, page_bytes = host.number("layer"), host.size("page_bytes")
+def _place(host: Host, shape: Shape, layer: Any) -> tuple[Argument, list[Argument]]:
+    """Bytes before the layer's pages; tokens and bytes of a page."""
+    page_bytes = host.size("page_bytes")
     skip = Argument("i64", "skip", layer * host.size("pages") * page_bytes)
     page_size = tirx.floordiv(page_bytes, shape.token_bytes)
     return skip, [Argument("int", "page_size", page_size), Argument("i64", "page_bytes", page_bytes)]

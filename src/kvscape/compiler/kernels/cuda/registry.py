@@ -22,6 +22,7 @@ CUDA_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "rope_frequencies": attention.rope_frequencies,
         "rope_table": attention.rope_table,
         "rope_append": attention.rope_append,
+        "group_append": attention.group_append,
         "paged_attention": attention.paged_attention,
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,

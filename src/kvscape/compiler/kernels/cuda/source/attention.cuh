@@ -18,8 +18,11 @@ struct Scores {
   int sinks, recent;
   float scale, soft_cap;
 
-  __device__ __forceinline__ bool visible(int key, int position) const {
-    return key <= position && (key < sinks || key > position - recent);
+  // Of keys that are rounded in groups a query sees those of its own group as they were, the others as they are kept.
+  template <bool GROUPED>
+  __device__ __forceinline__ bool visible(int key, int position, bool own) const {
+    const bool is_own = key / GROUP_TOKENS == position / GROUP_TOKENS;
+    return key <= position && (key < sinks || key > position - recent) && (!GROUPED || is_own == own);
   }
   // In powers of two.
   __device__ __forceinline__ float of(float product) const {
@@ -36,32 +39,32 @@ struct Span {
   uint4 keys[KEYS * KEY_STRIDE];
   uint4 values[KEYS * VALUE_STRIDE];
 
-  template <class P>
-  __device__ __forceinline__ void load(const u8* layer, const int* table, i64 page_bytes, Page<P> page, int head,
-                                       int first, int keys_there) {
+  template <class K, class V>
+  __device__ __forceinline__ void load(const Pages<K, V>& pages, int head, int first, int keys_there) {
 #pragma unroll 8
     for (int i = threadIdx.x; i < KEYS * PIECES; i += blockDim.x) {
-      const int r = i / PIECES, c = i % PIECES, key = first + r;
-      if (P::PLAIN) {  // what lies in the page is what is multiplied: all copies are under way at once
-        const bool there = key < keys_there;
-        const u8* page_start = layer + table[there ? key / page.page_size : 0] * page_bytes + c * P::code_bytes(8);
-        const int at = there ? key % page.page_size : 0;
-        copy_async(shared_address(keys + r * KEY_STRIDE + c), page_start + page.key(head, at), there);
-        copy_async(shared_address(values + r * VALUE_STRIDE + c), page_start + page.value(head, at), there);
-        continue;
-      }
-      uint4 k = make_uint4(0, 0, 0, 0), v = k;
-      if (key < keys_there) {
-        const u8* start = layer + table[key / page.page_size] * page_bytes;
-        const int token = key % page.page_size, skip = c * P::code_bytes(8);
-        k = P::read(start + page.key(head, token) + skip, start + page.key_scale(head, token));
-        v = P::read(start + page.value(head, token) + skip, start + page.value_scale(head, token));
-      }
-      keys[r * KEY_STRIDE + c] = k;
-      values[r * VALUE_STRIDE + c] = v;
+      const int r = i / PIECES, c = i % PIECES, token = first + r;
+      const bool there = token < keys_there;
+      // What lies in the page may be what is multiplied: then all copies are under way at once.
+      const u8* page = pages.page(there ? token : 0);
+      const int at = there ? token % pages.page_size : 0;
+      uint4 *key = keys + r * KEY_STRIDE + c, *value = values + r * VALUE_STRIDE + c;
+      if constexpr (K::PLAIN) copy_async(shared_address(key), page + pages.key(head, at) + 16 * c, there);
+      else *key = there ? pages.read_key(head, token, c) : make_uint4(0, 0, 0, 0);
+      if constexpr (V::PLAIN) copy_async(shared_address(value), page + pages.value(head, at) + 16 * c, there);
+      else *value = there ? pages.read_value(head, token, c) : make_uint4(0, 0, 0, 0);
     }
     commit_copies();
     wait_for_copies<0>();
+  }
+  // The keys from group `from` on as they were; `own` has the sequence's group 0, were it there.
+  __device__ __forceinline__ void load_own_keys(const float* own, int heads, int head, int first, int keys_there, int from) {
+    for (int i = threadIdx.x; i < KEYS * PIECES; i += blockDim.x) {
+      const int r = i / PIECES, c = i % PIECES, token = first + r, group = token / GROUP_TOKENS;
+      const float* row = own + (((i64)group * heads + head) * GROUP_TOKENS + token % GROUP_TOKENS) * D;
+      const bool there = token < keys_there && group >= from;
+      keys[r * KEY_STRIDE + c] = there ? halves_of((const float4*)row + 2 * c) : make_uint4(0, 0, 0, 0);
+    }
   }
 };
 
@@ -135,9 +138,9 @@ DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
 }
 
 // Of the values a warp takes the dimensions of its part, OWN of them; scores are made for all.
-template <int D, int OWN>
+template <bool GROUPED, int D, int OWN>
 DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
-                   const int* position, int part, Found<OWN>& found) {
+                   const int* position, int part, bool own, Found<OWN>& found) {
   constexpr int TILES = Span<D>::KEYS / 8;
   const int t = threadIdx.x % 4;
   float s[TILES][4] = {};
@@ -160,7 +163,7 @@ DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const*
 #pragma unroll
     for (int i = 0; i < TILES; ++i)
       for (int j = 2 * h; j < 2 * h + 2; ++j) {
-        s[i][j] = how.visible(first + i * 8 + 2 * t + j % 2, position[h]) ? how.of(s[i][j]) : LOWEST;
+        s[i][j] = how.visible<GROUPED>(first + i * 8 + 2 * t + j % 2, position[h], own) ? how.of(s[i][j]) : LOWEST;
         peak = fmaxf(peak, s[i][j]);
       }
     peak = fmaxf(peak, __shfl_xor_sync(ALL, peak, 1));
@@ -200,27 +203,74 @@ DEVICE void sum_total(Found<D>& found) {
   }
 }
 
+// What all threads of a block know of their tile.
+template <class K, class V>
+struct Task {
+  Pages<K, V> pages;
+  const float* own;
+  int head, oldest, first_position, last;
+};
+
 // One range of a tile's keys: brings `found` up to date from nothing. All threads of the block call it.
-template <class P, int D, int OWN>
-DEVICE void attend_range(Span<D>& span, const u8* pool, const int* table, i64 page_bytes, Page<P> page, int head,
-                         const Scores& how, const Queries<D>& q, const float* const* sink_q, const int* position,
-                         int oldest, int last, int range, int part, bool works, Found<OWN>& found) {
+template <class K, class V, int D, int OWN>
+DEVICE void attend_range(Span<D>& span, const Task<K, V>& task, const Scores& how, const Queries<D>& q,
+                         const float* const* sink_q, const int* position, int range, int part, bool works,
+                         Found<OWN>& found) {
+  const int last = task.last;
   found.clear();
   for (int first = range * RANGE_TOKENS; first < (range + 1) * RANGE_TOKENS && first <= last; first += Span<D>::KEYS) {
-    if (first >= how.sinks && first + Span<D>::KEYS <= oldest) continue;
+    if (first >= how.sinks && first + Span<D>::KEYS <= task.oldest) continue;
     __syncthreads();
-    span.load(pool, table, page_bytes, page, head, first, last + 1);
+    span.load(task.pages, task.head, first, last + 1);
     __syncthreads();
-    if (works) attend(span, q, sink_q, how, first, position, part, found);
+    const int from = task.first_position / GROUP_TOKENS;
+    const bool has_own = K::GROUPED && first + Span<D>::KEYS > from * GROUP_TOKENS;
+    for (int own = 0; own <= has_own; ++own) {
+      if (own) {
+        __syncthreads();
+        span.load_own_keys(task.own, task.pages.heads, task.head, first, last + 1, from);
+        __syncthreads();
+      }
+      if (works) attend<K::GROUPED>(span, q, sink_q, how, first, position, part, own, found);
+    }
   }
   sum_total(found);
 }
 
+// The Hadamard matrix of `hadamard`, for the rows of the lanes' own dimensions 8 i + 2 t and the next.
+template <int D, int SIZE>
+DEVICE void turn_back(float (*out)[4]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int i = 0; i < D / 8; ++i)
+    for (int j = 0; j < 4; j += 2) {
+      const float a = out[i][j], b = out[i][j + 1];
+      out[i][j] = a + b, out[i][j + 1] = a - b;
+    }
+#pragma unroll
+  for (int i = 0; i < D / 2; ++i)
+    for (int width = 1; width <= 2; width *= 2) {
+      const float value = out[i / 4][i % 4], other = __shfl_xor_sync(ALL, value, width);
+      out[i / 4][i % 4] = t & width ? other - value : value + other;
+    }
+#pragma unroll
+  for (int width = 1; width < SIZE / 8; width *= 2)
+#pragma unroll
+    for (int i = 0; i < D / 8; ++i)
+      for (int j = 0; j < 4; ++j)
+        if (!(i & width)) {
+          const float a = out[i][j], b = out[i + width][j];
+          out[i][j] = a + b, out[i + width][j] = a - b;
+        }
+#pragma unroll
+  for (int i = 0; i < D / 2; ++i) out[i / 4][i % 4] *= rsqrtf((float)SIZE);
+}
+
 // SPLIT into tiles of one range each: then there are few rows, and PARTS warps share the dimensions of 16 of them.
-template <class P, int D, bool SPLIT, int PARTS, class Out>
+template <class K, class V, int D, int SIZE, bool SPLIT, int PARTS, class Out>
 DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool, const int* tables, const int* tiles,
-                            const int* positions, const int* window, Out* y, float* ranges, int q_heads, int heads,
-                            int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
+                            const int* positions, const int* window, const float* own, Out* y, float* ranges, int q_heads,
+                            int heads, int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
   after_previous();
   __shared__ Span<D> span;
   const Tile tile = ((const Tile*)tiles)[blockIdx.x];
@@ -228,9 +278,10 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, warp = threadIdx.x / WARP, first_row = warp / PARTS * 16;
   const int part = warp % PARTS;
   const Scores how = {positions, window[0], window[1], scale, soft_cap};
-  const Page<P> page = {nullptr, page_size, heads, D};
-  const int* table = tables + tile.sequence * width;
-  const int last = positions[tile.first + tile.tokens - 1], oldest = max(positions[tile.first] - how.recent + 1, 0);
+  const int first_position = positions[tile.first], last = positions[tile.first + tile.tokens - 1];
+  const Task<K, V> task = {{pool, tables + (i64)tile.sequence * width, page_bytes, page_size, heads, D},
+                           own + (i64)tile.own * heads * GROUP_TOKENS * D,
+                           head, max(first_position - how.recent + 1, 0), first_position, last};
 
   i64 at[2];  // where the rows' queries begin; rows past the last do as the last does
   int position[2];
@@ -246,8 +297,7 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   queries.load(q + at[0], q + at[1]);
   Found<D / PARTS> found;
   if constexpr (SPLIT) {
-    attend_range(span, pool, table, page_bytes, page, head, how, queries, meets_sinks, position, oldest, last,
-                 tile.range, part, works, found);
+    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, works, found);
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + g + 8 * h;
       if (row >= rows) continue;
@@ -260,21 +310,27 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
     Found<D> all;
     all.clear();
     for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
-      attend_range(span, pool, table, page_bytes, page, head, how, queries, meets_sinks, position, oldest, last, range,
-                   part, works, found);
+      attend_range(span, task, how, queries, meets_sinks, position, range, part, works, found);
       join(all, found);
     }
     for (int h = 0; h < 2; ++h) {
-      if (first_row + g + 8 * h >= rows) continue;
       const float share = 1.0f / all.total[h];
+      for (int i = 0; i < D / 4; ++i) {
+        float& out = all.out[i / 2][2 * h + i % 2];
+        out = __fmul_rn(out, share);  // rounded here and in `join_ranges`, whatever is added to it
+      }
+    }
+    if (V::VALUES_TURNED) turn_back<D, SIZE>(all.out);
+    for (int h = 0; h < 2; ++h) {
+      if (first_row + g + 8 * h >= rows) continue;
       for (int i = 0; i < D / 8; ++i)
-        for (int j = 0; j < 2; ++j) store(y, at[h] + 8 * i + 2 * t + j, all.out[i][2 * h + j] * share);
+        for (int j = 0; j < 2; ++j) store(y, at[h] + 8 * i + 2 * t + j, all.out[i][2 * h + j]);
     }
   }
 }
 
 // Tiles pieces[i] to pieces[i + 1] have the ranges of token i. A block has one query head of a token.
-template <int D, class Out>
+template <class V, int D, int SIZE, class Out>
 DEVICE void join_ranges(const float* ranges, const int* pieces, Out* y) {
   after_previous();
   const int token = blockIdx.x, head = blockIdx.y, q_heads = gridDim.y, d = threadIdx.x;
@@ -288,5 +344,10 @@ DEVICE void join_ranges(const float* ranges, const int* pieces, Out* y) {
     total = joined(total, old, from[D + 1], fresh);
     out = joined(out, old, from[d], fresh);
   }
-  store(y, ((i64)token * q_heads + head) * D + d, out * (1.0f / total));
+  out = __fmul_rn(out, 1.0f / total);
+  if constexpr (V::VALUES_TURNED) {
+    __shared__ float scratch[D];
+    out = hadamard<D, SIZE>(scratch, out);
+  }
+  store(y, ((i64)token * q_heads + head) * D + d, out);
 }

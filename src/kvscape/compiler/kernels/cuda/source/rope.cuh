@@ -38,24 +38,43 @@ DEVICE float hadamard(float* x, float value) {
 DEVICE float largest_of_block(float x) {
   __shared__ float parts[8];
   for (int i = 16; i > 0; i /= 2) x = fmaxf(x, __shfl_xor_sync(ALL, x, i));
+  __syncthreads();  // the last call's parts have been read
   if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = x;
   __syncthreads();
   for (int i = 0; i < (int)blockDim.x / WARP; ++i) x = fmaxf(x, parts[i]);
   return x;
 }
 
-DEVICE void keep(HalfPages, u8* codes, u8*, float x, int D) {
-  if (threadIdx.x < D) ((u16*)codes)[threadIdx.x] = half_of(within_half(x));
-}
-DEVICE void keep(Int8Pages, u8* codes, u8* scale, float x, int D) {
-  const u16 step = half_of(largest_of_block(threadIdx.x < D ? fabsf(x) : 0.0f) / 127.0f);
+// The codes of one head's numbers, one of each thread.
+DEVICE void keep(Floats, u8* codes, u8*, float x) { ((float*)codes)[threadIdx.x] = x; }
+DEVICE void keep(Halves, u8* codes, u8*, float x) { ((u16*)codes)[threadIdx.x] = half_of(within_half(x)); }
+DEVICE void keep(Fp8, u8* codes, u8*, float x) { codes[threadIdx.x] = Fp8::code(x); }
+DEVICE void keep(Int8, u8* codes, u8* scale, float x) {
+  const u16 step = half_of(largest_of_block(fabsf(x)) / 127.0f);
   const float ratio = float_of(step) > 0 ? x / float_of(step) : 0.0f;
-  if (threadIdx.x < D) codes[threadIdx.x] = (u8)(signed char)fminf(fmaxf(rintf(ratio), -127.0f), 127.0f);
+  codes[threadIdx.x] = (u8)(signed char)fminf(fmaxf(rintf(ratio), -127.0f), 127.0f);
   if (threadIdx.x == 0) *(u16*)scale = step;
 }
 
-// A block has one head of one token: a query, a key or a value.
-template <class P, int D, int SIZE>
+DEVICE u16 int4_step(float high, u16 minimum) { return half_of((high - float_of(minimum)) / 15.0f); }
+DEVICE u32 int4_code(float x, u16 step, u16 minimum) {
+  const float ratio = float_of(step) > 0 ? (x - float_of(minimum)) / float_of(step) : 0.0f;
+  return (u32)fminf(fmaxf(rintf(ratio), 0.0f), 15.0f);
+}
+// 8 neighbouring threads have the codes of a word.
+DEVICE void keep_nibble(u8* codes, u32 code) {
+  u32 word = code << (threadIdx.x % 8 / 2 * 4 + threadIdx.x % 2 * 16);
+  for (int i = 1; i < 8; i *= 2) word |= __shfl_xor_sync(ALL, word, i);
+  if (threadIdx.x % 8 == 0) ((u32*)codes)[threadIdx.x / 8] = word;
+}
+DEVICE void keep(Int4, u8* codes, u8* scale, float x) {
+  const u16 minimum = half_of(-largest_of_block(-x)), step = int4_step(largest_of_block(x), minimum);
+  keep_nibble(codes, int4_code(x, step, minimum));
+  if (threadIdx.x == 0) ((u16*)scale)[0] = step, ((u16*)scale)[1] = minimum;
+}
+
+// A block has one head of one token: a query, a key or a value; a thread one dimension.
+template <class K, class V, int D, int SIZE>
 DEVICE void rope_append(const float* qkv, const float* table, const float* sink_table, const int* slots, u8* pool,
                         float* q, float* sink_q, int q_heads, int heads, int rotary, int page_size, i64 page_bytes) {
   after_previous();
@@ -64,20 +83,94 @@ DEVICE void rope_append(const float* qkv, const float* table, const float* sink_
   const i64 i = blockIdx.x;
   const float* x = qkv + (i * (q_heads + 2 * heads) + h) * D;
   if (h < q_heads) {
-    float value = d < D ? turned(x, table + i * rotary, d, rotary) : 0.0f;
-    float meets_sinks = d < D ? turned(x, sink_table + i * rotary, d, rotary) : 0.0f;
-    if (P::TURNED) value = hadamard<D, SIZE>(scratch, value), meets_sinks = hadamard<D, SIZE>(scratch, meets_sinks);
-    if (d < D) q[(i * q_heads + h) * D + d] = value, sink_q[(i * q_heads + h) * D + d] = meets_sinks;
+    float value = turned(x, table + i * rotary, d, rotary), meets_sinks = turned(x, sink_table + i * rotary, d, rotary);
+    if (K::KEYS_TURNED)
+      value = hadamard<D, SIZE>(scratch, value), meets_sinks = hadamard<D, SIZE>(scratch, meets_sinks);
+    q[(i * q_heads + h) * D + d] = value, sink_q[(i * q_heads + h) * D + d] = meets_sinks;
     return;
   }
-  const Page<P> page = {nullptr, page_size, heads, D};
+  const Pages<K, V> pages = {nullptr, nullptr, page_bytes, page_size, heads, D};
   u8* start = pool + slots[i] / page_size * page_bytes;
   const int offset = slots[i] % page_size, head = (h - q_heads) % heads;
-  if (h < q_heads + heads) {
-    float value = d < D ? turned(x, table + i * rotary, d, rotary) : 0.0f;
-    if (P::TURNED) value = hadamard<D, SIZE>(scratch, value);
-    keep(P(), start + page.key(head, offset), start + page.key_scale(head, offset), value, D);
-  } else {
-    keep(P(), start + page.value(head, offset), start + page.value_scale(head, offset), d < D ? x[d] : 0.0f, D);
+  if (h >= q_heads + heads) {
+    const float value = V::VALUES_TURNED ? hadamard<D, SIZE>(scratch, x[d]) : x[d];
+    keep(V(), start + pages.value(head, offset), start + pages.value_scale(head, offset), value);
+  } else if constexpr (!K::GROUPED) {
+    float value = turned(x, table + i * rotary, d, rotary);
+    if (K::KEYS_TURNED) value = hadamard<D, SIZE>(scratch, value);
+    keep(K(), start + pages.key(head, offset), start + pages.key_scale(head, offset), value);
+  }
+}
+
+// Keys that are rounded together. A group's codes are written when it is complete; until then its keys wait, in f16, in
+// the sequence's tail. `own` f32 [group][head][token][dimension] gets the keys of each group that this step adds to.
+struct Groups {
+  const int* sequences;  // first token, tokens, tail, the first of its groups in `own`
+  const int* positions;
+  int count;
+
+  __device__ __forceinline__ int start(int i) const { return positions[sequences[4 * i]]; }
+  __device__ __forceinline__ int groups(int i) const {
+    return (start(i) + sequences[4 * i + 1] - 1) / GROUP_TOKENS - start(i) / GROUP_TOKENS + 1;
+  }
+  // The sequence that has the group `index` of `own`, or -1.
+  __device__ __forceinline__ int sequence(int index) const {
+    for (int i = 0; i < count; ++i)
+      if (index < sequences[4 * i + 3] + groups(i)) return i;
+    return -1;
+  }
+};
+
+template <class K, class V, int D>
+DEVICE void keep_group(const Pages<K, V>& pages, int head, int first, const float* x) {
+  const int d = threadIdx.x;
+  float low = x[0], high = x[0];
+#pragma unroll
+  for (int t = 1; t < GROUP_TOKENS; ++t) low = fminf(low, x[t]), high = fmaxf(high, x[t]);
+  const int second = first + GROUP_TOKENS / 2;
+  const u16 minimum = half_of(low), step = int4_step(high, minimum);
+  ((u16*)(pages.page(first) + pages.key_scale(head, first % pages.page_size)))[d] = step;
+  ((u16*)(pages.page(second) + pages.key_scale(head, second % pages.page_size)))[d] = minimum;
+#pragma unroll
+  for (int t = 0; t < GROUP_TOKENS; ++t)
+    keep_nibble(pages.page(first + t) + pages.key(head, (first + t) % pages.page_size), int4_code(x[t], step, minimum));
+}
+
+// A block has one head of a group; that of a sequence's first group has the last one as well, since the first reads the
+// tail that the last writes.
+template <class K, class V, int D>
+DEVICE void group_append(const float* qkv, const float* table, const int* positions, const int* sequences,
+                         const int* tables, u8* pool, u16* tails, float* own, int count, int width, int q_heads, int heads,
+                         int rotary, int page_size, i64 page_bytes) {
+  after_previous();
+  const Groups all = {sequences, positions, count};
+  const int i = all.sequence(blockIdx.x), head = blockIdx.y, d = threadIdx.x;
+  if (i < 0) return;
+  const int first_token = sequences[4 * i], start = all.start(i), stop = start + sequences[4 * i + 1];
+  const int index = blockIdx.x - sequences[4 * i + 3], last = all.groups(i) - 1;
+  if (index == last && index > 0) return;
+  const Pages<K, V> pages = {pool, tables + (i64)i * width, page_bytes, page_size, heads, D};
+  u16* tail = tails + ((i64)sequences[4 * i + 2] * heads + head) * GROUP_TOKENS * D + d;
+  for (int group = index;; group = last) {
+    const int first = (start / GROUP_TOKENS + group) * GROUP_TOKENS;
+    float* to = own + ((i64)(sequences[4 * i + 3] + group) * heads + head) * GROUP_TOKENS * D + d;
+    float x[GROUP_TOKENS];
+#pragma unroll
+    for (int t = 0; t < GROUP_TOKENS; ++t) {
+      const i64 token = first_token + first + t - start;
+      const float* from = qkv + (token * (q_heads + 2 * heads) + q_heads + head) * D;
+      x[t] = 0;
+      if (first + t < start) x[t] = float_of(tail[t * D]);
+      else if (first + t < stop) x[t] = float_of(half_of(within_half(turned(from, table + token * rotary, d, rotary))));
+    }
+#pragma unroll
+    for (int t = 0; t < GROUP_TOKENS; ++t) to[t * D] = x[t];
+    if (first + GROUP_TOKENS <= stop) {
+      keep_group<K, V, D>(pages, head, first, x);
+    } else {
+#pragma unroll
+      for (int t = 0; t < GROUP_TOKENS; ++t) tail[t * D] = half_of(x[t]);
+    }
+    if (index > 0 || group == last) break;
   }
 }
