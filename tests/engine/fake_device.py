@@ -19,7 +19,8 @@ import numpy.typing as npt
 from kvscape.artifact import LibraryMetadata
 from kvscape.config import KVPrecision, LayerGroup, ModelConfig, Window
 from kvscape.engine.devices import KVPools, Logits, StepInput
-from kvscape.engine.devices.device import FloatArray, IntArray
+from kvscape.engine.devices.device import Draw, FloatArray, IntArray
+from kvscape.engine.draws import sampled
 
 EOS = 1
 FIRST = (-1, -1, 0)
@@ -168,6 +169,7 @@ class FakeDevice:
     model: ModelConfig = field(default_factory=toy_model)
     steps: list[StepInput] = field(default_factory=list)
     fetched_rows: int = 0
+    drawn_tokens: int = 0
     copied: list[tuple[list[list[list[int]]], list[list[int]]]] = field(default_factory=list)
     """Pages of each layer group, and tails, of each copy."""
 
@@ -234,6 +236,10 @@ class FakeDevice:
 
     def greedy(self, logits: Logits) -> list[int]:
         return [int(token_id) for token_id in self._values(logits).argmax(axis=1)]
+
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        self.drawn_tokens += len(draws)
+        return sampled(self._values(logits), draws)
 
     def fetch(self, logits: Logits) -> FloatArray:
         self.fetched_rows += logits.shape[0]

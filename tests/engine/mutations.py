@@ -10,7 +10,7 @@ from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.config import KVPrecision, ModelConfig, Window
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
-from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits
+from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits
 from kvscape.engine.devices.pools import TensorLogits, TensorPools
 
 Bytes = npt.NDArray[np.uint8]
@@ -150,6 +150,9 @@ class MutatedDevice:
 
     def greedy(self, logits: Logits) -> list[int]:
         return self._device.greedy(logits)
+
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        return self._device.sample(logits, draws)
 
     def fetch(self, logits: Logits) -> FloatArray:
         return self._device.fetch(logits)

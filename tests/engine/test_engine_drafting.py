@@ -244,7 +244,7 @@ def test_a_guided_answer_is_not_drafted_and_its_neighbour_is(monkeypatch: pytest
     assert told(outputs["0"])[0][0] == expected(0) and target.metrics.accepted_tokens > 0
 
 
-@pytest.mark.parametrize("params", [LONG, PARAMS["sampled"]], ids=["text", "sampler"])
+@pytest.mark.parametrize("params", [LONG, PARAMS["sampled penalties"]], ids=["text", "sampler"])
 def test_what_fails_while_a_draft_is_decided_ends_its_request_alone(
     monkeypatch: pytest.MonkeyPatch, params: SamplingParams
 ) -> None:

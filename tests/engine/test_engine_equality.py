@@ -8,7 +8,8 @@ from fake_device import FakeDevice, toy_logits
 from generation import engine, expected_greedy, generate, prompt, run, tokens
 
 from kvscape.engine import Request, SamplingParams
-from kvscape.engine.sampler import distribution, draw, penalize
+from kvscape.engine.draws import distribution, drawn, uniform
+from kvscape.engine.sampler import penalize
 
 PROMPTS = [prompt(seed, length) for seed, length in enumerate([1, 17, 5, 40, 33, 16, 2, 9])]
 EXPECTED = [expected_greedy(one, 30) for one in PROMPTS]
@@ -207,7 +208,7 @@ def test_samples_are_drawn_from_the_models_own_distribution() -> None:
         logits = toy_logits(sequence).astype(np.float64)
         penalized = penalize(logits, SAMPLED, PROMPTS[3], sequence[len(PROMPTS[3]) :])
         token_ids, probabilities = distribution(penalized, SAMPLED)
-        sequence.append(int(token_ids[draw(probabilities, SAMPLED.seed, position)]))
+        sequence.append(int(token_ids[drawn(probabilities, uniform(SAMPLED.seed, position))]))
     got = tokens(generate(engine(), PROMPTS[3], replace(SAMPLED, ignore_eos=True)))
     assert got == sequence[len(PROMPTS[3]) :]
 
@@ -217,3 +218,12 @@ def test_logits_are_computed_only_where_they_are_needed() -> None:
     generate(engine(device, prefill_chunk_size=16), PROMPTS[3], SamplingParams(max_tokens=3, ignore_eos=True))
     assert [len(step.logit_rows) for step in device.steps] == [0, 0, 1, 1, 1]
     assert device.fetched_rows == 0
+
+
+def test_common_sampling_needs_no_logits_on_the_host() -> None:
+    device, params = FakeDevice(), replace(SAMPLED, repetition_penalty=1.0, frequency_penalty=0.0, ignore_eos=True)
+    got = tokens(generate(engine(device), PROMPTS[3], params))
+    assert (device.drawn_tokens, device.fetched_rows) == (30, 0)
+    biased = replace(params, logit_bias=((0, 0.0),))  # which is for the host, and changes nothing
+    assert tokens(generate(engine(device), PROMPTS[3], biased)) == got
+    assert (device.drawn_tokens, device.fetched_rows) == (30, 30)

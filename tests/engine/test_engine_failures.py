@@ -17,7 +17,7 @@ from kvscape.errors import ConfigError, EngineError
 
 NEIGHBOURS = [prompt(seed, 10 + seed) for seed in range(3)]
 POISONED = prompt(77, 12)
-SAMPLED = SamplingParams(max_tokens=20, temperature=0.8, seed=3, ignore_eos=True)
+SAMPLED = SamplingParams(max_tokens=20, temperature=0.8, seed=3, presence_penalty=0.1, ignore_eos=True)
 KNOBS: dict[str, Any] = {"context_window_size": 256, "max_batch_size": 4, "page_size": 8, "prefill_chunk_size": 16}
 
 
@@ -109,7 +109,11 @@ def test_a_failing_choice_ends_its_request_with_all_choices(
 ) -> None:
     poison_sampler(monkeypatch, at, index)
     target = Engine(FakeDevice(), EngineConfig(**KNOBS))
-    target.add(Request("bad", POISONED, SamplingParams(max_tokens=9, temperature=1, n=3, ignore_eos=True)))
+    target.add(
+        Request(
+            "bad", POISONED, SamplingParams(max_tokens=9, temperature=1, presence_penalty=0.1, n=3, ignore_eos=True)
+        )
+    )
     outputs = finish(target)["bad"]
     assert sorted(output.index for output in outputs if output.finish_reason == "error") == [0, 1, 2]
     assert len([output for output in outputs if output.finish_reason]) == 3

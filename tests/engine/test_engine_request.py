@@ -1,6 +1,7 @@
 """Sampling parameters that make no sense are turned away."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -13,9 +14,13 @@ def test_the_defaults_are_greedy() -> None:
     assert (params.max_tokens, params.temperature, params.needs_logits) == (128, 0.0, False)
 
 
-@pytest.mark.parametrize("fields", [{"temperature": 0.1}, {"logprobs": 0}, {"presence_penalty": -0.5}])
-def test_some_choices_need_logits_on_the_host(fields: dict[str, float]) -> None:
-    assert SamplingParams(**fields).needs_logits  # type: ignore[arg-type]
+@pytest.mark.parametrize("fields", [{"logprobs": 0}, {"presence_penalty": -0.5}, {"logit_bias": ((1, 2.0),)}])
+def test_some_choices_need_logits_on_the_host(fields: dict[str, Any]) -> None:
+    assert SamplingParams(**fields).needs_logits
+
+
+def test_a_device_draws_by_itself() -> None:
+    assert not SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=1, n=2).needs_logits
 
 
 @pytest.mark.parametrize(

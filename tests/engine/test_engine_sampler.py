@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kvscape.engine import SamplingParams
-from kvscape.engine.sampler import Vector, distribution, draw, largest, log_softmax, penalize, token_logprob
+from kvscape.engine.draws import Vector, distribution, drawn, largest, uniform
+from kvscape.engine.sampler import log_softmax, penalize, token_logprob
 
 # apart enough that no two tokens have the same probability
 LOGITS = st.lists(st.integers(-80, 80), min_size=2, max_size=30, unique=True).map(lambda values: np.array(values) / 8)
@@ -102,24 +103,21 @@ def test_penalties_by_hand() -> None:
     np.testing.assert_array_equal(logits, [4, -4, 4, 4, -1])
 
 
-def test_draw_is_the_inverse_of_the_distribution_function() -> None:
+def test_a_draw_is_the_inverse_of_the_distribution_function() -> None:
     probabilities = np.array([0, 0.25, 0, 0.5, 0.25, 0])
-    for position in range(200):
-        uniform = np.random.Generator(np.random.Philox(key=np.array([3, position], np.uint64))).random()
-        assert draw(probabilities, 3, position) == (1 if uniform < 0.25 else 3 if uniform < 0.75 else 4)
+    assert [drawn(probabilities, number) for number in (0, 0.249, 0.25, 0.749, 0.75, 1 - 2**-53)] == [1, 1, 3, 3, 4, 4]
 
 
-def test_draws_follow_seed_and_position_alone() -> None:
-    flat = np.full(1000, 0.001)
-    first = [draw(flat, 5, position) for position in range(50)]
-    assert first == [draw(flat, 5, position) for position in range(50)]
-    assert len(set(first)) > 40
-    assert first != [draw(flat, 6, position) for position in range(50)]
+def test_random_numbers_follow_seed_and_position_alone() -> None:
+    first = [uniform(5, position) for position in range(50)]
+    assert first == [uniform(5, position) for position in range(50)]
+    assert len(set(first)) == 50 and all(0 <= number < 1 for number in first)
+    assert first != [uniform(6, position) for position in range(50)] != [uniform(2**64 - 1, 0)] * 50
 
 
-def test_draw_takes_the_largest_seed_and_never_a_token_without_probability() -> None:
+def test_a_draw_never_takes_a_token_without_probability() -> None:
     certain = np.array([0.0, 1.0, 0.0])
-    assert {draw(certain, 2**64 - 1, position) for position in range(100)} == {1}
+    assert {drawn(certain, number) for number in (0.0, 0.5, 1 - 2**-53, 1.0)} == {1}
 
 
 def test_logprobs_are_the_models_own() -> None:

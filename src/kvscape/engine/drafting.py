@@ -6,6 +6,7 @@ it says the same. So the tokens, sampled ones too, are those of plain decoding.
 """
 
 from collections.abc import Sequence as Ordered
+from itertools import islice
 from typing import TypeAlias
 
 from kvscape.config import EngineConfig
@@ -14,7 +15,7 @@ from kvscape.engine.devices.device import FloatArray, Logits
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.model_runner import ModelRunner, StepResult
 from kvscape.engine.request import TokenLogprob
-from kvscape.engine.sampler import choose, token_logprob
+from kvscape.engine.sampler import choose, token_logprob, wanted_draw
 from kvscape.engine.scheduler import Scheduler
 from kvscape.engine.sequence import Chunk, Sequence
 
@@ -82,11 +83,12 @@ class VerifyingRunner(ModelRunner):
             if row.target is None and row.sequence.draft:
                 drafted.setdefault(row.sequence, []).append(index)
         super()._sample([row._replace(target=0) if row.sequence in drafted else row for row in rows], logits, result)
-        on_host = [sequence for sequence in drafted if sequence.needs_logits]
-        greedy = self._device.greedy(logits) if len(on_host) < len(drafted) else []
-        fetched = self._device.fetch(logits) if on_host else None
+        drawing = [sequence for sequence in drafted if not sequence.needs_logits]
+        places = [(one, index, ahead) for one in drawing for ahead, index in enumerate(drafted[one])]
+        tokens = iter(self._drawn(logits, [wanted_draw(index, one, ahead) for one, index, ahead in places]))
+        fetched = self._device.fetch(logits) if len(drawing) < len(drafted) else None
         result.verified = {
-            sequence: _greedy(sequence, [greedy[index] for index in indices])
+            sequence: _kept(sequence, list(islice(tokens, len(indices))))
             if fetched is None or not sequence.needs_logits
             else self._chosen(sequence, fetched[indices[0] : indices[-1] + 1], result)
             for sequence, indices in drafted.items()
@@ -111,7 +113,7 @@ class VerifyingRunner(ModelRunner):
         return kept
 
 
-def _greedy(sequence: Sequence, chosen: list[int]) -> list[Choice]:
+def _kept(sequence: Sequence, chosen: list[int]) -> list[Choice]:
     return [(token, None) for token in agreeing(chosen, sequence.draft)]
 
 

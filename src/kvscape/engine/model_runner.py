@@ -5,10 +5,10 @@ from itertools import groupby
 
 from kvscape.engine.batch import LogitRow, logit_rows, step_input
 from kvscape.engine.copies import pairs
-from kvscape.engine.devices.device import Device, FloatArray, KVPools, Logits
+from kvscape.engine.devices.device import Device, Draw, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.request import TokenLogprob, TopLogprobs
-from kvscape.engine.sampler import choose, token_logprob, top_logprobs
+from kvscape.engine.sampler import choose, token_logprob, top_logprobs, wanted_draw
 from kvscape.engine.sequence import Chunk, Sequence
 
 
@@ -92,8 +92,9 @@ class ModelRunner:
         choosing = [(index, one) for index, row in enumerate(rows) for one in row.choosing]
         host = [(index, sequence) for index, sequence in choosing if sequence.needs_logits]
         if len(host) < len(choosing):
-            greedy = self._device.greedy(logits)
-            result.tokens |= {sequence: greedy[index] for index, sequence in choosing}
+            drawn = [wanted_draw(index, one) for index, one in choosing if not one.needs_logits]
+            sequences = (one for _, one in choosing if not one.needs_logits)
+            result.tokens |= zip(sequences, self._drawn(logits, drawn), strict=True)
         if host:
             fetched = self._device.fetch(logits)
             for index, sequence in host:
@@ -101,7 +102,15 @@ class ModelRunner:
                     self._choose(fetched[index], sequence, result)
                 except Exception as error:
                     result.fail(sequence.request_id, error)
-                    result.tokens.pop(sequence, None)
+
+    def _drawn(self, logits: Logits, draws: Ordered[Draw]) -> list[int]:
+        """The token of each draw, by the device."""
+        if not draws:
+            return []
+        if any(draw.temperature for draw in draws):
+            return self._device.sample(logits, draws)
+        greedy = self._device.greedy(logits)
+        return [greedy[draw.row] for draw in draws]
 
     def _choose(self, logits: FloatArray, sequence: Sequence, result: StepResult) -> None:
         token_id = choose(logits, sequence)

@@ -75,8 +75,8 @@ class SamplingParams:
 
     @cached_property
     def needs_logits(self) -> bool:
-        """Whether the device's own greedy choice is not enough."""
-        return self.temperature > 0 or self.penalized or bool(self.logit_bias) or self.logprobs is not None
+        """Whether a device that draws from the logits as they are is not enough."""
+        return self.penalized or bool(self.logit_bias) or self.logprobs is not None
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:

@@ -13,13 +13,14 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import read_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
-from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
+from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError
 
 
@@ -90,6 +91,9 @@ class CpuDevice:
         self._functions["greedy"](logits.tensor, tensor)
         token_ids: list[int] = array.tolist()
         return token_ids
+
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        return sampled(self.fetch(logits), draws)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

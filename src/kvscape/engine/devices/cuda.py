@@ -22,12 +22,13 @@ from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, fr
 from kvscape.engine.devices.cuda_tensors import CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
-from kvscape.engine.devices.device import FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
+from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError
 
 _BLOCKS_PER_PROCESSOR = 4
@@ -122,6 +123,9 @@ class CudaDevice:
         self._functions["greedy"](logits.tensor, chosen)
         token_ids: list[int] = fetched(chosen).tolist()
         return token_ids
+
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        return sampled(self.fetch(logits), draws)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

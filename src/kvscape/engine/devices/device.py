@@ -46,6 +46,22 @@ class StepInput(NamedTuple):
     """[s] where each sequence keeps the keys of its unfinished group; no two sequences have the same place."""
 
 
+class Draw(NamedTuple):
+    """How one token is drawn from a row of logits: temperature, top-k, top-p and min-p, in this order.
+
+    With ``temperature`` 0 it is the likeliest one. Tokens equal to the last that is kept stay too. Of what is kept, in
+    the order of the ids, it is the first up to which the probabilities are more than ``uniform`` of their sum.
+    """
+
+    row: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    uniform: float
+    """[0, 1)"""
+
+
 class KVPools(Protocol):
     """The pages of all layer groups, allocated; they change in place."""
 
@@ -93,6 +109,9 @@ class Device(Protocol):
 
     def greedy(self, logits: Logits) -> list[int]:
         """The likeliest token of each row, the lowest id among equals: [r]."""
+
+    def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        """The token of each draw."""
 
     def fetch(self, logits: Logits) -> FloatArray:
         """The logits themselves, on the host: [r, vocab_size]."""
