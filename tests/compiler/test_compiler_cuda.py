@@ -57,6 +57,7 @@ def every_kernel() -> list[Any]:
         rows.take_rows_function(64),
         choices.greedy_function(320),
         choices.logprobs_function(320),
+        choices.sample_function(320),
     ]
 
 
@@ -83,7 +84,7 @@ def test_a_library_holds_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyP
         functions = json.load(members["device.json"])["func_info"]  # type: ignore[arg-type]
         text = members["device.cubin"].read().decode()  # type: ignore[union-attr]
     assert members.keys() == {"0.o", "1.o", "device.cubin", "device.json"} and text.startswith("sm_90: ")
-    assert {"greedy_0", "paged_attention_int8_2", "linear_q4f16_1_320x64_2"} <= functions.keys()
+    assert {"greedy_0", "sample_0", "paged_attention_int8_2", "linear_q4f16_1_320x64_2"} <= functions.keys()
     assert all(f" {name}(" in text for name in functions)
     with pytest.raises(KvscapeError, match=r"a GPU's library is a \.tar"):
         compile_library(spec, tmp_path / "library.so")

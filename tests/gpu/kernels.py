@@ -22,6 +22,7 @@ from kvscape.quantization.layouts.fragments import FragmentLayout
 
 FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 SHAPES = ((576, 576), (320, 1536), (1024, 4096))
+VOCAB = 128_256
 TOKENS = (1, 5, 8, 9, 16, 17, 130)
 
 
@@ -67,6 +68,7 @@ def functions() -> Iterator[tuple[str, Any]]:
     yield "take_rows", rows.take_rows_function(576)
     yield "logprobs", choices.logprobs_function(5000)
     yield "greedy", choices.greedy_function(5000)
+    yield "sample", choices.sample_function(VOCAB)
 
 
 class Kernels:
@@ -153,6 +155,29 @@ def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     yield Checked("rope_table", error(y, 1.5 * np.concatenate([np.cos(angle), np.sin(angle)], 1)))
 
 
+def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
+    """Flat and peaked rows, ties, tokens that cannot be; every shape of a distribution."""
+    from kvscape.engine.devices.cuda_tensors import CudaDraws
+    from kvscape.engine.devices.device import Draw
+    from kvscape.engine.draws import sampled
+
+    scales = np.array([0.0, 0.01, 1, 3, 12])[:, None]
+    rows = [*(scales * rng.standard_normal((len(scales), VOCAB))), rng.integers(-6, 6, VOCAB).astype(np.float64)]
+    rows.append(np.where(rng.random(VOCAB) < 0.999, -np.inf, rows[2]))
+    logits = np.array(rows, np.float32)
+    for top_k, top_p, min_p in ((0, 1, 0), (40, 1, 0), (0, 0.95, 0), (20_000, 0.5, 0), (50, 0.9, 0.02), (0, 1, 0.1)):
+        draws = [
+            Draw(row, top_k, temperature, top_p, min_p, float(rng.random()))
+            for row in range(len(logits))
+            for temperature in (0.0, 0.6, 1.0, 2.0)
+            for _ in range(4)
+        ]
+        tensor = CudaDraws(kernels.device).fill(draws)
+        (y,) = kernels("sample", [logits, tensor], [((len(draws),), "int32")])
+        wrong = np.count_nonzero(y != np.array(sampled(logits, draws)))
+        yield Checked(f"sample top_k {top_k} top_p {top_p} min_p {min_p}: {wrong} differ", 0.0, not wrong)
+
+
 def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     logits = (rng.standard_normal((4, 5000)) * 5).astype(np.float32)
     logits[2, [77, 4000]] = 99
@@ -170,6 +195,7 @@ def run(library: Path, only: str = "") -> int:
     checks: dict[str, Callable[[], Iterator[Checked]]] = {
         "rows": lambda: check_rows(kernels, rng),
         "choices": lambda: check_choices(kernels, rng),
+        "draws": lambda: check_draws(kernels, rng),
         **{f"linear {name}": partial(check_linear, kernels, rng, name) for name in FORMAT_NAMES},
         **{
             f"attention {heads.kv_dtype} {heads.D}": partial(attention_checks.check, kernels, rng, heads)

@@ -12,7 +12,7 @@ from kvscape.compiler.kernels.cpu.isa import ISAS
 from kvscape.compiler.kernels.cpu.load_block import LANES
 from kvscape.compiler.kernels.cpu.pages import TOKENS
 from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
-from kvscape.compiler.kernels.cuda import attention
+from kvscape.compiler.kernels.cuda import attention, choices
 from kvscape.compiler.kernels.cuda.registry import CUDA_KERNELS
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.target import CpuTarget, Target
@@ -31,6 +31,8 @@ class Backend:
     range_tokens: int
     page_size_multiple: int
     device_code: Callable[[Any], Any] | None = None
+    draw_ints: Callable[[int], int] = lambda vocab_size: 0
+    """Numbers that its kernel ``sample`` takes for each draw from so many tokens; 0 where it has none."""
 
 
 def find_backend(target: Target) -> Backend:
@@ -56,4 +58,6 @@ def _cuda(target: CudaTarget) -> Backend:
 
     multiples = (("head_dim", 32), ("hidden_size", 8), ("intermediate_size", 8))
     code = lambda mod: device_code(mod, target.name)  # noqa: E731
-    return Backend(dispatch, multiples, attention.tile_tokens, attention.RANGE, attention.PAGE_MULTIPLE, code)
+    return Backend(
+        dispatch, multiples, attention.tile_tokens, attention.RANGE, attention.PAGE_MULTIPLE, code, choices.draw_ints
+    )

@@ -52,7 +52,8 @@ def compile_library(
     """
     backend = find_backend(spec.target)
     check_sizes(spec.model, backend.multiples)
-    mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes)
+    draw_ints = backend.draw_ints(spec.model.vocab_size)
+    mod, parameters = export_model(spec.model, spec.formats, spec.target.layout, spec.kv_dtypes, draw_ints)
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     stand_ins = None if backend.device_code else StandIns()

@@ -1,4 +1,4 @@
-"""A model as one Relax module: ``forward_<kv>`` for each KV precision, ``logprobs`` and ``greedy``."""
+"""A model as one Relax module: ``forward_<kv>`` for each KV precision, ``logprobs``, ``greedy``, and ``sample``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _NO_STATE = {"param_mode": "none", "effect_mode": "none"}
 
 
 class Choices(nn.Module):  # type: ignore[misc]
-    """What is asked of logits: the log-probability of one token in each row, or the likeliest, written in place."""
+    """What is asked of logits: the log-probability of one token in each row; the likeliest, or drawn ones, in place."""
 
     def logprobs(self, logits: Any, token_ids: Any) -> Any:
         return call("logprobs", [logits, token_ids], placeholder([logits.shape[0]]))
@@ -27,26 +27,35 @@ class Choices(nn.Module):  # type: ignore[misc]
     def greedy(self, logits: Any, token_ids: Any) -> Any:
         return call("greedy", [logits, token_ids], token_ids)
 
+    def sample(self, logits: Any, draws: Any, token_ids: Any) -> Any:
+        return call("sample", [logits, draws, token_ids], token_ids)
+
 
 def export_model(
-    config: ModelConfig, formats: Mapping[str, str], layout: Layout, kv_dtypes: Sequence[str]
+    config: ModelConfig, formats: Mapping[str, str], layout: Layout, kv_dtypes: Sequence[str], draw_ints: int = 0
 ) -> tuple[Any, list[str]]:
-    """Return the module and the names of ``forward``'s packed parameters, in order."""
+    """Return the module and the names of ``forward``'s packed parameters, in order.
+
+    ``draw_ints`` is how many numbers say how a token is drawn; 0 leaves ``sample`` out.
+    """
     functions, names = {}, []
     for precision in map(KVPrecision.parse, kv_dtypes):
         model = find_model(config.model_type)(config, Weights(formats, layout), precision)
         mod, parameters = model.export_tvm({"forward": {**step_spec(len(config.layer_groups)), "$": _PLAIN}})
         functions[f"forward_{precision.identifier}"] = mod["forward"]
         names = [name for name, _ in parameters]
-    return _module({**functions, **_choices(config)}), names
+    return _module({**functions, **_choices(config, draw_ints)}), names
 
 
-def _choices(config: ModelConfig) -> dict[str, Any]:
+def _choices(config: ModelConfig, draw_ints: int) -> dict[str, Any]:
     logits, token_ids = nn.spec.Tensor(["r", config.vocab_size], "float32"), nn.spec.Tensor(["r"], "int32")
     spec = {
         "logprobs": {"logits": logits, "token_ids": token_ids, "$": _NO_STATE},
         "greedy": {"logits": logits, "token_ids": token_ids, "$": _NO_STATE},
     }
+    if draw_ints:
+        draws, drawn = nn.spec.Tensor(["c", draw_ints], "int32"), nn.spec.Tensor(["c"], "int32")
+        spec["sample"] = {"logits": logits, "draws": draws, "token_ids": drawn, "$": _NO_STATE}
     mod, _ = Choices().export_tvm(spec)
     return {name: mod[name] for name in spec}
 

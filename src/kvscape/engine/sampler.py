@@ -14,7 +14,7 @@ def wanted_draw(row: int, sequence: Sequence, ahead: int = 0) -> Draw:
     """How the token ``ahead`` behind the next one of ``sequence`` is drawn from a row of logits as they are."""
     params = sequence.request.params
     number = uniform(params.seed, len(sequence.token_ids) + ahead) if params.temperature > 0 else 0.0
-    return Draw(row, params.temperature, params.top_k, params.top_p, params.min_p, number)
+    return Draw(row, params.top_k, params.temperature, params.top_p, params.min_p, number)
 
 
 def choose(logits: FloatArray, sequence: Sequence) -> int:

@@ -19,7 +19,7 @@ from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
 from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, free_memory_bytes
-from kvscape.engine.devices.cuda_tensors import CudaInts, CudaMemory, CudaResult, empty, fetched
+from kvscape.engine.devices.cuda_tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
@@ -53,11 +53,13 @@ class CudaDevice:
         self._parameters = tensor_list(
             tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
         )
-        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
+        choices = [name for name in ("logprobs", "greedy", "sample") if name in self.metadata.kernels]
+        functions = (*map(forward_name, self.metadata.kv_dtypes), *choices)
         self._functions = {name: self._vm[name] for name in functions}
         self._arranged = partial(arranged, groups=len(self.model.layer_groups))
         self._step = CudaInts(self._device, self._arranged)
         self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
+        self._draws = CudaDraws(self._device)
         self._graphs = self._new_graphs() if graphs else None
         self._instrumented = False
 
@@ -125,7 +127,13 @@ class CudaDevice:
         return token_ids
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        return sampled(self.fetch(logits), draws)
+        if "sample" not in self._functions:  # the vocabulary is too large for the kernel
+            return sampled(self.fetch(logits), draws)
+        assert isinstance(logits, TensorLogits)
+        chosen = self._chosen.of(len(draws))
+        self._functions["sample"](logits.tensor, self._draws.fill(draws), chosen)
+        token_ids: list[int] = fetched(chosen).tolist()
+        return token_ids
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kvscape.engine.devices.device import Draw
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import Block
@@ -57,6 +58,27 @@ class CudaInts:
         self._ints.layout.pack_into(self._ints.memory.data, 0, *chain.from_iterable(numbers))
         self._ints.send()
         return self._arguments
+
+
+class CudaDraws:
+    """How tokens are drawn, as the kernel ``sample`` reads it."""
+
+    _FIELDS = "2i4d"
+    _MOST = (1 << 31) - 1
+
+    def __init__(self, device: Any) -> None:
+        self._device, self._length = device, -1
+
+    def fill(self, draws: Sequence[Draw]) -> Any:
+        """Return a tensor int32 [c, 10]; what was returned before may change."""
+        if len(draws) != self._length:
+            self._length = len(draws)
+            self._layout = Struct("=" + self._FIELDS * len(draws))
+            self._memory = CudaMemory(self._device, [(len(draws), self._layout.size // len(draws) // 4)])
+        fields = ((row, min(top_k, self._MOST), *others) for row, top_k, *others in draws)
+        self._layout.pack_into(self._memory.memory.data, 0, *chain.from_iterable(fields))
+        self._memory.send()
+        return self._memory.tensors[0]
 
 
 class CudaResult:

@@ -54,8 +54,8 @@ class Draw(NamedTuple):
     """
 
     row: int
-    temperature: float
     top_k: int
+    temperature: float
     top_p: float
     min_p: float
     uniform: float

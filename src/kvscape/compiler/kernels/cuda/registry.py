@@ -26,5 +26,6 @@ CUDA_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "paged_attention": attention.paged_attention,
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,
+        "sample": choices.sample,
     }
 )

@@ -2,11 +2,10 @@
 
 DEVICE bool is_better(float a, int place_a, float b, int place_b) { return a > b || (a == b && place_a < place_b); }
 
-DEVICE void greedy(const float* logits, int* y, int V) {
-  after_previous();
+// Every thread gets the first of the largest; of a row that is not numbers, the first.
+DEVICE int place_of_largest(const float* row, int V) {
   __shared__ float peaks[WARP];
   __shared__ int places[WARP];
-  const float* row = logits + (i64)blockIdx.x * V;
   float peak = -__int_as_float(0x7f800000);
   int place = 0x7fffffff;
 #pragma unroll 8
@@ -23,7 +22,13 @@ DEVICE void greedy(const float* logits, int* y, int V) {
     __syncthreads();
     peak = peaks[threadIdx.x % WARP], place = places[threadIdx.x % WARP];
   }
-  if (threadIdx.x == 0) y[blockIdx.x] = place == 0x7fffffff ? 0 : place;  // of a row that is not a number, the first
+  return place == 0x7fffffff ? 0 : place;
+}
+
+DEVICE void greedy(const float* logits, int* y, int V) {
+  after_previous();
+  const int place = place_of_largest(logits + (i64)blockIdx.x * V, V);
+  if (threadIdx.x == 0) y[blockIdx.x] = place;
 }
 
 DEVICE void logprobs(const float* logits, const int* ids, float* y, int V) {
