@@ -2,8 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 _CODE, _FUNCTIONS = "device.cubin", "device.json"
+
+
+class DeviceHalf(Protocol):
+    """What a GPU's library holds beside the object files of its host's half."""
+
+    def members(self) -> Mapping[str, bytes]:
+        """Name and content of each file."""
 
 
 @dataclass(frozen=True)

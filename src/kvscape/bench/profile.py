@@ -14,7 +14,7 @@ from kvscape.bench.probe import measure_rates
 from kvscape.bench.replay import Call, Recorder, replay
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.workload import make_prompts
-from kvscape.config import DesignPoint, cuda_index
+from kvscape.config import DesignPoint, adapter_name, cuda_index
 from kvscape.engine import Request, SamplingParams
 from kvscape.errors import CapacityError, DeviceError
 from kvscape.results import current_environment
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def check_profile(point: DesignPoint) -> None:
     """Raise DeviceError for a GPU, CapacityError for a prompt that is no single step, or leaves no room to decode."""
-    if cuda_index(point.build.device) is not None:
+    if adapter_name(point.build.device) or cuda_index(point.build.device) is not None:
         why = "a kernel is timed on the host, which does not wait for a GPU"
         raise DeviceError(f"no kernel is timed on device {point.build.device!r}", why, "use --device cpu")
     prompt, runs = point.workload.prompt_tokens, point.workload.num_runs

@@ -15,7 +15,11 @@ from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
 from kvscape.compiler.kernels.cuda import attention, choices
 from kvscape.compiler.kernels.cuda.registry import CUDA_KERNELS
 from kvscape.compiler.kernels.kernel import Kernel, Operator
+from kvscape.compiler.kernels.webgpu import attention as webgpu_attention
+from kvscape.compiler.kernels.webgpu.registry import WEBGPU_KERNELS
+from kvscape.compiler.shaders import library_shaders
 from kvscape.compiler.target import CpuTarget, Target
+from kvscape.compiler.webgpu_target import WebgpuTarget
 
 Dispatch = Callable[[Operator], Kernel | None]
 
@@ -37,6 +41,8 @@ class Backend:
 
 def find_backend(target: Target) -> Backend:
     """The backend of a target."""
+    if isinstance(target, WebgpuTarget):
+        return _webgpu()
     return _cuda(target) if isinstance(target, CudaTarget) else _cpu(target)
 
 
@@ -61,3 +67,11 @@ def _cuda(target: CudaTarget) -> Backend:
     return Backend(
         dispatch, multiples, attention.tile_tokens, attention.RANGE, attention.PAGE_MULTIPLE, code, choices.draw_ints
     )
+
+
+def _webgpu() -> Backend:
+    def dispatch(op: Operator) -> Kernel | None:
+        return WEBGPU_KERNELS[op.name](op) if op.name in WEBGPU_KERNELS else None
+
+    multiples = (("head_dim", 16), ("hidden_size", 4), ("intermediate_size", 4))
+    return Backend(dispatch, multiples, webgpu_attention.tile_tokens, webgpu_attention.RANGE, 4, library_shaders)

@@ -21,7 +21,9 @@ def sources_sha256() -> str:
     for name in _SOURCES:
         root = _PACKAGE / name
         files = (
-            [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".cuh")] if root.is_dir() else [root]
+            [path for path in sorted(root.rglob("*")) if path.suffix in (".py", ".cuh", ".wgsl")]
+            if root.is_dir()
+            else [root]
         )
         for path in files:
             digest.update(path.relative_to(_PACKAGE).as_posix().encode() + path.read_bytes())

@@ -12,8 +12,9 @@ from typing import Any, TypeAlias
 from kvscape.analysis.adapters import find_adapter
 from kvscape.analysis.cpu import cpu_features
 from kvscape.compiler.cuda_target import CudaTarget, detect_cuda_target, find_cuda_target, is_cuda
+from kvscape.compiler.webgpu_target import WGSL, WebgpuTarget
 from kvscape.config import adapter_name, cuda_architecture, cuda_index, library_kv_dtypes
-from kvscape.errors import ConfigError, DeviceError, near_match
+from kvscape.errors import ConfigError, near_match
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
 
@@ -81,7 +82,7 @@ class CpuTarget:
         return tuple(sorted(set(self.features) - set(cpu_features())))
 
 
-Target: TypeAlias = CpuTarget | CudaTarget
+Target: TypeAlias = CpuTarget | CudaTarget | WebgpuTarget
 
 _AVX2 = ("avx2", "fma", "f16c")
 _AVX512 = (*_AVX2, "avx512f", "avx512bw", "avx512vl", "avx512_vnni")
@@ -100,6 +101,8 @@ _TARGETS = {
 
 def find_any_target(name: str) -> Target:
     """Return a target by name, a processor's or a GPU's; raise ConfigError naming the near match."""
+    if name == WGSL.name:
+        return WGSL
     return find_cuda_target(name) if is_cuda(name) else find_target(name)
 
 
@@ -125,9 +128,7 @@ def device_target(device: str) -> Target:
     if architecture := cuda_architecture(device):
         return find_cuda_target(architecture)
     if (name := adapter_name(device)) is not None:
-        adapter = find_adapter(device, name)
-        raise DeviceError(
-            f"device {device!r} cannot run here", f"no kernels for {adapter.name} yet", "use --device cpu"
-        )
+        find_adapter(device, name)
+        return WGSL
     index = cuda_index(device)
     return detect_target() if index is None else detect_cuda_target(device, index)

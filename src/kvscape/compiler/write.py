@@ -9,13 +9,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kvscape.artifact.device_code import DeviceCode
+from kvscape.artifact.device_code import DeviceHalf
 from kvscape.errors import KvscapeError
 from kvscape.files import written_file
 
 
 def write_library(
-    executable: Any, output: Path, device: DeviceCode | None = None, objects: Mapping[str, bytes] = MappingProxyType({})
+    executable: Any, output: Path, device: DeviceHalf | None = None, objects: Mapping[str, bytes] = MappingProxyType({})
 ) -> None:
     """Write ``output`` by rename; its ending decides the form. ``objects`` are the object files of kernels, by name.
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, overload
 
+from kvscape.analysis.adapters import find_adapter
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.fit import check_fit
 from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import Memory, kv_bytes_per_token, runtime_bytes
 from kvscape.artifact import Artifact, LibraryMetadata
-from kvscape.config import BuildConfig, EngineConfig, cuda_index
+from kvscape.config import BuildConfig, EngineConfig, adapter_name, cuda_index
 from kvscape.config.point import DEFAULT_MODEL
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.engine import Engine
@@ -28,6 +29,7 @@ from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer, Too
 if TYPE_CHECKING:
     from kvscape.engine.devices.cpu import CpuDevice
     from kvscape.engine.devices.cuda import CudaDevice
+    from kvscape.engine.devices.webgpu import WebgpuDevice
 
 
 class LLM:
@@ -96,7 +98,7 @@ class LLM:
         check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, free)
 
     @property
-    def device(self) -> "CpuDevice | CudaDevice":
+    def device(self) -> "CpuDevice | CudaDevice | WebgpuDevice":
         """The device that the engine runs on."""
         return self._device
 
@@ -215,8 +217,12 @@ class LLM:
         self.close()
 
 
-def _open(built: Built, device: str, threads: int) -> "CpuDevice | CudaDevice":
+def _open(built: Built, device: str, threads: int) -> "CpuDevice | CudaDevice | WebgpuDevice":
     """Load what was built; these modules set up TVM's runtime, which a device error need not wait for."""
+    if (name := adapter_name(device)) is not None:
+        from kvscape.engine.devices.webgpu import WebgpuDevice
+
+        return WebgpuDevice(built.library, built.packed_weights, find_adapter(device, name))
     index = cuda_index(device)
     if index is not None:
         from kvscape.engine.devices.cuda import CudaDevice

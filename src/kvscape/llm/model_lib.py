@@ -7,7 +7,8 @@ from pathlib import Path
 from kvscape.artifact import LibraryMetadata, Manifest
 from kvscape.compiler.cuda_target import is_cuda
 from kvscape.compiler.target import Target, find_any_target, runs_here
-from kvscape.config import KVPrecision, ModelConfig, cuda_index
+from kvscape.compiler.webgpu_target import WGSL
+from kvscape.config import KVPrecision, ModelConfig, adapter_name, cuda_index
 from kvscape.errors import ArtifactError
 from kvscape.version import __version__
 
@@ -18,7 +19,7 @@ def library_target(path: Path, manifest: Manifest, activation: str, kv_dtype: st
 
     metadata = library.library_metadata(path)
     target = find_any_target(metadata.target)
-    if is_cuda(metadata.target) != (cuda_index(device) is not None):
+    if _kind(metadata.target) != _device_kind(device):
         why = f"it was compiled for {metadata.target}, --device {device} is asked for"
         raise ArtifactError(f"the library {path} does not fit", why, "leave --model-lib out, or compile it again")
     for why in _obstacles(metadata, manifest, target.activation(activation), kv_dtype):
@@ -33,6 +34,16 @@ def check_key(path: Path, wanted: str) -> None:
     if (key := library.library_metadata(path).key) != wanted:
         why = f"its key is {key}, the build's is {wanted}: other sources, versions or --overrides"
         raise ArtifactError(f"the library {path} does not fit", why, "compile it again where it comes from")
+
+
+def _kind(target: str) -> str:
+    return "cuda" if is_cuda(target) else WGSL.name if target == WGSL.name else "cpu"
+
+
+def _device_kind(device: str) -> str:
+    if adapter_name(device) is not None:
+        return WGSL.name
+    return "cpu" if cuda_index(device) is None else "cuda"
 
 
 def _obstacles(metadata: LibraryMetadata, manifest: Manifest, activation: str, kv_dtype: str) -> Iterator[str]:

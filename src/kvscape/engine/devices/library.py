@@ -6,6 +6,7 @@ from typing import Any
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.device_code import DeviceCode
+from kvscape.artifact.shaders import Shaders
 from kvscape.engine.devices.runtime import tvm, tvm_ffi_orcjit
 from kvscape.errors import ArtifactError
 
@@ -33,6 +34,14 @@ def read_device_code(path: Path) -> DeviceCode:
         raise ArtifactError(
             f"cannot use {path}", "it holds no code for a GPU", "compile the model with --device cuda:0"
         )
+    return code
+
+
+def read_shaders(path: Path) -> Shaders:
+    """The other half of a library for WebGPU; raise ArtifactError if it has none."""
+    code = Shaders.of_members(_members(path)) if tarfile.is_tarfile(path) else None
+    if code is None:
+        raise ArtifactError(f"cannot use {path}", "it holds no shaders", "compile the model with --device vulkan:0")
     return code
 
 

@@ -1,0 +1,93 @@
+"""A GPU opened through ``wgpu``: its limits asked for, buffers, pipelines."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from kvscape.analysis.adapters import LIMITS, Adapter
+from kvscape.errors import CapacityError, DeviceError
+
+NUMBERS_BYTES = 64
+"""The uniform numbers of a launch, at most."""
+
+_ASKED = (*LIMITS, "max-compute-workgroup-size-x")
+
+
+class WebgpuGpu:
+    """One device of an adapter. Raises DeviceError if the driver refuses it."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        import wgpu
+
+        self._wgpu, self.adapter = wgpu, adapter
+        try:
+            self.device = adapter.handle.request_device_sync(
+                required_limits={name: adapter.handle.limits[name] for name in _ASKED}
+            )
+        except Exception as error:  # what a broken driver raises is not documented
+            why = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DeviceError(f"{adapter.name} does not start", why, "use --device cpu") from None
+        self.limits: Mapping[str, int] = self.device.limits
+        self._layouts: dict[tuple[bool, ...], Any] = {}
+
+    @property
+    def queue(self) -> Any:
+        return self.device.queue
+
+    def buffer(self, nbytes: int, what: str) -> Any:
+        """Memory that is zeros; raise CapacityError with the limit that it breaks."""
+        flags = self._wgpu.BufferUsage
+        usage = flags.STORAGE | flags.COPY_SRC | flags.COPY_DST
+        size = max(16, nbytes + -nbytes % 16)
+        for name in ("max-storage-buffer-binding-size", "max-buffer-size"):
+            if size > self.limits[name]:
+                why = f"{self.adapter.name} has {name} {self.limits[name]}"
+                raise CapacityError(f"{what} takes {size} bytes in one piece", why, "use a smaller model or KV cache")
+        return self._created(size, usage, what)
+
+    def staging(self, nbytes: int) -> Any:
+        """Memory that the host reads what was copied to it."""
+        flags = self._wgpu.BufferUsage
+        return self._created(nbytes, flags.MAP_READ | flags.COPY_DST, "a result")
+
+    def uniforms(self, nbytes: int) -> Any:
+        flags = self._wgpu.BufferUsage
+        return self._created(nbytes, flags.UNIFORM | flags.COPY_DST, "numbers")
+
+    def _created(self, size: int, usage: Any, what: str) -> Any:
+        try:
+            return self.device.create_buffer(size=size, usage=usage)
+        except self._wgpu.GPUOutOfMemoryError:
+            why = f"{self.adapter.name} has no memory left"
+            raise CapacityError(f"{what} takes {size} bytes", why, "use a smaller model or KV cache") from None
+
+    def pipeline(self, text: str, writes: tuple[bool, ...]) -> Any:
+        """The compiled shader, with one uniform binding behind those of ``writes``."""
+        layout = self.device.create_pipeline_layout(bind_group_layouts=[self.layout(writes)])
+        module = self.device.create_shader_module(code=text)
+        return self.device.create_compute_pipeline(layout=layout, compute={"module": module, "entry_point": "main"})
+
+    def layout(self, writes: tuple[bool, ...]) -> Any:
+        if writes not in self._layouts:
+            kinds = [{"type": "storage" if each else "read-only-storage"} for each in writes]
+            uniform = {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": 0}
+            entries = [
+                {"binding": index, "visibility": self._wgpu.ShaderStage.COMPUTE, "buffer": kind}
+                for index, kind in enumerate([*kinds, uniform])
+            ]
+            self._layouts[writes] = self.device.create_bind_group_layout(entries=entries)
+        return self._layouts[writes]
+
+    def group(self, writes: tuple[bool, ...], places: Sequence[tuple[Any, int]], uniforms: Any) -> Any:
+        """Bindings: buffers from an offset to their end, and the uniform numbers."""
+        entries = [
+            {"binding": index, "resource": {"buffer": buffer, "offset": offset, "size": buffer.size - offset}}
+            for index, (buffer, offset) in enumerate(places)
+        ]
+        last = {"buffer": uniforms, "offset": 0, "size": NUMBERS_BYTES}
+        entries.append({"binding": len(places), "resource": last})
+        return self.device.create_bind_group(layout=self.layout(writes), entries=entries)
+
+    @cached_property
+    def offset_alignment(self) -> int:
+        return max(self.limits["min-storage-buffer-offset-alignment"], 256)

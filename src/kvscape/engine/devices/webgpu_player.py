@@ -1,0 +1,66 @@
+"""Plays recorded launches, and fetches what they wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kvscape.engine.devices.device import IntArray
+from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory
+from kvscape.engine.devices.webgpu_recorder import Dispatch
+
+_SUBMITTED = 64  # launches at a time: the GPU works on them while the next ones are written down
+
+
+class WebgpuPlayer:
+    """Sends launches and copies to the GPU's queue, in order."""
+
+    def __init__(self, memory: WebgpuMemory) -> None:
+        self._memory = memory
+        self._staging: Any = None
+
+    @property
+    def _gpu(self) -> Any:
+        return self._memory.gpu
+
+    def play(self, dispatches: Sequence[Dispatch]) -> None:
+        for first in range(0, len(dispatches), _SUBMITTED):
+            encoder = self._gpu.device.create_command_encoder()
+            self._encode(encoder, dispatches[first : first + _SUBMITTED])
+            self._gpu.queue.submit([encoder.finish()])
+
+    def fetch(self, address: int, nbytes: int, dispatches: Sequence[Dispatch] = ()) -> Any:
+        """Bytes of a tensor once the launches are done."""
+        buffer, offset = self._memory.place(address, nbytes)
+        whole = nbytes + -nbytes % 4
+        if self._staging is None or self._staging.size < whole:
+            self._staging = self._gpu.staging(max(whole, 4096))
+        encoder = self._gpu.device.create_command_encoder()
+        if dispatches:
+            self._encode(encoder, dispatches)
+        encoder.copy_buffer_to_buffer(buffer, offset, self._staging, 0, whole)
+        self._gpu.queue.submit([encoder.finish()])
+        self._staging.map_async("READ", 0, whole).sync_wait()
+        try:
+            return self._staging.read_mapped(0, whole)[:nbytes]
+        finally:
+            self._staging.unmap()
+
+    def copy_pieces(self, allocation: Allocation, piece_bytes: int, pairs: IntArray) -> None:
+        """Copy pieces within each of the allocation's buffers: [c, 2], source and destination."""
+        if not len(pairs):
+            return
+        # A buffer cannot be copied to itself.
+        between = self._gpu.buffer(piece_bytes, "a page")
+        encoder = self._gpu.device.create_command_encoder()
+        for buffer in allocation.buffers:
+            for source, destination in pairs.tolist():
+                encoder.copy_buffer_to_buffer(buffer, source * piece_bytes, between, 0, piece_bytes)
+                encoder.copy_buffer_to_buffer(between, 0, buffer, destination * piece_bytes, piece_bytes)
+        self._gpu.queue.submit([encoder.finish()])
+
+    def _encode(self, encoder: Any, dispatches: Sequence[Dispatch]) -> None:
+        work = encoder.begin_compute_pass()
+        for pipeline, group, numbers, grid in dispatches:
+            work.set_pipeline(pipeline)
+            work.set_bind_group(0, group, numbers)
+            work.dispatch_workgroups(*grid)
+        work.end()
