@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from commands import SHARED_CORES, Run, run_kvscape
+from kvscape.absent import absent
 
 # Before anything of kvscape: the engine's devices load TVM's runtime alone unless the whole of TVM is there already,
 # and tests of the compiler run in the same process. TVM's thread pool is made once; later it can only be narrowed.
 os.environ.update(SHARED_CORES, TVM_NUM_THREADS="2")
-import tvm  # noqa: F401
+with absent("torch"):
+    import tvm  # noqa: F401
 
 from built_architectures import BuildArchitecture, build_architecture
 from built_tiny import BuildTiny, BuiltTiny, build_tiny

@@ -39,7 +39,7 @@ def test_the_smallest_pool_decides_and_a_failure_takes_nothing() -> None:
 
 
 def test_slots_follow_the_page_table() -> None:
-    slots = PagedKVCache([9], page_size=4).slots([7, 2, 5], start=2, stop=10)
+    slots = PagedKVCache([9], page_size=4).slots([[7, 2, 5]], [2], [10])
     assert slots == [30, 31, 8, 9, 10, 11, 20, 21]
 
 

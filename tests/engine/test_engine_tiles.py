@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvscape.engine.devices.tiles import query_tiles, token_ranges
+from kvscape.engine.devices.arguments import many_tokens, single_tokens
+from kvscape.engine.devices.device import StepInput
+from kvscape.engine.devices.tiles import Tiling, query_tiles, token_ranges
 
 
 def starts(lengths: list[int]) -> list[int]:
@@ -51,3 +53,18 @@ def test_a_token_has_a_tile_for_each_of_its_ranges_in_order(ranges: list[int]) -
     for token, count in enumerate(ranges):
         own = tiles[first[token] : first[token + 1]]
         assert own == [(token, token, 1, 7 * token, index) for index in range(count)]
+
+
+@given(
+    kv_lengths=st.lists(st.integers(1, 900), min_size=1, max_size=12),
+    threads=st.integers(1, 9),
+    heads=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+def test_single_tokens_are_cut_as_any_tokens_are(kv_lengths: list[int], threads: int, heads: int, seed: int) -> None:
+    n = len(kv_lengths)
+    tails = np.random.default_rng(seed).permutation(n).tolist()
+    positions = [length - 1 for length in kv_lengths]
+    step = StepInput([0] * n, positions, range(n + 1), kv_lengths, [], [], [], range(n), tails)
+    tiling = Tiling(16, 256, heads, threads)
+    assert single_tokens(step, tiling) == many_tokens(step, tiling)

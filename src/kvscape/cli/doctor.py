@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kvscape.absent import absent
 from kvscape.cli import options
 from kvscape.cli.output import print_facts, print_json
 
@@ -66,7 +67,8 @@ def _versions() -> dict[str, Any]:
 
 
 def _tvm() -> dict[str, Any]:
-    import tvm
+    with absent("torch"):
+        import tvm
 
     build = tvm.support.libinfo()
     targets = tvm.get_global_func("target.llvm_get_targets", allow_missing=True)

@@ -1,7 +1,8 @@
 """Lays the chunks of one step side by side, as a device wants them."""
 
 from collections.abc import Sequence as Ordered
-from itertools import accumulate
+from itertools import accumulate, chain
+from operator import sub
 from typing import NamedTuple
 
 from kvscape.engine.devices.device import StepInput
@@ -10,16 +11,14 @@ from kvscape.engine.sequence import HOLE, Chunk, Sequence
 
 
 class LogitRow(NamedTuple):
-    """One row of logits, that of token ``place`` of the step: it scores ``target``, or chooses what follows."""
+    """One row of logits, that of token ``place`` of the step: it scores ``target``, or chooses what follows.
+
+    What follows is chosen for the sequence's siblings, too.
+    """
 
     sequence: Sequence
     place: int
     target: int | None
-
-    @property
-    def choosing(self) -> list[Sequence]:
-        """The sequences whose next token it chooses."""
-        return [self.sequence, *self.sequence.siblings] if self.target is None else []
 
 
 def logit_rows(chunks: Ordered[Chunk]) -> list[LogitRow]:
@@ -28,40 +27,37 @@ def logit_rows(chunks: Ordered[Chunk]) -> list[LogitRow]:
     first = 0
     for chunk in chunks:
         sequence, start, stop = chunk
-        for position in chunk.logit_positions:
-            rows.append(LogitRow(sequence, first + position - start, sequence.token_after(position)))  # noqa: PERF401
+        if stop == start + 1 == len(sequence.token_ids) and not sequence.request.prompt_logprobs:  # while decoding
+            rows.append(LogitRow(sequence, first, None))
+        else:
+            for position in chunk.logit_positions:
+                rows.append(LogitRow(sequence, first + position - start, sequence.token_after(position)))  # noqa: PERF401
         first += stop - start
     return rows
 
 
 def step_input(chunks: Ordered[Chunk], rows: Ordered[LogitRow], cache: PagedKVCache) -> StepInput:
     """Build the numbers of one step; its chunks must have their pages."""
-    starts = [0, *accumulate(chunk.stop - chunk.start for chunk in chunks)]
-    groups = range(len(cache.allocators))
+    sequences, starts, stops = zip(*chunks, strict=True)
+    tails, tables = zip(*[(sequence.tail, sequence.page_tables) for sequence in sequences], strict=True)
+    groups = [*zip(*tables, strict=True)]
     return StepInput(
-        token_ids=[token for chunk in chunks for token in chunk.token_ids],
-        positions=[position for chunk in chunks for position in range(chunk.start, chunk.stop)],
-        query_starts=starts,
-        kv_lengths=[chunk.stop for chunk in chunks],
-        slots=[_slots(chunks, cache, group) for group in groups],
-        page_tables=[_page_tables([chunk.sequence.page_tables[group] for chunk in chunks]) for group in groups],
+        token_ids=[*chain.from_iterable([chunk.token_ids for chunk in chunks])],
+        positions=[*chain.from_iterable(map(range, starts, stops))],
+        query_starts=[0, *accumulate(map(sub, stops, starts))],
+        kv_lengths=[*stops],
+        slots=[cache.slots(group, starts, stops) for group in groups],
+        page_tables=[_page_tables(group) for group in groups],
         windows=cache.windows,
-        tails=[chunk.sequence.tail for chunk in chunks],
+        tails=[*tails],
         logit_rows=[row.place for row in rows],
     )
 
 
-def _slots(chunks: Ordered[Chunk], cache: PagedKVCache, group: int) -> list[int]:
-    return [
-        slot for chunk in chunks for slot in cache.slots(chunk.sequence.page_tables[group], chunk.start, chunk.stop)
-    ]
-
-
 def _page_tables(tables: Ordered[list[int]]) -> list[list[int]]:
-    width = max(map(len, tables))
-    return [_without_holes(table) + [0] * (width - len(table)) for table in tables]
-
-
-def _without_holes(table: list[int]) -> list[int]:
-    """Holes are never read."""
-    return [0 if page == HOLE else page for page in table] if HOLE in table else table
+    """Tables of one width; holes, and what is behind a table's end, are never read."""
+    width, whole = max(map(len, tables)), []
+    for table in tables:
+        pages = [0 if page == HOLE else page for page in table] if HOLE in table else table
+        whole.append(pages + [0] * (width - len(pages)))
+    return whole

@@ -212,13 +212,15 @@ class Engine:
         self.cache.prefix.add(sequence, chunk.start)
         self.cache.free_unseen(sequence)
         self.metrics.computed_tokens += chunk.stop - chunk.start
-        sequence.prompt_logprobs += result.scores.get(sequence, [])
-        sequence.prompt_top_logprobs += result.tops.get(sequence, [])
+        if result.scores:
+            sequence.prompt_logprobs += result.scores.get(sequence, [])
+            sequence.prompt_top_logprobs += result.tops.get(sequence, [])
         logits = result.logits.get(sequence)
         outputs = [] if logits is None else [Output(sequence.request_id, prompt_logits=logits)]
         if sequence in result.tokens:
             try:
-                for one in (sequence, *self._scheduler.fork(sequence)):
+                siblings = self._scheduler.fork(sequence) if sequence.siblings else ()
+                for one in (sequence, *siblings):
                     outputs.append(self._append(one, result.tokens[one], result.logprobs.get(one)))  # noqa: PERF401
             except Exception as error:  # of a text or a guide, or a sibling's in the sampler; what is there is kept
                 result.fail(sequence.request_id, error)

@@ -38,8 +38,11 @@ class PagedKVCache:
 
     def has_place(self, sequence: Sequence) -> bool:
         """Whether one token more goes into pages that ``sequence`` has for itself: most tokens of an answer do."""
-        fits = len(sequence.page_tables[0]) * self.page_size > sequence.num_computed
-        return fits and not any(map(self._shared, repeat(sequence), sequence.page_tables, self.allocators))
+        tables, place = sequence.page_tables, sequence.num_computed
+        if len(tables[0]) * self.page_size <= place:
+            return False
+        first = place // self.key_group * self.key_group // self.page_size
+        return not any(map(PageAllocator.shared, self.allocators, tables, repeat(first)))
 
     def room(self, sequence: Sequence) -> int:
         """Tokens that fit behind those that ``sequence`` has in the cache."""
@@ -144,10 +147,14 @@ class PagedKVCache:
                 pool.release(table[index])
                 table[index] = HOLE
 
-    def slots(self, table: Ordered[int], start: int, stop: int) -> list[int]:
-        """Where the tokens ``start`` to ``stop`` go: page x page_size + offset."""
+    def slots(self, tables: Ordered[Ordered[int]], starts: Ordered[int], stops: Ordered[int]) -> list[int]:
+        """Where the tokens from ``starts`` to ``stops`` of each page table go: page x page_size + offset."""
         size = self.page_size
-        return [table[position // size] * size + position % size for position in range(start, stop)]
+        return [
+            table[position // size] * size + position % size
+            for table, start, stop in zip(tables, starts, stops, strict=True)
+            for position in range(start, stop)
+        ]
 
     def _pages(self, num_tokens: int) -> int:
         return -(-num_tokens // self.page_size)

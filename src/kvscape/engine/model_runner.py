@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence as Ordered
 from itertools import groupby
+from operator import attrgetter
+from typing import TypeAlias
 
 from kvscape.engine.batch import LogitRow, logit_rows, step_input
 from kvscape.engine.copies import pairs
@@ -10,6 +12,11 @@ from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.request import TokenLogprob, TopLogprobs
 from kvscape.engine.sampler import choose, token_logprob, top_logprobs, wanted_draw
 from kvscape.engine.sequence import Chunk, Sequence
+
+Choosing: TypeAlias = list[tuple[int, Sequence]]
+"""Rows, and the sequences whose next token they choose."""
+
+_TARGET = attrgetter("target")
 
 
 class StepResult:
@@ -45,24 +52,23 @@ class ModelRunner:
         if not chunks:
             return result
         rows = logit_rows(chunks)
-        self._copy()
+        if self._cache.copies:
+            self._copy()
         logits = self._device.forward(step_input(chunks, rows, self._cache), self._pools)
-        self._score(rows, logits, result)
+        targets = [*map(_TARGET, rows)]
+        if targets.count(None) < len(targets):
+            self._score(rows, logits, result)
         self._sample(rows, logits, result)
         return result
 
     def _copy(self) -> None:
         """Copy what is shared and about to be written; what is not copied for an error is copied in the next step."""
         copies = self._cache.copies
-        if copies:
-            self._device.copy(self._pools, [pairs(group) for group in copies.pages], pairs(copies.tails))
-            copies.clear()
+        self._device.copy(self._pools, [pairs(group) for group in copies.pages], pairs(copies.tails))
+        copies.clear()
 
     def _score(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        targets = [row.target for row in rows]
-        if targets.count(None) == len(targets):
-            return
-        logprobs = self._device.logprobs(logits, [target or 0 for target in targets])
+        logprobs = self._device.logprobs(logits, [row.target or 0 for row in rows])
         for row, logprob in zip(rows, logprobs.tolist(), strict=True):
             if row.target is not None:
                 result.scores.setdefault(row.sequence, []).append(logprob)
@@ -89,19 +95,32 @@ class ModelRunner:
         return {sequence: fetched[group[0] : group[-1] + 1] for sequence, group in groups.items()}
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        choosing = [(index, one) for index, row in enumerate(rows) for one in row.choosing]
-        host = [(index, sequence) for index, sequence in choosing if sequence.needs_logits]
-        if len(host) < len(choosing):
-            drawn = [wanted_draw(index, one) for index, one in choosing if not one.needs_logits]
-            sequences = (one for _, one in choosing if not one.needs_logits)
-            result.tokens |= zip(sequences, self._drawn(logits, drawn), strict=True)
-        if host:
-            fetched = self._device.fetch(logits)
-            for index, sequence in host:
-                try:
-                    self._choose(fetched[index], sequence, result)
-                except Exception as error:
-                    result.fail(sequence.request_id, error)
+        greedy: Choosing = []
+        drawn: Choosing = []
+        chosen: Choosing = []
+        for index, row in enumerate(rows):
+            if row.target is None:
+                for one in (row.sequence, *row.sequence.siblings):
+                    (chosen if one.needs_logits else greedy if one.is_greedy else drawn).append((index, one))
+        if drawn:
+            greedy += drawn
+            tokens = self._drawn(logits, [wanted_draw(index, one) for index, one in greedy])
+            result.tokens |= zip([one for _, one in greedy], tokens, strict=True)
+        elif greedy:
+            tokens = self._device.greedy(logits)
+            for index, one in greedy:
+                result.tokens[one] = tokens[index]
+        if chosen:
+            self._choose_here(chosen, logits, result)
+
+    def _choose_here(self, choosing: Choosing, logits: Logits, result: StepResult) -> None:
+        """Choose from rows of logits as the host sees them."""
+        fetched = self._device.fetch(logits)
+        for index, sequence in choosing:
+            try:
+                self._choose(fetched[index], sequence, result)
+            except Exception as error:
+                result.fail(sequence.request_id, error)
 
     def _drawn(self, logits: Logits, draws: Ordered[Draw]) -> list[int]:
         """The token of each draw, by the device."""

@@ -81,12 +81,18 @@ class Scheduler:
     def schedule(self) -> list[Chunk]:
         """Choose the chunks of one step, single tokens first, and give them pages."""
         plan = Plan(self._budget)
-        self._continue_running(plan, [one for one in self.running if one.num_pending == 1])
-        if plan.chunks:
-            plan.budget = min(plan.budget, self._mixed_budget)
-        self._continue_running(plan, [one for one in self.running if one.num_pending > 1])
-        self._admit_waiting(plan)
-        return sorted(plan.chunks, key=lambda chunk: chunk.stop - chunk.start > 1)
+        decoding: list[Sequence] = []
+        reading: list[Sequence] = []
+        for sequence in self.running:
+            (decoding if sequence.num_pending == 1 else reading).append(sequence)
+        self._continue_running(plan, decoding)
+        if reading or self.waiting:
+            if plan.chunks:
+                plan.budget = min(plan.budget, self._mixed_budget)
+            self._continue_running(plan, reading)
+            self._admit_waiting(plan)
+            plan.chunks.sort(key=lambda chunk: chunk.stop - chunk.start > 1)
+        return plan.chunks
 
     def _continue_running(self, plan: Plan, sequences: Ordered[Sequence]) -> None:
         for sequence in sequences:

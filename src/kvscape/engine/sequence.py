@@ -49,12 +49,10 @@ class Sequence:
     def __post_init__(self) -> None:
         self.token_ids = list(self.request.prompt_token_ids)
         self.lookup = PromptLookup()
+        self.request_id = self.request.request_id
         self.needs_logits = self.request.params.needs_logits or self.lead is not None
+        self.is_greedy = self.request.params.temperature == 0
         self._never_computed = 0 if self.request.generates else 1
-
-    @property
-    def request_id(self) -> str:
-        return self.request.request_id
 
     @property
     def order(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 _TASKS_PER_THREAD = 8
 
@@ -21,6 +21,15 @@ class Tiling:
     heads: int
     threads: int
 
+    def splits(self, kv_lengths: Sequence[int]) -> bool:
+        """Whether single tokens are too few to keep the threads busy, and have keys to share among these."""
+        few = len(kv_lengths) * self.heads < _TASKS_PER_THREAD * self.threads
+        return few and max(kv_lengths) > self.range_tokens
+
+    def token_ranges(self, kv_lengths: Sequence[int], first_groups: Sequence[int]) -> tuple[list[Tile], list[int]]:
+        """Tiles and pieces of single tokens whose ranges are shared."""
+        return token_ranges([-(-length // self.range_tokens) for length in kv_lengths], first_groups)
+
 
 def attention_tiles(
     tiling: Tiling, query_starts: Sequence[int], kv_lengths: Sequence[int], first_groups: Sequence[int]
@@ -30,10 +39,8 @@ def attention_tiles(
     Where single tokens are too few to keep the threads busy, each tile is one range of a token's keys, and those of
     token i are pieces[i] to pieces[i + 1]; otherwise a tile has all its ranges and there are no pieces.
     """
-    single = query_starts[-1] == len(kv_lengths)
-    few = len(kv_lengths) * tiling.heads < _TASKS_PER_THREAD * tiling.threads
-    if single and few and max(kv_lengths) > tiling.range_tokens:
-        return token_ranges([-(-length // tiling.range_tokens) for length in kv_lengths], first_groups)
+    if query_starts[-1] == len(kv_lengths) and tiling.splits(kv_lengths):
+        return tiling.token_ranges(kv_lengths, first_groups)
     return query_tiles(query_starts, tiling.tokens, tiling.threads, first_groups), []
 
 
@@ -56,4 +63,11 @@ def query_tiles(query_starts: Sequence[int], tile_tokens: int, threads: int, fir
         for sequence, (start, stop) in enumerate(pairwise(query_starts))
         for first in range(start, stop, tile_tokens)
     ]
+    return dealt(tiles, threads)
+
+
+def dealt(tiles: Sequence[Any], threads: int) -> list[Any]:
+    """Tiles in the order of the threads that get them."""
+    if len(tiles) <= threads:
+        return [*tiles]
     return [tile for thread in range(threads) for tile in tiles[thread::threads]]
