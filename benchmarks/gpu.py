@@ -1,15 +1,22 @@
-"""Speed on a GPU of a compiled library, with random weights: ``gpu.py LIBRARY FOLDER [--long]``.
+"""Speed on a GPU with random weights: ``gpu.py LIBRARY... FOLDER [--long] [--rounds N] [--peer PYTHON]``.
 
-Needs TVM's runtime and numpy only. The weights go to ``FOLDER`` once. Prefill is timed until the first token of every
-prompt is there, decode from then on; host time is what ``forward`` takes before it returns, while the GPU works.
+``gpu.py --compile SHAPE QUANTIZATION LIBRARY`` makes a library anywhere, of a known shape such as llama-3-8b. Measuring
+needs TVM's runtime and numpy only. The weights go to ``FOLDER`` once. Prefill is timed until the first token of every
+prompt is there, decode from then on; host time is what ``forward`` takes before it returns, while the GPU works. In
+each round all libraries have their turn, then the peer (``gpu_peer.py``, by a Python that has PyTorch); medians count.
 """
 
+import argparse
+import json
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +36,12 @@ from kvscape.quantization.layouts import LAYOUTS
 from kvscape.weights.canonical import canonical_shapes
 
 DECODED = 64
+SHORT, LONG = ((1, 512, "f16"), (4, 512, "f16"), (16, 512, "f16")), ((1, 8000, "f16"), (1, 8000, "int8"))
+PEERS = tuple((weights, batch) for weights in ("int4", "bf16") for batch in (1, 16))
+METRICS = ("prefill_tokens_per_s", "decode_tokens_per_s")
+
+Point = tuple[int, int, str]
+"""Batch, tokens of each prompt, KV precision."""
 
 
 class TimedDevice(CudaDevice):
@@ -41,6 +54,20 @@ class TimedDevice(CudaDevice):
         logits = super().forward(step, pools)
         self.host_s.append(time.perf_counter() - start)
         return logits
+
+
+@dataclass
+class Row:
+    """What was measured of one point, round after round."""
+
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, found: dict[str, float]) -> None:
+        for name, value in found.items():
+            self.metrics.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> float:
+        return median(self.metrics[name])
 
 
 def packed(metadata: LibraryMetadata) -> Iterator[tuple[str, TensorSpec]]:
@@ -74,7 +101,16 @@ def write_weights(metadata: LibraryMetadata, path: Path) -> None:
             writer.write(name, numbers(spec, fmt == "f16", rng))
 
 
-def measure(device: TimedDevice, batch: int, prompt: int, kv_dtype: str = "f16") -> str:
+def opened(library: Path, folder: Path) -> TimedDevice:
+    metadata, weights = library_metadata(library), folder / f"{library.stem}.safetensors"
+    if not is_whole(weights):
+        write_weights(metadata, weights)
+    device = TimedDevice(library, weights)
+    device.host_s = []
+    return device
+
+
+def measure(device: TimedDevice, batch: int, prompt: int, kv_dtype: str) -> dict[str, float]:
     """Prefill and decode of equal prompts: the better of two runs of prefill, the median step of decode."""
     config = EngineConfig(8192, 8192, batch, batch * (prompt + DECODED + 16), kv_dtype=kv_dtype, prefix_cache=False)
     engine, rng, prefills = Engine(device, config), np.random.default_rng(0), []
@@ -92,28 +128,103 @@ def measure(device: TimedDevice, batch: int, prompt: int, kv_dtype: str = "f16")
             start = time.perf_counter()
             engine.step()
             steps.append(time.perf_counter() - start)
-    step_s, host_s = median(steps), median(device.host_s)
-    return (
-        f"| {batch} | {prompt} | {kv_dtype} | {batch * prompt / min(prefills):,.0f} | {batch / step_s:,.0f} "
-        f"| {step_s * 1e3:.2f} | {host_s * 1e3:.2f} |"
-    )
+    found = (batch * prompt / min(prefills), batch / median(steps))
+    return {**dict(zip(METRICS, found, strict=True)), "step_s": median(steps), "host_s": median(device.host_s)}
+
+
+class Peer:
+    """``gpu_peer.py`` in a process of its own, by a Python that has PyTorch."""
+
+    def __init__(self, python: str) -> None:
+        command = [python, str(Path(__file__).with_name("gpu_peer.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, line: str) -> dict[str, float]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(line, file=self._process.stdin, flush=True)
+        answer: dict[str, float] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def rounds(
+    libraries: Sequence[Path], folder: Path, points: Sequence[Point], count: int, peer: Peer | None
+) -> tuple[dict[tuple[str, Point], Row], dict[tuple[str, int], Row]]:
+    """Ours by library and point, the peer's by weights and batch."""
+    devices = {library.stem: opened(library, folder) for library in libraries}
+    ours = {(name, point): Row() for name in devices for point in points}
+    theirs = {entry: Row() for entry in PEERS if peer is not None}
+    for _ in range(count):
+        for (name, point), row in ours.items():
+            row.add(measure(devices[name], *point))
+        for (weights, batch), row in theirs.items():
+            assert peer is not None
+            row.add(peer.ask(f"{weights} {batch}"))
+    return ours, theirs
+
+
+def print_tables(ours: dict[tuple[str, Point], Row], theirs: dict[tuple[str, int], Row]) -> None:
+    print("| weights | batch | prompt | KV | prefill tokens/s | decode tokens/s | step ms | host ms |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    for (name, (batch, prompt, kv_dtype)), row in ours.items():
+        speeds = " | ".join(f"{row[metric]:,.0f}" for metric in METRICS)
+        times = f"{row['step_s'] * 1e3:.2f} | {row['host_s'] * 1e3:.2f}"
+        print(f"| {name} | {batch} | {prompt:,} | {kv_dtype} | {speeds} | {times} |")
+    if not theirs:
+        return
+    print("\n| weights | batch | prefill | PyTorch's | ratio | decode | PyTorch's | ratio |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for (name, (batch, prompt, kv_dtype)), row in ours.items():
+        other = theirs.get(("bf16" if name.startswith("q0") else "int4", batch))
+        if other is not None and (prompt, kv_dtype) == (512, "f16"):
+            pairs = [(row[metric], other[metric]) for metric in METRICS]
+            parts = (f"{mine:,.0f} | {peers:,.0f} | {mine / peers:.2f}" for mine, peers in pairs)
+            print(f"| {name} | {batch} | {' | '.join(parts)} |")
+
+
+def compile_shape(shape: str, quantization: str, library: Path, architecture: str) -> None:
+    """A library of a known shape, without its weights."""
+    from kvscape.compiler.build import LibrarySpec, compile_library
+    from kvscape.compiler.target import find_any_target
+    from kvscape.quantization.scheme import Scheme
+    from kvscape.weights.readers.random import RandomSource
+
+    model, target = RandomSource(f"random://{shape}").config, find_any_target(architecture)
+    scheme, matrices = Scheme(quantization), {n: s for n, s in canonical_shapes(model).items() if len(s) > 1}
+    formats = {name: scheme.format_of(name, shape_of, FORMATS["f16"]).name for name, shape_of in matrices.items()}
+    spec = LibrarySpec(model, formats, target, "float16", kv_dtypes=target.library_kv_dtypes("f16"))
+    compile_library(spec, library)
 
 
 def main() -> None:
-    library, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    metadata, weights = library_metadata(library), folder / f"{library.stem}.safetensors"
-    if not is_whole(weights):
-        write_weights(metadata, weights)
-    device = TimedDevice(library, weights)
-    device.host_s = []
-    print("| batch | prompt | KV | prefill tokens/s | decode tokens/s | step ms | host ms |")
-    print("| ---: | ---: | --- | ---: | ---: | ---: | ---: |")
-    points = [(1, 512, "f16"), (4, 512, "f16"), (16, 512, "f16")]
-    if "--long" in sys.argv:
-        points += [(1, 8000, "f16"), (1, 8000, "int8")]
-    for point in points:
-        print(measure(device, *point), flush=True)
+    parser = argparse.ArgumentParser(description="Measure speeds on a GPU, alternating with PyTorch.")
+    parser.add_argument("places", nargs="+", type=Path, metavar="LIBRARY... FOLDER")
+    parser.add_argument("--long", action="store_true", help="prompts of 8,000 tokens, too")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
+    parser.add_argument("--json", type=Path, help="file that gets every sample")
+    parser.add_argument("--compile", action="store_true", help="SHAPE QUANTIZATION LIBRARY instead")
+    parser.add_argument("--architecture", default="sm_90")
+    arguments = parser.parse_args()
+    if arguments.compile:
+        shape, quantization, library = arguments.places
+        compile_shape(str(shape), str(quantization), library, arguments.architecture)
+        return
+    *libraries, folder = arguments.places
+    points = SHORT + LONG if arguments.long else SHORT
+    peer = Peer(arguments.peer) if arguments.peer else None
+    ours, theirs = rounds(libraries, folder, points, arguments.rounds, peer)
+    print_tables(ours, theirs)
+    if peer is not None:
+        print(f"\nPyTorch copies {peer.ask('copy')['copied_bytes_per_s'] / 1e9:,.0f} GB/s.")
+        peer.close()
+    if arguments.json is not None:
+        samples: list[dict[str, Any]] = [{"who": list(map(str, key)), **row.metrics} for key, row in ours.items()]
+        samples += [{"who": ["PyTorch", *map(str, key)], **row.metrics} for key, row in theirs.items()]
+        arguments.json.write_text(json.dumps(samples) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -142,7 +142,7 @@ def main() -> None:
     with turn(lambda: print(WAITING, file=sys.stderr)):
         records = measure([*train, *held_out], arguments.rounds, generator)
     start = time.perf_counter()
-    predictor = Predictor.fit(records[: len(train)], [], device, facts)
+    predictor = Predictor.fit(records[: len(train)], [], lambda name: device, facts)
     everything = predictor.predict(points)
     elapsed = time.perf_counter() - start
     errors = report(records[len(train) :], predictor.predict(held_out))

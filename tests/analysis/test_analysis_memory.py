@@ -13,6 +13,7 @@ from kvscape.analysis.memory import (
     page_bytes,
     predict_memory,
 )
+from kvscape.analysis.terms import memory_terms
 from kvscape.config import GPU_KV_DTYPES, EngineConfig, LayerGroup
 
 KEY = {"f32": 4 * 64, "f16": 2 * 64, "fp8": 64, "int8": 64 + 2, "int4": 32 + 64 * 2 * 2 // 16}
@@ -67,3 +68,37 @@ def test_the_busiest_step_is_a_full_chunk_and_a_row_of_logits_for_each_sequence(
 def test_a_batch_larger_than_the_chunk_decodes_a_token_each() -> None:
     config = EngineConfig(prefill_chunk_size=2, max_batch_size=8)
     assert predict_memory(SMOLLM2, config, 0, {"f16": Workspace(0, 1, 0, 0)}).workspace_bytes == 8
+
+
+GPU = Workspace(0, 1000, 100, 10, bytes_per_tile=3, tile_tokens=16, range_tokens=64, on_gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("config", "busiest"),
+    [
+        (EngineConfig(2048, 512), (512, 1, 1, 33)),  # the chunk's tokens, of which one tile more may be begun
+        (EngineConfig(8192, 512), (512, 1, 1, 128)),  # one token with all keys
+        (EngineConfig(8190, 8, 16, prompt_lookup_tokens=4), (16, 16, 16, 16 * 128)),
+    ],
+)
+def test_the_busiest_step_has_a_tile_for_each_range_of_keys(
+    config: EngineConfig, busiest: tuple[int, int, int, int]
+) -> None:
+    assert GPU.busiest(config) == busiest
+    tokens, sequences, rows, tiles = busiest
+    assert GPU.nbytes(*busiest) == 1000 * tokens + 100 * sequences + 10 * rows + 3 * tiles
+
+
+def test_a_gpu_keeps_another_step_and_its_driver_takes_memory() -> None:
+    config = EngineConfig()
+    memory = predict_memory(SMOLLM2, config, 5, {"f16": GPU})
+    assert memory.workspace_bytes == 2 * GPU.nbytes(*GPU.busiest(config))
+    assert memory.runtime_bytes == predict_memory(SMOLLM2, config, 9, {"f16": GPU}).runtime_bytes > 500_000_000
+    terms = memory_terms(SMOLLM2, config, 5, GPU)
+    assert sum(term.nbytes for term in terms) == memory.total_bytes
+
+
+def test_the_terms_add_up_with_drafts_too() -> None:
+    config, workspace = EngineConfig(max_batch_size=4, prompt_lookup_tokens=3), Workspace(7, 1000, 100, 10)
+    terms = memory_terms(SMOLLM2, config, 5, workspace)
+    assert sum(term.nbytes for term in terms) == predict_memory(SMOLLM2, config, 5, {"f16": workspace}).total_bytes

@@ -1,20 +1,28 @@
 """The flags of ``kvscape study``; what a whole study does is in ``test_cli_commands``."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvscape.analysis.memory import Workspace
 from kvscape.cli.main import run
 from kvscape.cli.study_space import chosen_space
+from kvscape.config import ModelConfig
 from kvscape.errors import ConfigError
 from kvscape.study import SearchSettings
 from kvscape.study.executor import Failed, ProcessExecutor
+from kvscape.study.model_facts import ModelFacts
 from kvscape.study.store import Store
 from made_records import made_records
 
 Captured = pytest.CaptureFixture[str]
+MODEL = ModelConfig("llama", 64, 128, 2, 4, 2, 16, 320, 1e-5, 1e4, 4096, True, 1, (2,))
+PAGE_PACKAGES = ("polars", "altair", "vl_convert", "optuna", "pandas")
 NOT_GIVEN = dict.fromkeys(("file", "axis", "ppl", "study", "search", "points", "budget_minutes", "seed", "repeats"))
 
 
@@ -82,3 +90,35 @@ def test_a_store_of_another_machine_is_merged(tmp_path: Path, capsys: Captured) 
     with Store(tmp_path / "ours" / "study.sqlite") as ours:
         assert ours.study_records("theirs") == made_records()[:1]
     assert run(["study", "--merge", str(tmp_path / "missing"), "--out", str(tmp_path / "ours")]) == 2
+
+
+def test_a_host_that_measures_needs_no_package_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    record, facts = made_records()[0], ModelFacts(MODEL, 1000, "weights", "library", {"f16": Workspace(0, 0, 0, 0)})
+    monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path))
+    monkeypatch.setattr(ProcessExecutor, "build", lambda self, point: facts)
+    monkeypatch.setattr(ProcessExecutor, "bench", lambda self, point: replace(record, parameters=point.flat()))
+    monkeypatch.setattr("kvscape.bench.reference._seconds", lambda call: 0.05)
+    for name in PAGE_PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)
+    command = ["study", "--axis", "seed=0", "--out", str(tmp_path), "--no-report", "--quiet"]
+    assert run([*command, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["recommendation"] is None and len(answer["points"]) == 1
+    assert not (tmp_path / "report.html").exists()
+    assert run(command) == 0
+    assert "1 of 1 points" in capsys.readouterr().out
+
+
+def test_no_command_that_measures_imports_a_package_of_the_page() -> None:
+    names = ("bench", "bench.profile", "quality", "subjects", "llm", "study.run", "study.executor", "study.export")
+    code = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({PAGE_PACKAGES}))
+from kvscape.cli.main import make_app
+make_app()
+for name in {names}:
+    importlib.import_module("kvscape." + name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

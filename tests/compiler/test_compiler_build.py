@@ -1,5 +1,7 @@
 """What a compiled library says of itself, and the command that compiles one."""
 
+import os
+import subprocess
 import sys
 import tarfile
 from dataclasses import replace
@@ -130,3 +132,11 @@ def test_a_folder_that_is_no_artefact_is_an_error(
 ) -> None:
     assert run_command(monkeypatch, tmp_path / "none", tmp_path / "a.tar", "generic", "int8") == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_host_with_the_runtime_alone_says_so_in_one_line() -> None:
+    environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    command_line = [sys.executable, "-m", "kvscape.compiler", "artifact", "out.tar", "generic", "int8"]
+    done = subprocess.run(command_line, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("cannot compile: TVM's runtime is here without its compiler;")

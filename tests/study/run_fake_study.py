@@ -41,7 +41,7 @@ def main(study: str, store: str) -> None:
     with Store(Path(store)) as opened:
         space = read_space(Path(study))
         executor = ProcessExecutor(timeout_s=60, command=fake_command)
-        Study(space, opened, executor, Silent(), available_bytes=lambda: 10**12, reference=at_rest).run()
+        Study(space, opened, executor, Silent(), available_bytes=lambda device: 10**12, reference=at_rest).run()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ DEVICE = Device("here", 2, 1e10, 4e11, 1e11, 2e-6)
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KVSCAPE_HOME", str(tmp_path))
-    monkeypatch.setattr(calibrated, "calibrate", lambda threads: DEVICE)
+    monkeypatch.setattr(calibrated, "calibrate", lambda threads, device: DEVICE)
 
 
 def never(arguments: Sequence[str]) -> list[str]:
@@ -37,7 +37,11 @@ def test_a_new_machine_is_calibrated_in_a_process_of_its_own() -> None:
         return [sys.executable, "-S", "-c", f"print({answer!r})"]
 
     assert find_device(2, command) == DEVICE
-    assert asked == [["doctor", "--calibrate", "--threads", "2", "--json"]]
+    assert find_device(None, command, "cuda:1") == DEVICE
+    assert asked == [
+        ["doctor", "--calibrate", "--threads", "2", "--json"],
+        ["doctor", "--calibrate", "--device", "cuda:1", "--json"],
+    ]
 
 
 def test_a_calibration_that_fails_says_why() -> None:

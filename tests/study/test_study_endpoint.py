@@ -54,7 +54,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 
 
 def run(what: Space, store: Store, executor: FakeExecutor) -> list[Record]:
-    return Study(what, store, executor, Silent(), available_bytes=lambda: 1, reference=at_rest).run()
+    return Study(what, store, executor, Silent(), available_bytes=lambda device: 1, reference=at_rest).run()
 
 
 def test_nothing_is_built_or_planned_and_quality_is_scored_once(store: Store) -> None:
@@ -103,12 +103,12 @@ def test_its_commands_measure_it_again_and_nothing_else() -> None:
 
 def test_it_is_counted_before_anything_runs(store: Store) -> None:
     builds = known_builds(space().points, FakeExecutor(), Silent(), store)
-    ahead = look_ahead(space(), builds, store, 1, rates=lambda nbytes: DeviceRates(1e9, 1e9))
+    ahead = look_ahead(space(), builds, store, lambda device: 1, rates=lambda *_: DeviceRates(1e9, 1e9))
     assert (ahead.feasible, ahead.to_measure, ahead.infeasible) == (2, 2, ())
 
 
 def test_nothing_is_predicted_of_it() -> None:
-    predictor = Predictor.fit([], [], Device("here", 2, 2e10, 4e11, 1e11, 3e-6), lambda point: None)
+    predictor = Predictor.fit([], [], lambda device: Device("here", 2, 2e10, 4e11, 1e11, 3e-6), lambda point: None)
     assert [record.reason for record in predictor.predict(space().points)] == ["nothing is predicted of a server"] * 2
 
 

@@ -40,7 +40,7 @@ def executor(timeout_s: float = 60) -> ProcessExecutor:
 
 
 def study(space: Space, store: Store, retry: bool = False, memory: int = 10**12) -> list[Record]:
-    return Study(space, store, executor(), Silent(), retry, lambda: memory, reference=at_rest).run()
+    return Study(space, store, executor(), Silent(), retry, lambda device: memory, reference=at_rest).run()
 
 
 def test_a_child_gets_the_whole_point_as_flags() -> None:
@@ -91,6 +91,16 @@ def test_an_answer_that_is_no_record_is_a_failure(printed: str) -> None:
     record = ProcessExecutor(command=command).bench(point())
     assert record.status == "failed"
     assert "no result that can be read" in record.reason
+
+
+def test_a_gpu_that_is_full_is_out_of_memory() -> None:
+    line = "error: out of memory on cuda:0 for the KV cache: 3 MiB are free; use a smaller batch"
+
+    def command(arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, "-S", "-c", f"import sys; print({line!r}, file=sys.stderr); sys.exit(2)"]
+
+    record = ProcessExecutor(command=command).bench(point())
+    assert (record.status, record.reason) == ("out_of_memory", line)
 
 
 def test_a_program_that_does_not_exist_is_a_failure() -> None:

@@ -109,3 +109,20 @@ def test_whatever_changes_quality_changes_its_key(point: DesignPoint, quality: Q
 def test_a_texts_name_does_not_matter() -> None:
     renamed = Quality(QUALITY.settings, Text("other", "words"))
     assert quality_key(POINT, MODEL, renamed) == quality_key(POINT, MODEL, QUALITY)
+
+
+def on(device: str, **build: str) -> DesignPoint:
+    return replace(POINT, build=BuildConfig(device=device, **build))
+
+
+def test_equal_gpus_share_keys_and_what_a_processor_is_asked_for_does_not_count_there() -> None:
+    gpu, other, processor = on("cuda:0"), on("cuda:1", activation="float32"), on("cpu", activation="float32")
+    speeds = [speed_key(point, MODEL, "here") for point in (gpu, other, POINT, processor)]
+    qualities = [quality_key(point, MODEL, QUALITY) for point in (gpu, other, POINT, processor)]
+    for keys in (speeds, qualities):
+        assert keys[0] == keys[1] and len(set(keys)) == 3
+
+
+def test_another_subject_has_devices_of_its_own() -> None:
+    first, second = (replace(on(device), subject="transformers") for device in ("cuda:0", "cuda:1"))
+    assert speed_key(first, MODEL, "here") != speed_key(second, MODEL, "here")

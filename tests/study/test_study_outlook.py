@@ -23,20 +23,20 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         yield opened
 
 
-def rates(nbytes: int) -> DeviceRates:
+def rates(nbytes: int, threads: None, device: str) -> DeviceRates:
     return DeviceRates(1e9, 1e9)
 
 
 def outlook(what: Space, store: Store, memory: int = 10**12, executor: FakeExecutor | None = None) -> Outlook:
     builds = known_builds(what.points, executor or FakeExecutor(), Silent(), store)
-    return look_ahead(what, builds, store, memory, rates=rates)
+    return look_ahead(what, builds, store, lambda device: memory, rates=rates)
 
 
 def test_it_counts_what_is_to_be_done_and_what_is_done(store: Store) -> None:
     ahead = outlook(space(), store)
     assert (ahead.points, ahead.feasible, ahead.measured, ahead.to_measure, ahead.to_score) == (16, 16, 0, 16, 2)
     assert ahead.estimated_s > 16 * 3
-    Study(space(2), store, FakeExecutor(), Silent(), available_bytes=lambda: 10**12, reference=at_rest).run()
+    Study(space(2), store, FakeExecutor(), Silent(), available_bytes=lambda device: 10**12, reference=at_rest).run()
     ahead = outlook(space(), store)
     assert (ahead.measured, ahead.to_measure, ahead.to_score) == (4, 12, 0)
 
@@ -69,7 +69,7 @@ def test_reasons_that_differ_in_numbers_are_one_group_with_an_example(store: Sto
 
 def test_an_estimate_learns_from_what_records_took(store: Store) -> None:
     guessed = outlook(space(), store).estimated_s
-    Study(space(2), store, FakeExecutor(), Silent(), available_bytes=lambda: 10**12, reference=at_rest).run()
+    Study(space(2), store, FakeExecutor(), Silent(), available_bytes=lambda device: 10**12, reference=at_rest).run()
     assert outlook(space(), store).estimated_s < guessed / 10  # a fake record takes no time
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_study_predictor import DEVICE, drawn, facts, measured
+from test_study_predictor import drawn, facts, here, measured
 
 from kvscape.cli.main import run
 from kvscape.config import DesignPoint
@@ -19,13 +19,13 @@ RECORDS = measured(POINTS[:24])
 
 
 def test_every_point_has_a_prediction_and_no_measurement() -> None:
-    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    predictions = predict_points(POINTS, RECORDS, [], here, facts)
     assert {json.dumps(p.parameters) for p in predictions} == {json.dumps(point.flat()) for point in POINTS}
     assert all((p.status, p.metrics) == ("predicted", {}) for p in predictions)
 
 
 def test_a_measured_point_keeps_its_figures_and_gets_those_that_the_others_predict() -> None:
-    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    predictions = predict_points(POINTS, RECORDS, [], here, facts)
     beside, rest = joined(RECORDS, predictions)
     assert [record.metrics for record in beside] == [record.metrics for record in RECORDS]
     for record in beside:
@@ -36,18 +36,18 @@ def test_a_measured_point_keeps_its_figures_and_gets_those_that_the_others_predi
 
 def test_a_point_that_cannot_run_is_no_prediction() -> None:
     impossible = DesignPoint.from_flat({"context_window_size": 100_000})
-    predictions = predict_points([impossible], RECORDS, [], DEVICE, facts)
+    predictions = predict_points([impossible], RECORDS, [], here, facts)
     assert predictions[-1].status == "infeasible" and "made for 8192 tokens" in predictions[-1].reason
     assert joined(RECORDS, predictions)[1] == []
 
 
 def test_failed_records_stay_as_they_are() -> None:
     failed = replace(RECORDS[0], status="failed", metrics={})
-    assert joined([failed], predict_points(POINTS, RECORDS, [], DEVICE, facts))[0] == [failed]
+    assert joined([failed], predict_points(POINTS, RECORDS, [], here, facts))[0] == [failed]
 
 
 def test_predictions_survive_their_file(tmp_path: Path) -> None:
-    predictions = predict_points(POINTS, RECORDS, [], DEVICE, facts)
+    predictions = predict_points(POINTS, RECORDS, [], here, facts)
     path = write_predictions(tmp_path, "made", predictions)
     assert path.name == "predictions_made.jsonl"
     assert read_predictions(tmp_path, "made") == predictions
@@ -55,7 +55,7 @@ def test_predictions_survive_their_file(tmp_path: Path) -> None:
 
 
 def test_an_unmeasured_point_may_be_recommended_and_says_so() -> None:
-    beside, rest = joined(RECORDS, predict_points(POINTS, RECORDS, [], DEVICE, facts))
+    beside, rest = joined(RECORDS, predict_points(POINTS, RECORDS, [], here, facts))
     single = next(record for record in beside if record.parameters["max_batch_size"] == 1)
     answer = recommend([single, *rest], Budget(concurrency=4))
     assert answer.point in [record.parameters for record in rest]
@@ -76,7 +76,7 @@ def known_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(ProcessExecutor, "build", build)
     monkeypatch.setattr(ProcessExecutor, "bench", lambda self, point: measured([point])[0])
-    monkeypatch.setattr("kvscape.study.predict_space.find_device", lambda: DEVICE)
+    monkeypatch.setattr("kvscape.study.predict_space.find_device", lambda device: here(device))
     monkeypatch.setattr("kvscape.bench.reference._seconds", lambda call: 0.05)
 
 

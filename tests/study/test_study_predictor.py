@@ -13,9 +13,9 @@ from made_quality import perplexity
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Workspace, predict_memory
 from kvscape.analysis.point_times import point_times
-from kvscape.analysis.schedule import TIMES
+from kvscape.analysis.schedule import GPU_ROWS, SUMS, TIMES, schedule
 from kvscape.analysis.step_parts import PARTS
-from kvscape.config import DesignPoint, ModelConfig
+from kvscape.config import DesignPoint, EngineConfig, ModelConfig, Workload
 from kvscape.results import Record
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.predictor import Predictor
@@ -26,6 +26,7 @@ MODEL = ModelConfig(
     max_position_embeddings=8192, tie_word_embeddings=True,
 )  # fmt: skip
 DEVICE = Device("here", 2, 2e10, 4e11, 1e11, 3e-6)
+GPU = Device("gpu", 1, 3e12, 6e14, 6e14, 2e-6)
 WEIGHTS = {"auto": 84_000_000, "q4f16_1": 76_000_000, "q8f16_1": 143_000_000, "q0f16": 269_000_000}
 WORKSPACES = {name: Workspace(100_000, 20_000, 100, 200_000) for name in ("f32", "f16", "int8", "int4")}
 AXES: dict[str, list[Any]] = {
@@ -36,6 +37,10 @@ AXES: dict[str, list[Any]] = {
     "max_batch_size": [1, 2, 4],
     "sliding_window_size": [-1, 256, 512],
 }
+
+
+def here(device: str) -> Device:
+    return DEVICE if device == "cpu" else GPU
 
 
 def facts(point: DesignPoint) -> ModelFacts | None:
@@ -78,7 +83,7 @@ def errors(records: Sequence[Record], name: str) -> list[float]:
 
 
 def predictor(count: int = 24) -> Predictor:
-    return Predictor.fit(measured(drawn(count)), [], DEVICE, facts)
+    return Predictor.fit(measured(drawn(count)), [], here, facts)
 
 
 def test_twenty_four_points_tell_the_speed_of_all_others() -> None:
@@ -98,7 +103,7 @@ def test_without_measurements_the_machines_limits_are_all_there_is() -> None:
 def test_intervals_hold_what_is_measured_later() -> None:
     held = []
     for seed in range(6):
-        fitted = Predictor.fit(measured(drawn(24, seed), seed), [], DEVICE, facts)
+        fitted = Predictor.fit(measured(drawn(24, seed), seed), [], here, facts)
         new = drawn(60, 100 + seed)
         for record, real in zip(fitted.predict(new), measured(new, 50 + seed), strict=True):
             for name in ("prefill_tokens_per_s", "decode_tokens_per_s"):
@@ -140,14 +145,14 @@ def test_no_speed_is_predicted_of_requests_that_come_over_time() -> None:
 def test_nothing_is_learned_from_requests_that_come_over_time() -> None:
     records = measured(drawn(4))
     odd = replace(records[0], parameters={**records[0].parameters, "request_rate": 2.0})
-    fitted = Predictor.fit([*records, odd], [], DEVICE, facts)
+    fitted = Predictor.fit([*records, odd], [], here, facts)
     assert fitted.measured == records
     assert fitted.with_predictions([odd]) == [odd]
 
 
 def test_what_cannot_run_is_said_and_not_predicted() -> None:
     points = [DesignPoint.from_flat({"context_window_size": context}) for context in (9000, 128, 4096)]
-    long, short, large = predictor().predict(points, available_bytes=10_000_000)
+    long, short, large = predictor().predict(points, available_bytes=lambda device: 10_000_000)
     assert {long.status, short.status, large.status} == {"infeasible"}
     assert "made for 8192 tokens" in long.reason
     assert "exceed context_window_size 128" in short.reason
@@ -165,7 +170,7 @@ def test_a_measured_point_is_predicted_from_all_others() -> None:
     records[5] = wrong
     failed = replace(records[6], status="failed", metrics={})
     records[6] = failed
-    beside = Predictor.fit(records, [], DEVICE, facts).with_predictions(records)
+    beside = Predictor.fit(records, [], here, facts).with_predictions(records)
     assert beside[6] is failed
     assert beside[5].metrics == wrong.metrics
     real = truth(DesignPoint.from_flat(wrong.parameters))["decode_tokens_per_s"]
@@ -179,10 +184,10 @@ def test_a_measured_quality_is_predicted_from_all_others_too() -> None:
     points = [DesignPoint.from_flat({"quantization": name, "kv_dtype": kv}) for name, kv in cells]
     scores = [perplexity(20.0 + number, *own) for number, own in enumerate(cells)]
     records = measured(points)
-    beside = Predictor.fit(records, scores, DEVICE, facts).with_predictions(records)
+    beside = Predictor.fit(records, scores, here, facts).with_predictions(records)
     assert beside[3].predicted["perplexity"] == pytest.approx(21.0 * 22.0 / 20.0)
     assert beside[3].predicted_intervals["perplexity"][0] < 23.1
-    alone = Predictor.fit(records, scores[:2], DEVICE, facts).with_predictions(records)
+    alone = Predictor.fit(records, scores[:2], here, facts).with_predictions(records)
     assert "perplexity" not in alone[0].predicted  # nothing else tells of it
 
 
@@ -191,7 +196,7 @@ def test_other_machines_teach_nothing_about_this_one() -> None:
         replace(r, metrics={name: value / 3 for name, value in r.metrics.items()}, environment={"machine": "there"})
         for r in measured(drawn(24, 3))
     ]
-    fitted = Predictor.fit([*measured(drawn(24)), *slow], [], DEVICE, facts)
+    fitted = Predictor.fit([*measured(drawn(24)), *slow], [], here, facts)
     assert len(fitted.measured) == 24
     assert np.mean(errors(fitted.predict(space()[::20]), "decode_tokens_per_s")) < 0.04
 
@@ -200,7 +205,7 @@ def test_every_subject_has_a_speed_of_its_own() -> None:
     records = measured(drawn(24))
     peers = [replace(r, parameters={**r.parameters, "subject": "llamacpp", "quantization": "auto"},
                      metrics={name: value / 2 for name, value in r.metrics.items()}) for r in records]  # fmt: skip
-    fitted = Predictor.fit([*records, *peers], [], DEVICE, facts)
+    fitted = Predictor.fit([*records, *peers], [], here, facts)
     assert np.mean(errors(fitted.predict(space()[::20]), "decode_tokens_per_s")) < 0.04
 
 
@@ -208,6 +213,48 @@ def test_quality_stands_beside_speed_where_it_is_known() -> None:
     cells = ("auto", "f16"), ("auto", "int8"), ("q8f16_1", "f16"), ("q8f16_1", "int8"), ("q4f16_1", "int8")
     points = [DesignPoint.from_flat({"quantization": name, "kv_dtype": kv}) for name, kv in cells]
     scores = [perplexity(20.0, "auto"), perplexity(21.0, "auto", "int8"), perplexity(19.0, "q8f16_1")]
-    found = Predictor.fit(measured(drawn(24)), scores, DEVICE, facts).predict(points)
+    found = Predictor.fit(measured(drawn(24)), scores, here, facts).predict(points)
     assert [record.predicted.get("perplexity") for record in found] == [20.0, 21.0, 19.0, pytest.approx(19.95), None]
     assert [("perplexity" in record.predicted_intervals) for record in found] == [False, False, False, True, False]
+
+
+def on_gpu(records: Sequence[Record], factor: float) -> list[Record]:
+    """The same points on a GPU, so many times as fast."""
+    speeds = ("prefill_tokens_per_s", "decode_tokens_per_s")
+    return [
+        replace(
+            record,
+            parameters={**record.parameters, "device": "cuda:0"},
+            metrics={**record.metrics, **{name: factor * record.metrics[name] for name in speeds}},
+            environment={"machine": "gpu"},
+        )
+        for record in records
+    ]
+
+
+def test_a_gpu_has_limits_and_a_model_of_its_own() -> None:
+    records = measured(drawn(24))
+    both = Predictor.fit([*records, *on_gpu(records, 30.0)], [], here, facts)
+    alone = Predictor.fit(records, [], here, facts)
+    points = drawn(8, seed=9)
+    assert both.predict(points) == alone.predict(points)
+    there = [DesignPoint.from_flat({**point.flat(), "device": "cuda:0"}) for point in points]
+    ratios = [
+        gpu.predicted["decode_tokens_per_s"] / cpu.predicted["decode_tokens_per_s"]
+        for gpu, cpu in zip(both.predict(there), both.predict(points), strict=True)
+    ]
+    assert 20 < np.median(ratios) < 45
+
+
+def test_no_thread_of_the_host_makes_a_gpu_faster() -> None:
+    (point,) = drawn(1)
+    there = [DesignPoint.from_flat({**point.flat(), "device": "cuda:0", "threads": threads}) for threads in (1, 64)]
+    one, many = Predictor.fit([], [], here, facts).predict(there)
+    assert one.predicted == pytest.approx(many.predicted)
+
+
+def test_a_step_of_few_tokens_reads_a_gpus_weights_once() -> None:
+    engine = EngineConfig(max_batch_size=5)
+    plan = schedule(MODEL, engine, Workload(prompt_tokens=300, max_tokens=8), GPU_ROWS)
+    steps, passes = (plan.sums[TIMES.index("decode_s")][SUMS.index(name)] for name in ("steps", "passes"))
+    assert steps == passes > 0

@@ -38,7 +38,7 @@ def run(
     memory: int = 10**12,
 ) -> list[Record]:
     searched = replace(what or space(), search=search)
-    return Study(searched, store, executor, Silent(), False, lambda: memory, reference).run()
+    return Study(searched, store, executor, Silent(), False, lambda device: memory, reference).run()
 
 
 def test_a_grid_measures_every_point_once_in_an_order_of_its_own(store: Store) -> None:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from kvscape.analysis.memory import Memory, Workspace, predict_memory
-from kvscape.config import KV_DTYPES, BuildConfig, DesignPoint, EngineConfig, ModelConfig
+from kvscape.config import KV_DTYPES, EngineConfig, ModelConfig
 from kvscape.engine import Output, Request
-from kvscape.errors import ConfigError, DeviceError
+from kvscape.errors import ConfigError
 from kvscape.subjects import SUBJECTS, Token, find_subject
-from kvscape.subjects.kvscape_subject import KvscapeSubject, load_kvscape
+from kvscape.subjects.kvscape_subject import KvscapeSubject
 
 MODEL = ModelConfig(
     model_type="llama",
@@ -170,8 +170,3 @@ def test_an_unknown_subject_names_the_near_match() -> None:
     assert find_subject("kvscape") is SUBJECTS["kvscape"]
     with pytest.raises(ConfigError, match="did you mean 'kvscape'"):
         find_subject("kv-scape")
-
-
-def test_nothing_is_measured_on_a_gpu_yet() -> None:
-    with pytest.raises(DeviceError, match=r"nothing is measured on device 'cuda:0': .*; use --device cpu"):
-        load_kvscape(DesignPoint(BuildConfig(device="cuda:0")))

@@ -10,7 +10,8 @@ class Device:
     """What ``threads`` threads of a machine reach; one multiply-add is two operations.
 
     Integer operations are products of 8-bit codes, float ones of f16 weights and f32 activations, both in the kernels
-    that models run; ``call_s`` is what the smallest kernel takes. ``machine`` is the environment's fingerprint.
+    that models run; ``call_s`` is what the smallest kernel takes. ``machine`` is the environment's fingerprint. A GPU
+    reaches the same whatever the host's threads, and counts as 1.
     """
 
     machine: str

@@ -29,23 +29,50 @@ VALUE_SCALE_BYTES = MappingProxyType({"f32": 0, "f16": 0, "fp8": 0, "int8": _SCA
 _CODE_BYTES = 13_200_000
 _VOCABULARY_ENTRY_BYTES = 500
 
+# What a GPU's driver takes for a process with its code.
+_CONTEXT_BYTES = 550_000_000
+
 
 @dataclass(frozen=True)
 class Workspace:
-    """Scratch memory of one forward pass: a linear formula from the compiled module's memory plan."""
+    """Scratch memory of one forward pass: a linear formula from the compiled module's memory plan.
+
+    A tile of attention is up to ``tile_tokens`` tokens, or one token's keys in a range of ``range_tokens``. A GPU's
+    driver is slow to give memory, so that there what a step had is kept, ``on_gpu``.
+    """
 
     fixed_bytes: int
     bytes_per_token: int
     bytes_per_sequence: int
     bytes_per_logit_row: int
+    bytes_per_tile: int = 0
+    tile_tokens: int = 1
+    range_tokens: int = 1
+    on_gpu: bool = False
 
-    def nbytes(self, tokens: int, sequences: int, logit_rows: int) -> int:
+    def nbytes(self, tokens: int, sequences: int, logit_rows: int, tiles: int = 0) -> int:
         return (
             self.fixed_bytes
             + self.bytes_per_token * tokens
             + self.bytes_per_sequence * sequences
             + self.bytes_per_logit_row * logit_rows
+            + self.bytes_per_tile * tiles
         )
+
+    def busiest(self, config: EngineConfig) -> tuple[int, int, int, int]:
+        """Tokens, sequences, rows of logits and tiles of the busiest step: a full chunk, every key of a full batch."""
+        batch, tokens = config.max_batch_size, max(config.prefill_chunk_size, config.max_batch_size)
+        ranges = batch * -(-config.context_window_size // self.range_tokens)
+        return tokens, batch, config.most_logit_rows, max(ranges, -(-tokens // self.tile_tokens) + batch)
+
+    @property
+    def spare(self) -> int:
+        """Pages and tails that fill up the steps of graphs (see ``engine.devices.decode_numbers``)."""
+        return int(self.on_gpu)
+
+    def kept_bytes(self, config: EngineConfig) -> int:
+        """What is kept of other steps while the busiest one runs."""
+        return self.nbytes(*self.busiest(config)) if self.on_gpu else 0
 
 
 @dataclass(frozen=True)
@@ -102,16 +129,20 @@ def num_pages(config: EngineConfig, group: LayerGroup) -> int:
     return min(whole, config.max_batch_size * kept)
 
 
-def kv_cache_bytes(model: ModelConfig, config: EngineConfig) -> int:
-    """Bytes of all KV pools, as they are allocated."""
+def kv_cache_bytes(model: ModelConfig, config: EngineConfig, spare: int = 0) -> int:
+    """Bytes of all KV pools, as they are allocated; each has ``spare`` pages and tails that no sequence gets."""
     one_page = page_bytes(model, config.kv_dtype, config.page_size)
-    tails = config.max_batch_size * tail_bytes(model, config.kv_dtype)
-    return sum(len(group.layers) * (num_pages(config, group) * one_page + tails) for group in model.layer_groups)
+    tails = (config.max_batch_size + spare) * tail_bytes(model, config.kv_dtype)
+    groups = model.layer_groups
+    return sum(len(group.layers) * ((num_pages(config, group) + spare) * one_page + tails) for group in groups)
 
 
-def runtime_bytes(model: ModelConfig) -> int:
-    """Bytes that a process takes whatever the design: compiled code, virtual machine and tokenizer."""
-    return _CODE_BYTES + _VOCABULARY_ENTRY_BYTES * model.vocab_size
+def runtime_bytes(model: ModelConfig, workspace: Workspace) -> int:
+    """Bytes that a process takes whatever the design: compiled code, virtual machine and tokenizer.
+
+    On a GPU these are in the host's memory, and do not count; its driver takes some of its own memory instead.
+    """
+    return _CONTEXT_BYTES if workspace.on_gpu else _CODE_BYTES + _VOCABULARY_ENTRY_BYTES * model.vocab_size
 
 
 def predict_memory(
@@ -119,14 +150,13 @@ def predict_memory(
 ) -> Memory:
     """Predict the bytes of an engine from the artefact's manifest alone.
 
-    The busiest step holds one full chunk of tokens, and wants one row of logits for each sequence.
+    On a GPU they are those of its own memory.
     """
-    tokens = max(config.prefill_chunk_size, config.max_batch_size)
-    workspace = workspaces[config.kv_dtype].nbytes(tokens, config.max_batch_size, config.most_logit_rows)
+    workspace = workspaces[config.kv_dtype]
     return Memory(
         weights_bytes,
-        kv_cache_bytes(model, config),
+        kv_cache_bytes(model, config, workspace.spare),
         kv_bytes_per_token(model, config.kv_dtype),
-        workspace,
-        runtime_bytes(model),
+        workspace.nbytes(*workspace.busiest(config)) + workspace.kept_bytes(config),
+        runtime_bytes(model, workspace),
     )

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Memory
-from kvscape.analysis.schedule import FLOAT_ROWS, INTEGER_ROWS, TIMES, FloatArray, Schedule, schedule
+from kvscape.analysis.schedule import FLOAT_ROWS, GPU_ROWS, INTEGER_ROWS, TIMES, FloatArray, Schedule, schedule
 from kvscape.analysis.step_parts import part_seconds
-from kvscape.config import BuildConfig, DesignPoint, ModelConfig
+from kvscape.config import BuildConfig, DesignPoint, ModelConfig, cuda_index
 
 _FLOATS = ("q0f16", "q0f32", "f16", "f32", "bf16")
 
@@ -37,9 +37,10 @@ class PointTimes:
 
 def point_times(point: DesignPoint, model: ModelConfig, memory: Memory, device: Device) -> PointTimes:
     """Schedule a point whose engine fits the model."""
-    floats = _multiplies_floats(point.build)
-    plan = schedule(model, point.engine, point.workload, FLOAT_ROWS if floats else INTEGER_ROWS)
-    parts = part_seconds(model, memory, device, floats, point.threads or device.threads, plan.sums)
+    on_gpu, floats = cuda_index(point.build.device) is not None, _multiplies_floats(point.build)
+    plan = schedule(model, point.engine, point.workload, GPU_ROWS if on_gpu else FLOAT_ROWS if floats else INTEGER_ROWS)
+    threads = device.threads if on_gpu else point.threads or device.threads
+    parts = part_seconds(model, memory, device, floats, threads, plan.sums)
     return PointTimes(point, plan, parts)
 
 

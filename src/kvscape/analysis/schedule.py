@@ -13,8 +13,9 @@ SUMS = ("steps", "tokens", "logit_rows", "passes", "logit_passes", "keys_read", 
 TIMES = ("prefill_s", "decode_s", "ttft_s", "tpot_s", "e2e_s")
 FloatArray = NDArray[np.float64]
 
-# Rows of activations that share one load of the weights, as the kernels of integer and of float products take them.
-INTEGER_ROWS, FLOAT_ROWS = (4, 1), (6, 2, 1)
+# Rows of activations that share one load of the weights, as the kernels of integer and of float products take them, and
+# a GPU's. The last ones may be fewer.
+INTEGER_ROWS, FLOAT_ROWS, GPU_ROWS = (4, 1), (6, 2, 1), (128, 16)
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,11 @@ def _step_sums(plan: _Plan, sizes: tuple[tuple[int, int], ...], rows: tuple[int,
 
 
 def _passes(tokens: FloatArray, rows: tuple[int, ...]) -> FloatArray:
-    """As many blocks of the first size as there are, then of the next for what is left."""
+    """As many blocks of the first size as there are, then of the next for what is left, and one that is not full."""
     passes, left = np.zeros_like(tokens), tokens
     for size in rows:
         passes, left = passes + left // size, left % size
-    return passes
+    return passes + (left > 0)
 
 
 def _keys(

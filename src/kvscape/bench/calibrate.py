@@ -8,7 +8,11 @@ import numpy as np
 
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.device import Device
+from kvscape.bench.gpu_driver import GpuDriver
+from kvscape.bench.gpu_probe import GpuProbe
 from kvscape.bench.probe import best_rate, memory_bytes_per_s
+from kvscape.compiler.cuda_target import detect_cuda_target
+from kvscape.config import cuda_index
 from kvscape.results import current_environment
 
 if TYPE_CHECKING:
@@ -19,8 +23,24 @@ _BUFFER_BYTES = 256 << 20
 _WIDE, _NARROW, _TOKENS = 768, 64, 128
 
 
-def calibrate(threads: int | None = None) -> Device:
-    """Measure in some seconds, compiling three kernels included; the process must not have run a model before."""
+def calibrate(threads: int | None = None, device: str = "cpu") -> Device:
+    """Measure in some seconds, compiling three kernels included; the process must not have run a model before.
+
+    Raises DeviceError where there is no such device.
+    """
+    index = cuda_index(device)
+    return _processor(threads) if index is None else _gpu(device, index)
+
+
+def _gpu(name: str, index: int) -> Device:
+    """All its products are of f16 numbers; no thread of the host makes them faster."""
+    detect_cuda_target(name, index)
+    probe = GpuProbe(GpuDriver(index))
+    rate = probe.operations_per_s()
+    return Device(current_environment(name).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.launch_s())
+
+
+def _processor(threads: int | None) -> Device:
     count = threads or default_threads()
     os.environ["TVM_NUM_THREADS"] = str(count)
     kernels = _compiled()

@@ -1,4 +1,4 @@
-"""Calibrations are kept: one for each machine, number of threads and set of library versions."""
+"""Calibrations are kept: one for each machine with its GPU, number of threads and set of library versions."""
 
 import hashlib
 import json
@@ -7,28 +7,30 @@ from pathlib import Path
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.device import Device
 from kvscape.bench.calibrate import calibrate
+from kvscape.config import cuda_index
 from kvscape.files import write_text
 from kvscape.hub.cache import cache_dir
 from kvscape.results import current_environment
 
 
-def stored_device(threads: int | None = None) -> Device | None:
-    """The calibration of this machine; None where there is none yet, or none that can be read."""
+def stored_device(threads: int | None = None, device: str = "cpu") -> Device | None:
+    """The calibration of this machine, or of its GPU; None where there is none yet, or none that can be read."""
     try:
-        return Device.from_json(json.loads(_path(threads).read_text(encoding="utf-8")))
+        return Device.from_json(json.loads(_path(threads, device).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def calibrate_device(threads: int | None = None) -> Device:
+def calibrate_device(threads: int | None = None, device: str = "cpu") -> Device:
     """Measure this machine and keep what was found. Raises KvscapeError when the cache cannot be written."""
-    device = calibrate(threads)
-    write_text(_path(threads), json.dumps(device.to_json()) + "\n")
-    return device
+    measured = calibrate(threads, device)
+    write_text(_path(threads, device), json.dumps(measured.to_json()) + "\n")
+    return measured
 
 
-def _path(threads: int | None) -> Path:
-    environment = current_environment()
+def _path(threads: int | None, device: str) -> Path:
+    environment = current_environment(device)
+    threads = threads if cuda_index(device) is None else 1
     facts = (environment.machine, threads or default_threads(), environment.kvscape_version, environment.packages)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     return cache_dir() / "calibrations" / f"{key}.json"

@@ -18,7 +18,7 @@ from kvscape.bench.workload import arrival_times_s, make_prompts
 from kvscape.config import DesignPoint
 from kvscape.errors import CapacityError, ConfigError
 from kvscape.results import Record, current_environment
-from kvscape.subjects import Serves, Subject, Token
+from kvscape.subjects import OnDevice, Serves, Subject, Token
 
 Clock = Callable[[], float]
 Samples = dict[str, list[float]]
@@ -121,27 +121,33 @@ def _samples(runs: Sequence[Run]) -> Samples:
 def _record(subject: Subject, point: DesignPoint, runs: Sequence[Run]) -> Record:
     warm_up = warm_up_runs([run.duration_s for run in runs])
     samples = _samples(runs[warm_up:])
-    memory, threads = subject.memory, thread_facts(point.threads)
+    memory, threads, device = subject.memory, thread_facts(point.threads), point.build.device
     metrics = {
         **asdict(memory),
         "total_bytes": memory.total_bytes,
         "peak_rss_bytes": peak_rss_bytes(),  # before the probe below takes memory of its own
+        **_of_device(subject),
         "bits_per_weight": subject.bits_per_weight,
         **summarize(samples),
     }
-    rates = measure_rates(memory.weights_bytes, point.threads)
+    rates = measure_rates(memory.weights_bytes, point.threads, device)
+    known = stored_device(point.threads, device)
     return Record(
         parameters=point.flat(),
         metrics=metrics,
-        predicted=predict(
-            subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, stored_device(point.threads)
-        ),
+        predicted=predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, known),
         samples=samples,
-        environment={**current_environment().to_json(), **threads, **asdict(rates)},
+        environment={**current_environment(device).to_json(), **threads, **asdict(rates)},
         kernels=subject.kernels,
         intervals=intervals(samples, len(runs) - warm_up),
         warm_up_s=[run.duration_s for run in runs[:warm_up]],
     )
+
+
+def _of_device(subject: Subject) -> dict[str, float]:
+    """The most memory that was taken of a device that has its own."""
+    nbytes = subject.peak_device_bytes if isinstance(subject, OnDevice) else None
+    return {} if nbytes is None else {"peak_device_bytes": nbytes}
 
 
 def summarize(samples: Samples) -> dict[str, float]:

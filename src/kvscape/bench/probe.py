@@ -1,4 +1,4 @@
-"""A short probe of the machine's two limits, with numpy alone."""
+"""A short probe of a device's two limits: of the processor with numpy alone, of a GPU with its driver alone."""
 
 import time
 from collections.abc import Callable
@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.analysis.roofline import DeviceRates
+from kvscape.bench.gpu_driver import GpuDriver
+from kvscape.bench.gpu_probe import GpuProbe
+from kvscape.config import cuda_index
 from kvscape.results import current_environment
 
 PASS_S = 0.05
@@ -15,12 +18,15 @@ PASSES = 4
 MATRIX = 768
 
 
-def measure_rates(nbytes: int, threads: int | None = None) -> DeviceRates:
+def measure_rates(nbytes: int, threads: int | None = None, device: str = "cpu") -> DeviceRates:
     """Measure both limits in about half a second.
 
-    Bytes are read from a buffer of ``nbytes``, the weights' size: a small model may live in the processor's cache.
+    On a processor bytes are read from a buffer of ``nbytes``, the weights' size: a small model may live in its cache.
     Arithmetic is a float32 matrix product of numpy's BLAS: integer kernels with 8-bit dot products can pass it.
     """
+    if (index := cuda_index(device)) is not None:
+        gpu = GpuProbe(GpuDriver(index))
+        return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s())
     cores = current_environment().cores
     share = min(1.0, (threads or cores) / cores)  # BLAS takes all cores
     return DeviceRates(memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())

@@ -10,8 +10,10 @@ import numpy as np
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.kernel_cost import StepFacts, kernel_cost
 from kvscape.analysis.roofline import DeviceRates, attention_operations
+from kvscape.bench.gpu_driver import GpuDriver
+from kvscape.bench.gpu_timer import GpuTimer
 from kvscape.bench.probe import measure_rates
-from kvscape.bench.replay import Call, Recorder, replay
+from kvscape.bench.replay import Call, Recorder, Timed, replay, timed_here
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.workload import make_prompts
 from kvscape.config import DesignPoint, adapter_name, cuda_index
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
 
 def check_profile(point: DesignPoint) -> None:
-    """Raise DeviceError for a GPU, CapacityError for a prompt that is no single step, or leaves no room to decode."""
-    if adapter_name(point.build.device) or cuda_index(point.build.device) is not None:
-        why = "a kernel is timed on the host, which does not wait for a GPU"
+    """Raise DeviceError for a GPU of WebGPU, CapacityError for a prompt that is no single step, or leaves no room to
+    decode."""
+    if adapter_name(point.build.device):
+        why = "a kernel is timed on the host, which does not wait for it"
         raise DeviceError(f"no kernel is timed on device {point.build.device!r}", why, "use --device cpu")
     prompt, runs = point.workload.prompt_tokens, point.workload.num_runs
     chunk, context = point.engine.prefill_chunk_size, point.engine.context_window_size
@@ -43,11 +46,11 @@ def check_profile(point: DesignPoint) -> None:
 def profile(llm: "LLM", point: DesignPoint) -> Profile:
     """Profile an open model, whose prefix cache must be off: one prompt's prefill, and a decode step of the batch."""
     check_profile(point)
-    threads = point.threads or default_threads()
-    rates = measure_rates(llm.memory.weights_bytes, threads)
+    threads, device = point.threads or default_threads(), point.build.device
+    rates = measure_rates(llm.memory.weights_bytes, threads, device)
     profiler = Profiler(llm, point, rates)
     steps = (profiler.prefill(), profiler.decode())
-    environment = {**current_environment().to_json(), **thread_facts(threads), **asdict(rates)}
+    environment = {**current_environment(device).to_json(), **thread_facts(threads), **asdict(rates)}
     return Profile(point.flat(), environment, steps)
 
 
@@ -101,7 +104,8 @@ class Profiler:
         step()  # warms up
         calls, known = self._recorded(step), facts()
         rounds = range(self._point.workload.num_runs)
-        turns = [(_seconds(step), replay(calls, cheapest_call())) for _ in rounds]
+        timed = _timed(self._point.build.device)
+        turns = [(_seconds(step), replay(calls, cheapest_call(), timed)) for _ in rounds]
         wall_s = float(np.median([seconds for seconds, _ in turns]))
         times = np.median([times for _, times in turns], axis=0)
         return StepProfile(name, known.tokens, wall_s, self._kernels(calls, times.tolist(), known))
@@ -134,6 +138,12 @@ class Profiler:
             one = KernelTime(call.name, 1, time_s, cost.nbytes, cost.operations, cost.least_s(self._rates))
             totals[call.name] = totals[call.name] + one if call.name in totals else one
         return tuple(sorted(totals.values(), key=lambda kernel: -kernel.time_s))
+
+
+def _timed(device: str) -> Timed:
+    """How calls are timed: on a GPU by its own clock, for the host does not wait for it."""
+    index = cuda_index(device)
+    return timed_here if index is None else GpuTimer(GpuDriver(index)).timed
 
 
 def _seconds(step: Callable[[], object]) -> float:

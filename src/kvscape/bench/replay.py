@@ -42,20 +42,25 @@ class Recorder:
         return 0  # go on
 
 
-def replay(calls: Sequence[Call], nothing: Callable[..., Any]) -> list[float]:
-    """Seconds of each call; ``nothing`` takes any arguments and does as little as can be."""
-    times = _timed(calls, [call.function for call in calls])
-    idle = _timed(calls, [nothing] * len(calls))
-    return [max(0.0, busy - passing) for busy, passing in zip(times, idle, strict=True)]
+Timed = Callable[[Sequence[Call], Sequence[Callable[..., Any]]], list[float]]
+"""Seconds of each function with the arguments of its call."""
 
 
-def _timed(calls: Sequence[Call], functions: Sequence[Callable[..., Any]]) -> list[float]:
+def timed_here(calls: Sequence[Call], functions: Sequence[Callable[..., Any]]) -> list[float]:
+    """By the host's clock, of what the host does."""
     times = []
     for call, function in zip(calls, functions, strict=True):
         start = time.perf_counter()
         function(*call.arguments)
         times.append(time.perf_counter() - start)
     return times
+
+
+def replay(calls: Sequence[Call], nothing: Callable[..., Any], timed: Timed = timed_here) -> list[float]:
+    """Seconds of each call; ``nothing`` takes any arguments and does as little as can be."""
+    times = timed(calls, [call.function for call in calls])
+    idle = timed(calls, [nothing] * len(calls))
+    return [max(0.0, busy - passing) for busy, passing in zip(times, idle, strict=True)]
 
 
 def _itemsize(tensor: Any) -> int:

@@ -12,7 +12,7 @@ from kvscape.cli import options
 from kvscape.cli.output import print_facts, print_json
 
 if TYPE_CHECKING:
-    from kvscape.analysis.device import Device
+    from kvscape.analysis.device import Device as Limits
 
 _BUILD = ("LLVM_VERSION", "USE_LLVM", "USE_CUDA", "USE_VULKAN", "USE_BLAS", "GIT_COMMIT_HASH")
 
@@ -22,29 +22,38 @@ Calibrate = Annotated[
 ]
 
 
-def command(calibrate: Calibrate = False, threads: options.Threads = None, json: options.Json = False) -> None:
-    """Show versions, TVM's build and targets, the processor, the compiler, the cache and free memory."""
-    device = _device(calibrate, threads)
-    facts = {**_versions(), **_tvm(), **_machine(), **_adapters(), **_cache()}
+Device = Annotated[str | None, typer.Option("--device", help="Whose limits: cpu, cuda:0. [default: cpu]")]
+
+
+def command(
+    calibrate: Calibrate = False,
+    threads: options.Threads = None,
+    device: Device = None,
+    json: options.Json = False,
+) -> None:
+    """Show versions, TVM's build and targets, the processor, GPUs, the compiler, the cache and free memory."""
+    name = device or "cpu"
+    limits = _device(calibrate, threads, name)
+    facts = {**_versions(), **_tvm(), **_machine(), **_gpus(), **_adapters(), **_cache()}
     if json:
-        print_json({**facts, "calibration": device and device.to_json()})
+        print_json({**facts, "calibration": limits and limits.to_json()})
     else:
-        print_facts({**facts, "calibration": _limits(device)})
+        print_facts({**facts, f"calibration of {name}": _limits(limits, name)})
 
 
-def _device(calibrate: bool, threads: int | None) -> "Device | None":
+def _device(calibrate: bool, threads: int | None, device: str) -> "Limits | None":
     from kvscape.bench.calibrated import calibrate_device, stored_device
     from kvscape.cli.turn import own_turn
 
     if not calibrate:
-        return stored_device(threads)
+        return stored_device(threads, device)
     with own_turn():
-        return calibrate_device(threads)
+        return calibrate_device(threads, device)
 
 
-def _limits(device: "Device | None") -> list[str] | str:
+def _limits(device: "Limits | None", name: str) -> list[str] | str:
     if device is None:
-        return "none yet: kvscape doctor --calibrate"
+        return f"none yet: kvscape doctor --calibrate{'' if name == 'cpu' else f' --device {name}'}"
     return [
         f"{device.threads} threads",
         f"{device.memory_bytes_per_s / 1e9:.1f} GB/s",
@@ -95,6 +104,18 @@ def _machine() -> dict[str, Any]:
         "free_memory_mib": psutil.virtual_memory().available >> 20,
         "total_memory_mib": environment.memory_bytes >> 20,
     }
+
+
+def _gpus() -> dict[str, Any]:
+    """The GPUs of ``--device cuda:0`` and the like, or why there are none."""
+    from kvscape.analysis.cuda import gpus
+
+    known = gpus()
+    found = [
+        f"cuda:{index}: {gpu.name}, {gpu.architecture}, {gpu.memory_bytes >> 20:,} MiB, driver {known.driver}"
+        for index, gpu in enumerate(known.found)
+    ]
+    return {"cuda_gpus": found or known.obstacle or "none"}
 
 
 def _adapters() -> dict[str, Any]:

@@ -22,7 +22,7 @@ def print_outlook(space: "Space", store: "Store", retry: bool, quiet: bool, json
     with LiveView(quiet=quiet, transient=True) as progress:
         progress.start(len(first_of_each(space.points)))
         builds = known_builds(space.points, ProcessExecutor(space.timeout_s), progress, store)
-    outlook = look_ahead(space, builds, store, available_memory_bytes(), retry)
+    outlook = look_ahead(space, builds, store, available_memory_bytes, retry)
     print_json({"study": space.name, **outlook.to_json()}) if json else _print(outlook)
 
 

@@ -32,7 +32,8 @@ def _plan(flags: Flags) -> "Plan":
 
     manifest = built.artifact.manifest
     workspaces = library_metadata(built.library).workspaces
-    return plan_memory(point, manifest.model, manifest.weights_bytes, workspaces, available_memory_bytes())
+    free = available_memory_bytes(point.build.device)
+    return plan_memory(point, manifest.model, manifest.weights_bytes, workspaces, free)
 
 
 def _print(plan: "Plan") -> None:

@@ -37,6 +37,10 @@ Ray = Annotated[
     str | None,
     typer.Option("--ray", help="Measure on the nodes of a Ray cluster.", metavar="HOST:PORT", show_default=False),
 ]
+Report = Annotated[
+    bool,
+    typer.Option("--report/--no-report", help="Write the page, and recommend a point; 'kvscape report' does it later."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show only what goes wrong.")]
 Log = Annotated[Path | None, typer.Option("--log", help="File that gets a line for each event.")]
 
@@ -60,6 +64,7 @@ def command(
     quiet: Quiet = False,
     log: Log = None,
     predict: Predict = False,
+    report: Report = True,
     min_context: options.MinContext = None,
     concurrency: options.Concurrency = None,
     max_memory: options.MaxMemory = None,
@@ -101,6 +106,9 @@ def _measure(space: "Space", flags: Flags) -> None:
     out = flags["out"]
     study, files = _run(space, flags)
     _check_measured(study)
+    if not flags["report"]:  # on a host that measures, and has no Polars and no Altair
+        _print_measured(study, space, files, flags["json"])
+        return
     recommendation = recommend(study.known, budget(dict(flags), study), study.perplexities)
     files += write_report(out, study, recommendation)
     if flags["json"]:
@@ -145,13 +153,23 @@ def _check_measured(study: StudyContent) -> None:
         raise ResultsError("no point could be measured", first, "correct it and run the study again with --retry")
 
 
-def _facts(study: StudyContent, space: "Space", recommendation: "Recommendation", files: list[Path]) -> dict[str, Any]:
+def _print_measured(study: StudyContent, space: "Space", files: list[Path], json: bool) -> None:
+    measured = sum(record.status == "ok" for record in study.records)
+    if json:
+        print_json(_facts(study, space, None, files))
+    else:
+        print_facts({"study": study.name, "measured": f"{measured} of {len(study.records)} points", "files": files})
+
+
+def _facts(
+    study: StudyContent, space: "Space", recommendation: "Recommendation | None", files: list[Path]
+) -> dict[str, Any]:
     return {
         "study": study.name,
         "points": [record.to_json() for record in study.records],
         "perplexities": [record.to_json() for record in study.perplexities],
         "excluded": [{"point": entry.point.flat(), "reason": entry.reason} for entry in space.excluded],
-        "recommendation": recommendation.to_json(),
+        "recommendation": recommendation and recommendation.to_json(),
         "files": files,
     }
 

@@ -10,8 +10,13 @@ from kvscape.compiler.target import find_any_target
 from kvscape.config import EngineConfig, parse_overrides
 from kvscape.errors import KvscapeError
 
-with absent("torch"):
-    from kvscape.compiler.build import LibrarySpec, compile_library
+try:
+    with absent("torch"):
+        from kvscape.compiler.build import LibrarySpec, compile_library
+except (ImportError, AttributeError):  # so fails TVM's Python where its library is the runtime's
+    why = "TVM's runtime is here without its compiler"
+    print(KvscapeError("cannot compile", why, "compile on another machine, and give --model-lib"), file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> int:

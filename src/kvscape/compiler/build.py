@@ -1,7 +1,7 @@
 """Compile a converted model for one target, and write the library whole or not at all."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 from tvm import relax, tirx
 from tvm.target import Target
 
+from kvscape.analysis.memory import Workspace
 from kvscape.artifact import LibraryMetadata
 from kvscape.compiler.backend import find_backend
+from kvscape.compiler.cuda_target import CudaTarget
 from kvscape.compiler.export import export_model
 from kvscape.compiler.kernel_objects import dump_kernels, kernel_objects
 from kvscape.compiler.key import library_key
@@ -91,8 +93,17 @@ def _describe(spec: LibrarySpec, parameters: list[str], usage: MemoryUsage, mod:
         key_range_tokens=backend.range_tokens,
         page_size_multiple=backend.page_size_multiple,
         kernels=tuple(sorted(kernels)),
-        workspaces={kv: usage.workspaces[f"forward_{KVPrecision.parse(kv).identifier}"] for kv in spec.kv_dtypes},
+        workspaces={kv: _workspace(spec, usage, kv) for kv in spec.kv_dtypes},
         kvscape_version=__version__,
         tvm_version=version("apache-tvm"),
         overrides=dict(spec.overrides),
     )
+
+
+def _workspace(spec: LibrarySpec, usage: MemoryUsage, kv_dtype: str) -> Workspace:
+    """A forward pass's scratch memory. On a processor the few tiles with sums of their own do not count."""
+    backend, plan = find_backend(spec.target), usage.workspaces[f"forward_{KVPrecision.parse(kv_dtype).identifier}"]
+    if not isinstance(spec.target, CudaTarget):
+        return replace(plan, bytes_per_tile=0)
+    tile_tokens = backend.tile_tokens(spec.model.group_size)
+    return replace(plan, tile_tokens=tile_tokens, range_tokens=backend.range_tokens, on_gpu=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Self, overload
 from kvscape.analysis.adapters import find_adapter
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.fit import check_fit
-from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import Memory, kv_bytes_per_token, runtime_bytes
 from kvscape.artifact import Artifact, LibraryMetadata
 from kvscape.config import BuildConfig, EngineConfig, adapter_name, cuda_index
@@ -93,9 +92,8 @@ class LLM:
 
     def _check_fit(self, config: EngineConfig) -> None:
         """Raise CapacityError before anything is allocated: the mapped weights are not read yet, and still count."""
-        metadata, free = self.metadata, getattr(self._device, "free_memory_bytes", None)
-        free = available_memory_bytes() if free is None else free + self._device.weights_bytes
-        check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, free)
+        metadata = self.metadata
+        check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, self._device.available_bytes)
 
     @property
     def device(self) -> "CpuDevice | CudaDevice | WebgpuDevice":
@@ -117,14 +115,13 @@ class LLM:
     def memory(self) -> Memory:
         """Bytes that are allocated now, and the scratch memory of the busiest step."""
         config, model = self.engine.config, self.metadata.model
-        tokens = max(config.prefill_chunk_size, config.max_batch_size)
         workspace = self.metadata.workspaces[config.kv_dtype]
         return Memory(
             weights_bytes=self._device.weights_bytes,
             kv_cache_bytes=self.engine.pools.nbytes,
             kv_bytes_per_token=kv_bytes_per_token(model, config.kv_dtype),
-            workspace_bytes=workspace.nbytes(tokens, config.max_batch_size, config.most_logit_rows),
-            runtime_bytes=runtime_bytes(model),
+            workspace_bytes=workspace.nbytes(*workspace.busiest(config)) + workspace.kept_bytes(config),
+            runtime_bytes=runtime_bytes(model, workspace),
         )
 
     @overload  # a str is a sequence of str too; the first that fits is taken

@@ -70,7 +70,7 @@ def perplexity_record(
         context=settings.context,
         text=text.name,
         text_sha256=text.sha256,
-        environment=current_environment().to_json(),
+        environment=current_environment(point.build.device).to_json(),
         stride=settings.stride,
         limit=settings.limit,
         text_tokens=cut.text_tokens,

@@ -38,6 +38,7 @@ QUANTITIES: Mapping[str, Quantity] = {
         Quantity("workspace_bytes", "Workspace", "MiB", MIB, best="min"),
         Quantity("runtime_bytes", "Runtime", "MiB", MIB, best="min"),
         Quantity("peak_rss_bytes", "Peak process memory", "MiB", MIB, best="min"),
+        Quantity("peak_device_bytes", "Peak device memory", "MiB", MIB, best="min"),
         Quantity("bits_per_weight", "Bits per weight", digits=2),
         Quantity("decode_tokens_per_s", "Decode speed", "tokens/s", best="max"),
         Quantity("prefill_tokens_per_s", "Prefill speed", "tokens/s", best="max"),

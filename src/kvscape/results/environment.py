@@ -2,13 +2,15 @@
 
 import hashlib
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
 
 from kvscape.analysis.cpu import cpu_features, cpu_name, default_threads
+from kvscape.analysis.cuda import Gpus, gpus
+from kvscape.config import cuda_index
 from kvscape.version import __version__
 
 PACKAGES = (
@@ -26,7 +28,7 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Environment:
-    """Facts that may change a speed; ``machine`` is their fingerprint."""
+    """Facts that may change a speed; ``machine`` is their fingerprint. Of GPUs it has the one that computes."""
 
     kvscape_version: str
     python: str
@@ -36,19 +38,40 @@ class Environment:
     cores: int
     memory_bytes: int
     packages: dict[str, str]
+    gpu: str = ""
+    gpu_architecture: str = ""
+    gpu_memory_bytes: int = 0
+    gpu_driver: str = ""
 
     @property
     def machine(self) -> str:
         """Fingerprint of the hardware, for keys of speed records."""
-        facts = (self.cpu, self.cpu_features, self.cores, self.memory_bytes >> 28)
+        facts: tuple[object, ...] = (self.cpu, self.cpu_features, self.cores, self.memory_bytes >> 28)
+        facts += (self.gpu, self.gpu_architecture, self.gpu_memory_bytes >> 28) if self.gpu else ()
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "machine": self.machine}
+        facts = asdict(self)
+        own = facts if self.gpu else {name: value for name, value in facts.items() if not name.startswith("gpu")}
+        return {**own, "machine": self.machine}
 
 
-def current_environment() -> Environment:
-    """Read the facts of the machine this process runs on."""
+def current_environment(device: str = "cpu", known: Gpus | None = None) -> Environment:
+    """Read the facts of the machine this process runs on, and of its GPU if ``device`` is one."""
+    here, index, there = _host(), cuda_index(device), known or gpus()
+    if index is None or index >= len(there.found):
+        return here
+    gpu = there.found[index]
+    return replace(
+        here,
+        gpu=gpu.name,
+        gpu_architecture=gpu.architecture,
+        gpu_memory_bytes=gpu.memory_bytes,
+        gpu_driver=there.driver,
+    )
+
+
+def _host() -> Environment:
     return Environment(
         kvscape_version=__version__,
         python=platform.python_version(),

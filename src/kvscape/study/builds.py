@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
-from kvscape.config import BuildConfig, DesignPoint, library_kv_dtypes
+from kvscape.config import GPU_KV_DTYPES, KV_DTYPES, BuildConfig, DesignPoint, cuda_index, library_kv_dtypes
 from kvscape.results import current_environment
 from kvscape.study.executor import Executor, Failed
 from kvscape.study.key import quality_key, speed_key
@@ -20,7 +20,8 @@ Library = tuple[str, BuildConfig, tuple[str, ...]]
 
 
 def library(point: DesignPoint) -> Library:
-    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype)
+    known = KV_DTYPES if cuda_index(point.build.device) is None else GPU_KV_DTYPES
+    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype, known)
 
 
 def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:
@@ -69,10 +70,11 @@ def known_builds(points: Iterable[DesignPoint], executor: Executor, progress: St
 
 def study_keys(space: Space, builds: Builds, machine: str | None = None) -> dict[DesignPoint, Keys]:
     """The speed and the quality key of every point of a space, on this machine or another one."""
-    machine, quality = machine or current_environment().machine, space.quality
+    quality, devices = space.quality, {point.build.device for point in space.points}
+    machines = {device: machine or current_environment(device).machine for device in devices}
     return {
         point: (
-            speed_key(point, builds.facts(point), machine),
+            speed_key(point, builds.facts(point), machines[point.build.device]),
             None if quality is None else quality_key(point, builds.facts(point), quality),
         )
         for point in space.points
@@ -89,5 +91,5 @@ def _build(point: DesignPoint, executor: Executor, progress: StudyProgress) -> M
 def _key(own: Library) -> str:
     subject, build, kv_dtypes = own
     version = find_subject(subject).version()
-    machine = current_environment().machine
+    machine = current_environment(build.device).machine
     return json.dumps([subject, version, __version__, machine, asdict(build), kv_dtypes], sort_keys=True)

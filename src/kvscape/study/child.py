@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
-_NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "can't start new thread")
+# Python's, C++'s, the system's, and a GPU's as kvscape and as torch say it.
+_NO_MEMORY = ("MemoryError", "std::bad_alloc", "Cannot allocate memory", "can't start new thread", "out of memory")
 
 Failure = Literal["failed", "timeout", "out_of_memory"]
 

@@ -97,7 +97,7 @@ def _object(text: str) -> dict[str, Any]:
 
 def unmeasured(point: DesignPoint, failed: Failed, environment: Mapping[str, Any] | None = None) -> Record:
     """The record of a point that has no measurement; thousands of them may share an ``environment``."""
-    facts = dict(environment or current_environment().to_json())
+    facts = dict(environment or current_environment(point.build.device).to_json())
     return Record(point.flat(), {}, {}, {}, facts, status=failed.status, reason=failed.reason)
 
 
@@ -113,7 +113,7 @@ def unscored(point: DesignPoint, quality: Quality, failed: Failed) -> Perplexity
         context=quality.settings.context,
         text=quality.text.name,
         text_sha256=quality.text.sha256,
-        environment=current_environment().to_json(),
+        environment=current_environment(point.build.device).to_json(),
         status=failed.status,
         reason=failed.reason,
     )

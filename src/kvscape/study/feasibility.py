@@ -1,6 +1,7 @@
 """Points that cannot run are known before they do."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 from kvscape.analysis.fit import check_fit
 from kvscape.analysis.memory import Memory
@@ -12,15 +13,19 @@ from kvscape.study.executor import Failed
 from kvscape.study.model_facts import ModelFacts
 from kvscape.subjects import find_local
 
+UNLIMITED_BYTES = 1 << 62
 
-def refusals(points: Iterable[DesignPoint], builds: Builds, available_bytes: int) -> dict[DesignPoint, Failed]:
-    """The points that cannot run, each with the reason: its build failed, or it cannot fit."""
-    refused = {}
+
+def refusals(
+    points: Iterable[DesignPoint], builds: Builds, available_bytes: Callable[[str], int]
+) -> dict[DesignPoint, Failed]:
+    """The points that cannot run, each with the reason: its build failed, or it cannot fit into its device."""
+    refused, free = {}, cache(available_bytes)
     for point in points:
         facts = builds[point]
         if isinstance(facts, Failed):
             refused[point] = facts
-        elif facts is not None and (reason := infeasible_reason(point, facts, available_bytes)):
+        elif facts is not None and (reason := infeasible_reason(point, facts, free(point.build.device))):
             refused[point] = Failed("infeasible", reason)
     return refused
 

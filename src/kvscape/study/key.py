@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, cuda_index
 from kvscape.quality import quality_point
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.space import Quality
@@ -45,8 +45,13 @@ def quality_key(point: DesignPoint, facts: ModelFacts | None, quality: Quality) 
 
 
 def _without_model(point: DesignPoint) -> dict[str, Any]:
-    """All parameters but the model's name, which the hash of its weights stands for."""
+    """All parameters but the model's name, which the hash of its weights stands for.
+
+    Which of a machine's equal GPUs it was does not matter, nor what ``activation`` asks of a processor alone.
+    """
     flat = point.flat()
+    if point.subject == DesignPoint().subject and cuda_index(point.build.device) is not None:
+        flat |= {"device": "cuda", "activation": None}
     unset = {name for name in _NEWER if not flat[name]}
     return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 

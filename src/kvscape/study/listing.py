@@ -35,10 +35,12 @@ class Listing:
     def _elsewhere(self, key: str) -> bool:
         """Whether another machine measured a point of this space under the key."""
         record = self._store.record(key)
-        if record is None or record.environment.get("machine") in (None, current_environment().machine):
+        if record is None or "machine" not in record.environment:
             return False
         try:
-            return _as_measured(DesignPoint.from_flat(record.parameters)) in self._measured_as
+            point = DesignPoint.from_flat(record.parameters)
+            here = current_environment(point.build.device).machine
+            return record.environment["machine"] != here and _as_measured(point) in self._measured_as
         except KvscapeError:  # written by a version with other parameters
             return False
 

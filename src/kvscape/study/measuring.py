@@ -54,7 +54,9 @@ class Crew(Protocol):
     def keys(self) -> Mapping[DesignPoint, Keys]: ...
 
     @property
-    def available_bytes(self) -> Callable[[], int]: ...
+    def available_bytes(self) -> Callable[[str], int]:
+        """Free memory of a device."""
+        ...
 
     def each(self, wanted: Iterable[Wanted]) -> Iterator[tuple[DesignPoint, float | None]]:
         """Each point when it is done, with the seconds it took, None where nothing was to do."""
@@ -72,7 +74,7 @@ class Measuring:
     keys: Mapping[DesignPoint, Keys]
     quality: Quality | None
     retry: bool
-    available_bytes: Callable[[], int]
+    available_bytes: Callable[[str], int]
     watch: Watch
     tried: set[tuple[str, int]] = field(default_factory=set)
 
@@ -100,7 +102,8 @@ class Measuring:
     def _speed(self, point: DesignPoint, repeat: int) -> bool:
         def make() -> Record:
             facts = self.builds.facts(point)
-            if facts and (reason := infeasible_reason(point, facts, self.available_bytes())):
+            free = self.available_bytes(point.build.device)
+            if facts and (reason := infeasible_reason(point, facts, free)):
                 return unmeasured(point, Failed("infeasible", reason))
             return Watched(self.executor, self.watch).bench(point)
 

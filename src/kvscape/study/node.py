@@ -68,7 +68,7 @@ class Node:
 
     def bench(self, point: DesignPoint, shelf: Shelf | None, facts: ModelFacts) -> Record:
         with turn(lambda: None):
-            if reason := infeasible_reason(point, facts, available_memory_bytes()):
+            if reason := infeasible_reason(point, facts, available_memory_bytes(point.build.device)):
                 return unmeasured(point, Failed("infeasible", reason))
             return replace(self._watched.bench(_here(point, shelf)), parameters=point.flat())
 

@@ -54,9 +54,9 @@ def look_ahead(
     space: Space,
     builds: Builds,
     store: Store,
-    available_bytes: int,
+    available_bytes: Callable[[str], int],
     retry: bool = False,
-    rates: Callable[[int], DeviceRates] = measure_rates,
+    rates: Callable[[int, None, str], DeviceRates] = measure_rates,
 ) -> Outlook:
     """Judge every point of a space by its build's facts; nothing of it runs but a probe of the machine."""
     search = space.search
@@ -71,7 +71,8 @@ def look_ahead(
     seconds, local = 0.0, [point for point in feasible if not is_remote(point)]
     if local and any(counts):
         facts = _facts(builds)
-        estimate = Estimate(facts, rates(facts(local[0]).weights_bytes), store.durations_s())
+        probed = rates(facts(local[0]).weights_bytes, None, local[0].build.device)
+        estimate = Estimate(facts, probed, store.durations_s())
         known: list[Measured] = [(point, key) for key, point in scored.items() if not is_remote(point)]
         score = [point for point in to_score if not is_remote(point)]
         here = [(point, key) for point, key in speed if not is_remote(point)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from kvscape.analysis.device import Device
 from kvscape.config import DesignPoint
 from kvscape.study.builds import known_builds
 from kvscape.study.device import find_device
@@ -18,5 +19,9 @@ def predict_space(space: Space, store: Store) -> Path:
     measured = [DesignPoint.from_flat(record.parameters) for record in records]
     with LiveView() as progress:
         builds = known_builds((*space.points, *measured), ProcessExecutor(space.timeout_s), progress, store)
-    predictions = predict_points(space.points, records, perplexities, find_device(), builds.facts)
+    predictions = predict_points(space.points, records, perplexities, _device, builds.facts)
     return write_predictions(store.path.parent, space.name, predictions)
+
+
+def _device(name: str) -> Device:
+    return find_device(device=name)

@@ -6,19 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kvscape.analysis.device import Device
 from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.config import DesignPoint
 from kvscape.files import write_text
 from kvscape.results import PerplexityRecord, Record
-from kvscape.study.predictor import FindFacts, Predictor
+from kvscape.study.predictor import FindDevice, FindFacts, Predictor
 
 
 def predict_points(
     points: Sequence[DesignPoint],
     records: Sequence[Record],
     perplexities: Sequence[PerplexityRecord],
-    device: Device,
+    device: FindDevice,
     facts: FindFacts,
 ) -> list[Record]:
     """What is predicted of every point: of a measured one from all the others, of the rest from all that are measured.
@@ -28,7 +27,7 @@ def predict_points(
     predictor = Predictor.fit(records, perplexities, device, facts)
     beside = {_key(record.parameters): record for record in predictor.with_predictions(records) if _is_told(record)}
     rest = [point for point in points if _key(point.flat()) not in beside]
-    return [*map(_only_predicted, beside.values()), *predictor.predict(rest, available_memory_bytes())]
+    return [*map(_only_predicted, beside.values()), *predictor.predict(rest, available_memory_bytes)]
 
 
 def write_predictions(folder: Path, study: str, predictions: Iterable[Record]) -> Path:

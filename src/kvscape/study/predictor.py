@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 
 import numpy as np
 
@@ -11,15 +12,18 @@ from kvscape.analysis.point_times import point_times
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError
 from kvscape.results import PerplexityRecord, Record
-from kvscape.study.feasibility import infeasible_reason
+from kvscape.study.feasibility import UNLIMITED_BYTES, infeasible_reason
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.quality_model import PredictedQuality, QualityModel
 from kvscape.study.speed_model import Case, Speed, SpeedModel
 from kvscape.subjects import find_local, is_remote
 
-UNLIMITED_BYTES = 1 << 62
 NO_SPEED = "no speed is predicted of requests that come over time or wait for a place"
 FindFacts = Callable[[DesignPoint], ModelFacts | None]
+FindDevice = Callable[[str], Device]
+"""A device's limits by its name; called for one device again and again."""
+Kind = tuple[str, str]
+"""A subject, and the device that it runs on."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,11 @@ class _Known:
 
 @dataclass(frozen=True)
 class Predictor:
-    """What ``fit`` learned: speed for each subject, and quality."""
+    """What ``fit`` learned: speed for each subject on each device, and quality."""
 
-    device: Device
+    device: FindDevice
     facts: FindFacts
-    speeds: Mapping[str, SpeedModel]
+    speeds: Mapping[Kind, SpeedModel]
     quality: QualityModel
     measured: Sequence[Record]
 
@@ -45,29 +49,32 @@ class Predictor:
         cls,
         records: Sequence[Record],
         perplexities: Sequence[PerplexityRecord],
-        device: Device,
+        device: FindDevice,
         facts: FindFacts,
     ) -> "Predictor":
-        """Learn from the records that were measured on this device, and whose requests ran together.
+        """Learn from the records that were measured on this machine, and whose requests ran together.
 
         Of a point without ``facts`` nothing is known.
         """
-        measured: dict[str, list[tuple[Record, Case]]] = {}
-        for record in records:
-            if record.status == "ok" and record.environment.get("machine", device.machine) == device.machine:
-                point = DesignPoint.from_flat(record.parameters)
-                if (known := _known(point, facts, device)) and known.case:
-                    measured.setdefault(point.subject, []).append((record, known.case))
-        speeds = {subject: _speed_model(pairs) for subject, pairs in measured.items()}
+        device = cache(device)
+        measured: dict[Kind, list[tuple[Record, Case]]] = {}
+        for record in (one for one in records if one.status == "ok"):
+            point = DesignPoint.from_flat(record.parameters)
+            if _is_own(record, point, device) and (known := _known(point, facts, device)) and known.case:
+                measured.setdefault(_kind(point), []).append((record, known.case))
+        speeds = {kind: _speed_model(pairs) for kind, pairs in measured.items()}
         used = [record for pairs in measured.values() for record, _ in pairs]
         return cls(device, facts, speeds, QualityModel.of(perplexities), used)
 
-    def predict(self, points: Sequence[DesignPoint], available_bytes: int = UNLIMITED_BYTES) -> list[Record]:
+    def predict(
+        self, points: Sequence[DesignPoint], available_bytes: Callable[[str], int] = lambda device: UNLIMITED_BYTES
+    ) -> list[Record]:
         """Records of status "predicted", or "infeasible" with the reason; their metrics are empty, nothing was run.
 
         Where requests come over time or wait for a place, memory and quality are predicted and the ``reason`` says so.
         """
-        known = [self._feasible(point, available_bytes) for point in points]
+        free = cache(available_bytes)
+        known = [self._feasible(point, free(point.build.device)) for point in points]
         speeds = self._speeds([one.case for one in known if isinstance(one, _Known) and one.case])
         return [
             _record(point, one.memory, next(speeds) if one.case else None, quality)
@@ -95,13 +102,25 @@ class Predictor:
         return reason or _known(point, self.facts, self.device) or "the model was not made for it"
 
     def _speeds(self, cases: Sequence[Case]) -> Iterator[Speed]:
-        """Of each case, in order; every subject has its own model."""
+        """Of each case, in order; every subject has its own model on each device."""
         found: dict[int, Speed] = {}
-        for subject in {case.times.point.subject for case in cases}:
-            own = [number for number, case in enumerate(cases) if case.times.point.subject == subject]
-            model = self.speeds.get(subject, SpeedModel((), np.zeros((0, 2))))
+        for kind in {_kind(case.times.point) for case in cases}:
+            own = [number for number, case in enumerate(cases) if _kind(case.times.point) == kind]
+            model = self.speeds.get(kind, SpeedModel((), np.zeros((0, 2))))
             found.update(zip(own, model.predict([cases[number] for number in own]), strict=True))
         return (found[number] for number in range(len(cases)))
+
+
+def _kind(point: DesignPoint) -> Kind:
+    return point.subject, point.build.device
+
+
+def _is_own(record: Record, point: DesignPoint, device: FindDevice) -> bool:
+    """Whether it was measured here; a server's has no machine that counts."""
+    if is_remote(point):
+        return False
+    machine = device(point.build.device).machine
+    return bool(record.environment.get("machine", machine) == machine)
 
 
 def _record(point: DesignPoint, memory: Memory, speed: Speed | None, quality: PredictedQuality | None) -> Record:
@@ -124,7 +143,7 @@ def _speed_model(pairs: Sequence[tuple[Record, Case]]) -> SpeedModel:
     return SpeedModel([case for _, case in pairs], times)
 
 
-def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known | None:
+def _known(point: DesignPoint, find_facts: FindFacts, device: FindDevice) -> _Known | None:
     facts = find_facts(point)
     if facts is None:
         return None
@@ -134,5 +153,5 @@ def _known(point: DesignPoint, find_facts: FindFacts, device: Device) -> _Known 
         return None
     predict = find_local(point.subject).predict
     memory = predict(facts.model, fitted.engine, facts.weights_bytes, facts.workspaces)
-    times = point_times(fitted, facts.model, memory, device) if point.runs_as_one else None
+    times = point_times(fitted, facts.model, memory, device(point.build.device)) if point.runs_as_one else None
     return _Known(memory, Case(times) if times else None)

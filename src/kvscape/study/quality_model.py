@@ -23,6 +23,7 @@ def cell(parameters: Mapping[str, object]) -> Cell:
     """The quality of a design point's flat parameters."""
     names = ("subject", "model", "quantization", "embedding_quantization", "activation")
     fmt = " ".join([*(str(parameters[name]) for name in names), str(parameters.get("calibrate"))])
+    fmt += " cuda" if str(parameters.get("device")).startswith("cuda") else ""  # its activations are f16
     sinks, window = (int(str(parameters[name])) for name in ("attention_sink_size", "sliding_window_size"))
     return fmt, str(parameters["kv_dtype"]), sinks, window
 

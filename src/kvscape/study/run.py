@@ -37,7 +37,7 @@ class Study:
     executor: Executor
     progress: StudyProgress
     retry: bool = False
-    available_bytes: Callable[[], int] = available_memory_bytes
+    available_bytes: Callable[[str], int] = available_memory_bytes
     reference: Callable[[], float] = field(default_factory=Reference)
     slots: Sequence[Slot] = ()
 
@@ -83,11 +83,11 @@ class Study:
         """Points that cannot run now and did not run before."""
         statuses = self.store.statuses()
         unknown = [point for point in self.space.points if statuses.get(crew.keys[point][0]) != "ok"]
-        return refusals(unknown, crew.builds, crew.available_bytes())
+        return refusals(unknown, crew.builds, crew.available_bytes)
 
     def _put_refused(self, refused: Mapping[DesignPoint, Failed], keys: Mapping[DesignPoint, Keys]) -> None:
-        environment = current_environment().to_json()
-        records = {keys[point][0]: unmeasured(point, why, environment) for point, why in refused.items()}
+        facts = {device: current_environment(device).to_json() for device in {one.build.device for one in refused}}
+        records = {keys[point][0]: unmeasured(point, why, facts[point.build.device]) for point, why in refused.items()}
         self.store.replace_all(records)
         for point, why in refused.items():
             quality = keys[point][1]

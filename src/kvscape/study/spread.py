@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, cuda_index
 from kvscape.errors import DeviceError
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.builds import Builds, study_keys
 from kvscape.study.executor import Executor, Failed, unmeasured, unscored
-from kvscape.study.feasibility import infeasible_reason
+from kvscape.study.feasibility import UNLIMITED_BYTES, infeasible_reason
 from kvscape.study.measuring import Wanted, label, waits
 from kvscape.study.progress import LOST, StudyProgress
 from kvscape.study.slot import Slot, SlotLostError
@@ -81,10 +81,10 @@ class Spread:
         return next(iter(self.machines.values()))
 
     @property
-    def available_bytes(self) -> Callable[[], int]:
-        """Of the node that has most."""
+    def available_bytes(self) -> Callable[[str], int]:
+        """Of the node that has most; what its GPUs have it says itself."""
         most = max(slot.available_bytes for slot in self.slots)
-        return lambda: most
+        return lambda device: most if cuda_index(device) is None else UNLIMITED_BYTES
 
     def each(self, wanted: Iterable[Wanted]) -> Iterator[tuple[DesignPoint, float | None]]:
         """Points as they are done; the next is asked for when a slot has nothing to do."""

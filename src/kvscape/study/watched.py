@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from kvscape.bench.reference import DISTURBED_RATIO, Watch
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, cuda_index
 from kvscape.results import Record
 from kvscape.study.executor import Executor
 from kvscape.study.repeats import DISTURBED
@@ -11,12 +11,17 @@ from kvscape.study.repeats import DISTURBED
 
 @dataclass(frozen=True)
 class Watched:
-    """A point of a disturbed machine is measured once more; its record is marked where that did not help."""
+    """A point of a disturbed machine is measured once more; its record is marked where that did not help.
+
+    The reference is work of the host's processor: it says nothing of a GPU, and there is no such look at one.
+    """
 
     executor: Executor
     watch: Watch
 
     def bench(self, point: DesignPoint) -> Record:
+        if cuda_index(point.build.device) is not None:
+            return self.executor.bench(point)
         first = self._once(point)
         if first.status != "ok" or not first.environment[DISTURBED]:
             return first

@@ -14,7 +14,6 @@ from kvscape.analysis.memory import Memory, predict_memory
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig, cuda_index
 from kvscape.engine import Request, SamplingParams
-from kvscape.errors import DeviceError
 from kvscape.hub import Progress, silent
 from kvscape.quantization.scheme import Scheme
 from kvscape.subjects.endpoint import KNOBS, check_local
@@ -51,10 +50,7 @@ def source_model(build: BuildConfig, progress: Progress = silent) -> ModelConfig
 
 
 def load_kvscape(point: DesignPoint, jit: str = "on", model_lib: Path | None = None) -> "KvscapeSubject":
-    """Find or build the point's artefact and load it. Raises DeviceError for a GPU: records do not name it yet."""
-    if cuda_index(point.build.device) is not None:
-        why = "kvscape generates and chats there, and does not measure there yet"
-        raise DeviceError(f"nothing is measured on device {point.build.device!r}", why, "use --device cpu")
+    """Find or build the point's artefact and load it."""
     from kvscape.llm import LLM  # a study names subjects without loading TVM
 
     llm = LLM(**asdict(point.build), **asdict(point.engine), threads=point.threads, jit=jit, model_lib=model_lib)
@@ -84,6 +80,10 @@ class KvscapeSubject:
     def predicted_memory(self) -> Memory:
         weights_bytes = self._llm.artifact.manifest.weights_bytes
         return predict_memory(self.model, self._llm.engine.config, weights_bytes, self._llm.metadata.workspaces)
+
+    @property
+    def peak_device_bytes(self) -> int | None:
+        return self._llm.device.taken_bytes
 
     @property
     def bits_per_weight(self) -> float:

@@ -30,6 +30,16 @@ class Serves(Protocol):
         ...
 
 
+@runtime_checkable
+class OnDevice(Protocol):
+    """A subject that may run on a device with memory of its own."""
+
+    @property
+    def peak_device_bytes(self) -> int | None:
+        """The most that this process had of the device's memory; None where that is the host's."""
+        ...
+
+
 class TextSubject(Protocol):
     """What scores texts, wherever it runs."""
 

@@ -9,8 +9,7 @@ from kvscape.analysis.memory import Workspace
 from kvscape.config import KEY_GROUP
 
 ALLOC_STORAGE = ir.Op.get("relax.memory.alloc_storage")
-_PARTS = {"n": "bytes_per_token", "s": "bytes_per_sequence", "r": "bytes_per_logit_row"}
-_UNCOUNTED = {"t"}  # tiles of attention: their number depends on the keys that there are
+_PARTS = ("n", "s", "r", "t")  # tokens, sequences, rows of logits, tiles
 _STEP = KEY_GROUP  # some storages grow with every so many tokens
 
 
@@ -38,10 +37,11 @@ def workspace(function: Any) -> Workspace:
             analyzer.bind(variable, tirx.IntImm("int64", values.get(name, 0)))
         return int(analyzer.simplify(collector.total).value)
 
-    unknown = set(variables) - set(_PARTS) - _UNCOUNTED
+    unknown = set(variables) - set(_PARTS)
     assert not unknown, f"scratch memory depends on {unknown}"
     fixed = at()
-    return Workspace(fixed, **{part: (at(**{name: _STEP}) - fixed) // _STEP for name, part in _PARTS.items()})
+    tokens, sequences, logit_rows, tiles = ((at(**{name: _STEP}) - fixed) // _STEP for name in _PARTS)
+    return Workspace(fixed, tokens, sequences, logit_rows, tiles)
 
 
 class MemoryUsage:

@@ -28,6 +28,13 @@ def arranged(tensors: Sequence[Any], groups: int) -> tuple[Any, ...]:
     return (*tensors[:_COMMON], *map(tensor_list, kinds))
 
 
+def step_sizes(arguments: Sequence[Any]) -> tuple[int, int, int, int]:
+    """Tokens, sequences, rows of logits and tiles, which a step's scratch memory depends on."""
+    token_ids, _, sequences, tiles, _, logit_rows = arguments[:_COMMON]
+    tokens, batch, rows, count = (int(tensor.shape[0]) for tensor in (token_ids, sequences, logit_rows, tiles))
+    return tokens, batch, rows, count
+
+
 def _common(step: StepInput, tiling: Tiling) -> list[Block]:
     """Token ids, positions, sequences [s, 4], tiles [t, 5], pieces, and rows of logits."""
     single = step.query_starts[-1] == len(step.kv_lengths)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import read_tensors
@@ -47,6 +48,16 @@ class CpuDevice:
     @property
     def model(self) -> ModelConfig:
         return self.metadata.model
+
+    @property
+    def available_bytes(self) -> int:
+        """Memory that is free now; of the weights, which are mapped, little has been read."""
+        return available_memory_bytes()
+
+    @property
+    def taken_bytes(self) -> None:
+        """It has no memory of its own."""
+        return None
 
     @property
     def weights_bytes(self) -> int:

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from kvscape.analysis.cuda import gpus
+from kvscape.analysis.gpu_memory import free_gpu_bytes
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
-from kvscape.config import ModelConfig
-from kvscape.engine.devices.arguments import arranged, step_blocks
+from kvscape.config import KVPrecision, ModelConfig
+from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
-from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, free_memory_bytes
+from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, empty_pool, fitting
 from kvscape.engine.devices.cuda_tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
@@ -26,6 +27,7 @@ from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, L
 from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.scratch import Scratch
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
@@ -37,10 +39,12 @@ _BLOCKS_PER_PROCESSOR = 4
 class CudaDevice:
     """A loaded library with its weights; with ``graphs`` decode steps are launched as one.
 
-    Raises DeviceError where there is no such GPU, ArtifactError when library and weights do not belong together.
+    ``available_bytes`` is what was free before, of which the weights, too, are a part. Raises DeviceError where there
+    is no such GPU, ArtifactError when library and weights do not belong together, CapacityError where they do not fit.
     """
 
     def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = False) -> None:
+        self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
         module = load_library(library)
         add_device_code(module, read_device_code(library))
@@ -50,9 +54,10 @@ class CudaDevice:
         self._tiling = _tiling(self.metadata, index)
         arrays = map_tensors(weights)
         self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
-        self._parameters = tensor_list(
-            tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
-        )
+        with fitting(index, "the weights"):
+            self._parameters = tensor_list(
+                tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
+            )
         choices = [name for name in ("logprobs", "greedy", "sample") if name in self.metadata.kernels]
         functions = (*map(forward_name, self.metadata.kv_dtypes), *choices)
         self._functions = {name: self._vm[name] for name in functions}
@@ -73,9 +78,12 @@ class CudaDevice:
         return self.metadata.model
 
     @property
-    def free_memory_bytes(self) -> int:
-        """Bytes of the GPU's memory that are free now."""
-        return free_memory_bytes(self._index)
+    def taken_bytes(self) -> int:
+        """Bytes of the GPU's memory that are not free any more; what was taken once is kept, so it is the most so far.
+
+        What other processes have taken or given back meanwhile cannot be told from it.
+        """
+        return self.available_bytes - free_gpu_bytes(self._index)
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
@@ -83,12 +91,12 @@ class CudaDevice:
         check_page_size(page_size, self.metadata.page_size_multiple)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
+        self._scratch = Scratch(self.metadata.workspaces[KVPrecision.parse(kv_dtype).name], self._empty_pool)
         # One page and one tail more than were asked for: the spare ones.
-        pages = [
-            empty((count, pages + 1, page), "uint8", self._device)
-            for count, pages in zip(layers, num_pages, strict=True)
-        ]
-        tails = [empty((count, num_tails + 1, tail), "float16", self._device) for count in layers]
+        shapes = [(count, pages + 1, page) for count, pages in zip(layers, num_pages, strict=True)]
+        with fitting(self._index, "the KV cache"):
+            pages = [empty(shape, "uint8", self._device) for shape in shapes]
+            tails = [empty((count, num_tails + 1, tail), "float16", self._device) for count in layers]
         seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
         spare = Spare(tuple(num_pages), tuple(pages * page_size for pages in num_pages), num_tails)
         return TensorPools(forward_name(kv_dtype), tensor_list(pages), tensor_list(tails), seen, spare)
@@ -112,7 +120,15 @@ class CudaDevice:
         return self._call(pools, self._arranged(numbers))
 
     def _call(self, pools: TensorPools, arguments: Sequence[Any]) -> Any:
-        return self._functions[pools.function](*arguments, pools.pages, pools.tails, pools.seen, self._parameters)
+        self._scratch.before(*step_sizes(arguments))
+        with fitting(self._index, "a step's scratch memory"):
+            return self._functions[pools.function](*arguments, pools.pages, pools.tails, pools.seen, self._parameters)
+
+    def _empty_pool(self) -> None:
+        """Graphs write to the scratch memory that they were recorded with, and go with it."""
+        if self._graphs:
+            self._graphs = self._new_graphs()
+        empty_pool()
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)

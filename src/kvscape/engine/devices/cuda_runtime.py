@@ -1,13 +1,16 @@
 """TVM's runtime for NVIDIA GPUs: a library of its own, which needs the driver's."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kvscape.analysis.gpu_memory import free_gpu_bytes
 from kvscape.artifact.device_code import DeviceCode
 from kvscape.engine.devices.runtime import tvm
-from kvscape.errors import DeviceError
+from kvscape.errors import CapacityError, DeviceError
 
 _LIBRARY = "libtvm_runtime_cuda.so"
 
@@ -29,10 +32,22 @@ def add_device_code(module: Any, code: DeviceCode) -> None:
     host.import_module(kernels)
 
 
-def free_memory_bytes(index: int) -> int:
-    """Bytes of the GPU's memory that nobody has."""
-    with_free = tvm.get_global_func("runtime.GetCudaFreeMemory")
-    return int(with_free(cuda_device(index))[0])
+def empty_pool() -> None:
+    """Give back the scratch memory of past steps; the driver waits for those that still run."""
+    tvm.get_global_func("vm.builtin.memory_manager.clear")()
+
+
+@contextmanager
+def fitting(index: int, what: str) -> Iterator[None]:
+    """Raise CapacityError where the GPU's memory does not hold ``what`` is allocated inside."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "out of memory" not in str(error):
+            raise
+        free = f"{free_gpu_bytes(index) / 2**20:,.0f} MiB are free"
+        do = "use a smaller batch, context or quantization, or end what else runs there"
+        raise CapacityError(f"out of memory on cuda:{index} for {what}", free, do) from None
 
 
 @cache

@@ -10,6 +10,7 @@ from weakref import finalize
 import numpy as np
 
 from kvscape.analysis.adapters import Adapter
+from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact.shaders import part_rows
 from kvscape.artifact.tensor_file import map_tensors
@@ -74,6 +75,16 @@ class WebgpuDevice:
     @property
     def model(self) -> ModelConfig:
         return self.metadata.model
+
+    @property
+    def available_bytes(self) -> int:
+        """Memory that is free now: the host's, for an adapter does not tell its own."""
+        return available_memory_bytes()
+
+    @property
+    def taken_bytes(self) -> None:
+        """An adapter does not tell."""
+        return None
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
