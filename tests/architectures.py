@@ -4,7 +4,7 @@ Windows are crossed and RoPE scaling is active within the 300 tokens that the go
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -117,6 +117,16 @@ ROPES: Mapping[str, ModelConfig] = MappingProxyType(
         "longrope with factors": scaled(longrope(64, factor=2.0, attention_factor=1.19), **_PARTIAL),
     }
 )
+
+
+def with_heads(config: ModelConfig, head_dim: int) -> ModelConfig:
+    """The model with larger or smaller heads; RoPE's own factors are as many as there are pairs of dimensions."""
+    scaling = config.rope_scaling
+    if scaling.short_factor:
+        pairs = int(head_dim * config.partial_rotary_factor) // 2
+        short, long = (tuple(np.linspace(1, end, pairs).tolist()) for end in (SHORT[-1], LONG[-1]))
+        scaling = replace(scaling, short_factor=short, long_factor=long)
+    return replace(config, head_dim=head_dim, rope_scaling=scaling)
 
 
 def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, F32]:

@@ -2,14 +2,16 @@
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from architectures import ARCHITECTURES, with_heads
 from kvscape.analysis.cuda import Gpu, Gpus
 from kvscape.compiler.backend import find_backend
-from kvscape.compiler.build import LibrarySpec, compile_library
+from kvscape.compiler.build import LibrarySpec, check_sizes, compile_library
 from kvscape.compiler.cuda_target import detect_cuda_target, find_cuda_target
 from kvscape.compiler.device_code import compiled, source
 from kvscape.compiler.export import export_model
@@ -17,6 +19,7 @@ from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
 from kvscape.compiler.passes.halve_activations import HalveActivations
+from kvscape.compiler.pipeline import rounding
 from kvscape.compiler.target import device_target, find_any_target
 from kvscape.config import ModelConfig
 from kvscape.errors import ConfigError, DeviceError, KvscapeError, UnsupportedModelError
@@ -27,6 +30,8 @@ from kvscape.weights.canonical import canonical_shapes
 MODEL = ModelConfig("llama", 64, 128, 2, 4, 2, 32, 320, 1e-5, 1e4, 256, True, 1, (2,))
 FORMAT_OF = {name: "q4f16_1" for name, shape in canonical_shapes(MODEL).items() if len(shape) > 1}
 
+# One of each kind of codes.
+FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 # Each precision once for keys and once for values.
 KV_DTYPES = ("f16", "int8", "int4", "k=f32,v=fp8", "k=fp8,v=f32")
 
@@ -35,8 +40,8 @@ def every_kernel() -> list[Any]:
     """Each device function in one form at least: formats, KV precisions, gates."""
     shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in KV_DTYPES]
     return [
-        *(linear.linear_function(FORMATS[name], 64, 64) for name in linear.NAMES),
-        *(linear.embedding_function(FORMATS[name], 64, 64) for name in linear.NAMES),
+        *(linear.linear_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
+        *(linear.embedding_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
         *(attention.rope_append_function(shape, f"append_{shape.precision.identifier}") for shape in shapes),
         *(
             attention.group_append_function(shape, f"group_{shape.precision.identifier}")
@@ -149,6 +154,28 @@ def test_a_gpu_that_cannot_run_is_one_clear_line(known: Gpus, why: str) -> None:
 def test_the_gpu_that_is_asked_for_is_found() -> None:
     known = Gpus((Gpu("H100", "sm_90", 132), Gpu("A10", "sm_86", 72)))
     assert detect_cuda_target("cuda:1", 1, known).name == "sm_86"
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_operator_of_every_architecture_has_a_kernel(name: str) -> None:
+    model = with_heads(ARCHITECTURES[name], 32)
+    formats = {tensor: "q4f16_1" for tensor, shape in canonical_shapes(model).items() if len(shape) > 1}
+    mod, _ = export_model(model, formats, LAYOUTS["fragments"], ["int4"])
+    for _, apply in rounding("float16"):
+        mod = apply(mod)
+    mod = DispatchKernels(find_backend(find_any_target("sm_90")).dispatch)(mod)
+    names = {gvar.name_hint for gvar, _ in mod.functions_items()}
+    assert {"rope_append_int4", "group_append_int4", "paged_attention_int4"} <= names
+
+
+def test_heads_that_no_kernel_takes_are_one_clear_line() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"^head_dim = 80: the kernels take 32 values at once"):
+        check_sizes(replace(MODEL, head_dim=80), find_backend(find_any_target("sm_90")).multiples)
+
+
+def test_every_format_of_weights_has_a_kernel() -> None:
+    assert linear.NAMES.keys() == FORMATS.keys()
+    assert {linear.NAMES[name] for name in FORMAT_NAMES} == set(linear.NAMES.values())
 
 
 def test_a_library_has_all_precisions_but_pairs() -> None:

@@ -15,6 +15,8 @@ from kvscape.config import KV_DTYPES, EngineConfig, Window
 from kvscape.engine import Engine, Output, Request, SamplingParams
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.engine.devices.library import function_of, load_library
+from kvscape.engine.devices.runtime import tvm
 from kvscape.errors import ArtifactError, ConfigError
 
 LENGTHS = [1, 17, 5, 40, 33, 16]
@@ -207,3 +209,10 @@ def test_weights_of_another_model_are_an_error(built: BuiltTiny, built_tiny: Bui
 def test_a_missing_library_is_an_error(built: BuiltTiny, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no library at"):
         CpuDevice(tmp_path / "none.tar", built.packed_weights, 2)
+
+
+def test_a_library_has_the_functions_that_its_device_asks_for(built: BuiltTiny) -> None:
+    """The CPU draws tokens in Python."""
+    vm = tvm.runtime.vm.VirtualMachine(load_library(built.library), [tvm.runtime.device("cpu", 0)])
+    assert function_of(vm, "greedy") is not None
+    assert function_of(vm, "sample") is None

@@ -39,8 +39,8 @@ class FakeLibrary:
 class Streams(list[Any]):
     """Stands for tvm_ffi: notes the streams that were current."""
 
-    def use_raw_stream(self, device: Any, stream: ctypes.c_void_p) -> "Streams":
-        self.append((device, stream.value))
+    def use_raw_stream(self, device: Any, stream: int) -> "Streams":
+        self.append((device, stream))
         return self
 
     def __enter__(self) -> None:

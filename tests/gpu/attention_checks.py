@@ -35,6 +35,11 @@ class Heads:
         return f"{self.precision.identifier}_{self.q_heads}_{self.heads}x{self.D}_{self.rotary}_{self.cap:.0f}"
 
     @property
+    def title(self) -> str:
+        rest = [f"rotary {self.rotary}"] * (self.rotary > 0) + [f"cap {self.cap:.0f}"] * (self.cap > 0)
+        return " ".join(["attention", self.kv_dtype, str(self.D), f"{self.q_heads}/{self.heads}", *rest])
+
+    @property
     def precision(self) -> KVPrecision:
         return KVPrecision.parse(self.kv_dtype)
 
@@ -89,25 +94,23 @@ class Run(Protocol):
     ) -> list[Array]: ...
 
 
-def functions() -> Iterator[tuple[str, Any]]:
+def functions(heads: Heads) -> Iterator[tuple[str, Any]]:
     from kvscape.compiler.kernels.cuda import attention
 
-    for heads in HEADS:
-        shape = attention.Shape(
-            heads.kv_dtype, heads.q_heads, heads.heads, heads.D, heads.turned, heads.D**-0.5, heads.cap
-        )
-        yield f"attention_{heads.name}", attention.paged_attention_function(shape, "float32", f"attention_{heads.name}")
-        yield f"append_{heads.name}", attention.rope_append_function(shape, f"append_{heads.name}")
-        if shape.grouped:
-            yield f"group_{heads.name}", attention.group_append_function(shape, f"group_{heads.name}")
+    sizes = (heads.q_heads, heads.heads, heads.D, heads.turned)
+    shape = attention.Shape(heads.kv_dtype, *sizes, heads.D**-0.5, heads.cap)
+    yield f"attention_{heads.name}", attention.paged_attention_function(shape, "float32", f"attention_{heads.name}")
+    yield f"append_{heads.name}", attention.rope_append_function(shape, f"append_{heads.name}")
+    if shape.grouped:
+        yield f"group_{heads.name}", attention.group_append_function(shape, f"group_{heads.name}")
 
 
-def check(run: Run, rng: np.random.Generator, heads: Heads) -> Iterator[Checked]:
+def check(heads: Heads, run: Run, rng: np.random.Generator) -> Iterator[Checked]:
     for seen in STEPS:
-        yield _checked(run, rng, heads, seen)
+        yield _checked(heads, run, rng, seen)
 
 
-def _checked(run: Run, rng: np.random.Generator, heads: Heads, seen: Seen) -> Checked:
+def _checked(heads: Heads, run: Run, rng: np.random.Generator, seen: Seen) -> Checked:
     case = _Case(run, rng, heads, seen.lengths)
     before = [length - new for length, new in zip(seen.lengths, seen.new, strict=True)]
     case.append([0] * len(before), before)
@@ -123,8 +126,7 @@ def _checked(run: Run, rng: np.random.Generator, heads: Heads, seen: Seen) -> Ch
     shapes = [(q.shape, "float32"), ((len(tiles) * heads.q_heads * (heads.D + 2),), "float32")]
     out, _ = run(f"attention_{heads.name}", [q, sink_q, *places, *own, LAYER], shapes)
     wanted = np.concatenate([case.reference(i, new, seen) for i, new in enumerate(seen.new)])
-    name = f"attention {heads.kv_dtype} {heads.q_heads}/{heads.heads}x{heads.D} {seen.name} cap {heads.cap:.0f}"
-    return Checked(name, error(out.reshape(wanted.shape), wanted))
+    return Checked(f"{heads.title} {seen.name}", error(out.reshape(wanted.shape), wanted))
 
 
 class _Case:

@@ -7,9 +7,10 @@ where a token's numbers depend on how many tokens there are.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import attention_checks
 import numpy as np
@@ -20,14 +21,27 @@ from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
 from kvscape.quantization.layouts.fragments import FragmentLayout
 
-FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
-SHAPES = ((576, 576), (320, 1536), (1024, 4096))
+_SHAPES = ((576, 576), (320, 1536), (1024, 4096))
+SHAPES = {
+    **dict.fromkeys(("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1"), _SHAPES),
+    **dict.fromkeys(("f32", "q8f32_1", "q4f32_1"), _SHAPES[:1]),
+}
 VOCAB = 128_256
 TOKENS = (1, 5, 8, 9, 16, 17, 130)
+Named: TypeAlias = tuple[str, Any]
 
 
-def build(output: Path, architecture: str) -> None:
-    """Compile all that ``run`` calls."""
+@dataclass(frozen=True)
+class Part:
+    """Kernels that are checked together: their functions by name, and what calls them."""
+
+    name: str
+    functions: Callable[[], Iterator[Named]]
+    check: Callable[["Kernels", np.random.Generator], Iterator[Checked]]
+
+
+def build(output: Path, architecture: str, only: str) -> None:
+    """Compile what ``run`` calls of the parts that are chosen."""
     import tvm
     from tvm import ir, relax
     from tvm.target import Target
@@ -38,7 +52,7 @@ def build(output: Path, architecture: str) -> None:
     from kvscape.compiler.write import write_library
 
     builder = relax.BlockBuilder()
-    for name, function in functions():
+    for name, function in (named for part in chosen(only) for named in part.functions()):
         builder.add_func(function.with_attr("global_symbol", name), name)
     with builder.function("nothing", []):
         builder.emit_func_output(ir.StringImm(""))
@@ -50,14 +64,18 @@ def build(output: Path, architecture: str) -> None:
     write_library(executable, output, device_code(mod, architecture))
 
 
-def functions() -> Iterator[tuple[str, Any]]:
-    from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
+def linear_functions(name: str) -> Iterator[Named]:
+    from kvscape.compiler.kernels.cuda import linear
 
-    for fmt in map(FORMATS.__getitem__, FORMAT_NAMES):
-        for N, K in SHAPES:
-            yield f"linear_{fmt.name}_{N}x{K}", linear.linear_function(fmt, N, K)
-            yield f"embedding_{fmt.name}_{N}x{K}", linear.embedding_function(fmt, N, K)
-    yield from attention_checks.functions()
+    fmt = FORMATS[name]
+    for N, K in SHAPES[name]:
+        yield f"linear_{name}_{N}x{K}", linear.linear_function(fmt, N, K)
+        yield f"embedding_{name}_{N}x{K}", linear.embedding_function(fmt, N, K)
+
+
+def row_functions() -> Iterator[Named]:
+    from kvscape.compiler.kernels.cuda import attention, rows
+
     yield "rope_table", attention.rope_table_function("rope_table", 64, 1.5)
     yield "rms_norm", rows.rms_norm_function(576, 1e-5, "float32")
     yield "add_rms_norm", rows.add_rms_norm_function(576, 1e-5, "float16")
@@ -66,8 +84,18 @@ def functions() -> Iterator[tuple[str, Any]]:
     yield "head_norm", rows.head_norm_function(9, 3, 64, 1e-5)
     yield "add_bias", rows.add_bias_function(960)
     yield "take_rows", rows.take_rows_function(576)
+
+
+def choice_functions() -> Iterator[Named]:
+    from kvscape.compiler.kernels.cuda import choices
+
     yield "logprobs", choices.logprobs_function(5000)
     yield "greedy", choices.greedy_function(5000)
+
+
+def draw_functions() -> Iterator[Named]:
+    from kvscape.compiler.kernels.cuda import choices
+
     yield "sample", choices.sample_function(VOCAB)
 
 
@@ -101,14 +129,14 @@ class Kernels:
 def weights(name: str, N: int, K: int, rng: np.random.Generator) -> tuple[list[Array], Array]:
     """Packed arrays, and the numbers they stand for."""
     fmt = FORMATS[name]
-    values = (rng.standard_normal((N, K)) * 0.05).astype(np.float16)
+    values = (rng.standard_normal((N, K)) * 0.05).astype(f"float{fmt.bits}" if fmt.is_float else np.float16)
     arrays = {"weight": values} if fmt.is_float else encode(values.astype(np.float32), fmt)
     reference = values if fmt.is_float else decode(arrays, fmt)[:, :K]
     return list(FragmentLayout().pack(arrays, fmt).values()), reference.astype(np.float64)
 
 
-def check_linear(kernels: Kernels, rng: np.random.Generator, name: str) -> Iterator[Checked]:
-    for N, K in SHAPES:
+def check_linear(name: str, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
+    for N, K in SHAPES[name]:
         packed, reference = weights(name, N, K, rng)
         x = rng.standard_normal((max(TOKENS), K)).astype(np.float16)
         wanted = x.astype(np.float64) @ reference.T
@@ -190,20 +218,26 @@ def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checke
     yield Checked("logprobs", error(y, (shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))[range(4), ids]))
 
 
-def run(library: Path, only: str = "") -> int:
-    kernels, rng = Kernels(library), np.random.default_rng(0)
-    checks: dict[str, Callable[[], Iterator[Checked]]] = {
-        "rows": lambda: check_rows(kernels, rng),
-        "choices": lambda: check_choices(kernels, rng),
-        "draws": lambda: check_draws(kernels, rng),
-        **{f"linear {name}": partial(check_linear, kernels, rng, name) for name in FORMAT_NAMES},
-        **{
-            f"attention {heads.kv_dtype} {heads.D}": partial(attention_checks.check, kernels, rng, heads)
+def parts() -> list[Part]:
+    return [
+        Part("rows", row_functions, check_rows),
+        Part("choices", choice_functions, check_choices),
+        Part("draws", draw_functions, check_draws),
+        *(Part(f"linear {name}", partial(linear_functions, name), partial(check_linear, name)) for name in SHAPES),
+        *(
+            Part(heads.title, partial(attention_checks.functions, heads), partial(attention_checks.check, heads))
             for heads in attention_checks.HEADS
-        },
-    }
-    chosen = [check for name, check in checks.items() if only in name]
-    return report(checked for check in chosen for checked in check())
+        ),
+    ]
+
+
+def chosen(only: str) -> list[Part]:
+    return [part for part in parts() if only in part.name]
+
+
+def run(library: Path, only: str) -> int:
+    kernels, rng = Kernels(library), np.random.default_rng(0)
+    return report(checked for part in chosen(only) for checked in part.check(kernels, rng))
 
 
 def main() -> int:
@@ -211,13 +245,11 @@ def main() -> int:
     parser.add_argument("command", choices=("build", "run"))
     parser.add_argument("file", type=Path)
     parser.add_argument("architecture", nargs="?", default="sm_90")
-    parser.add_argument(
-        "--only", default="", help="of run: what is in a check's name, e.g. 'attention int4' or 'linear'"
-    )
+    parser.add_argument("--only", default="", help="what is in a part's name, e.g. rows, linear or 'attention int4 64'")
     asked = parser.parse_args()
     if asked.command == "run":
         return run(asked.file, asked.only)
-    build(asked.file, asked.architecture)
+    build(asked.file, asked.architecture, asked.only)
     return 0
 
 

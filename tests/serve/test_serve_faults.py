@@ -142,8 +142,9 @@ def test_a_poisoned_request_fails_alone(
 
 
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the sampler raise for one temperature."""
+    """Let the host's sampler raise for one temperature."""
     from kvscape.engine import model_runner, sampler
+    from kvscape.engine.request import SamplingParams
 
     choose = sampler.choose
 
@@ -152,6 +153,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ZeroDivisionError("a secret")
         return choose(logits, sequence)
 
+    monkeypatch.setattr(SamplingParams, "needs_logits", True)
     monkeypatch.setattr(model_runner, "choose", poisoned)
 
 

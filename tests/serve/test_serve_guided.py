@@ -163,13 +163,15 @@ def test_a_call_that_the_model_writes_by_itself_is_read(
 
 
 def dictate(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let the sampler say ``text``, byte by byte, and end."""
+    """Let the host's sampler say ``text``, byte by byte, and end."""
     from kvscape.engine import model_runner
+    from kvscape.engine.request import SamplingParams
 
     def choose(logits: Any, sequence: Any) -> int:
         said = sequence.num_output_tokens
         return TOKENS[text.encode()[said]] if said < len(text) else EOS
 
+    monkeypatch.setattr(SamplingParams, "needs_logits", True)
     monkeypatch.setattr(model_runner, "choose", choose)
 
 

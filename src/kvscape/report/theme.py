@@ -18,9 +18,9 @@ QUANTIZATION_COLOURS = {
     "q0f16": "#ccaa22",
     "q0f32": "#887744",
 }
-KV_COLOURS = {"f32": "#887744", "f16": "#4477aa", "int8": "#ee8866", "int4": "#aa3377"}
+KV_COLOURS = {"f32": "#887744", "f16": "#4477aa", "fp8": "#228833", "int8": "#ee8866", "int4": "#aa3377"}
 PART_COLOURS = {"Weights": "#4477aa", "KV cache": "#ee8866", "Workspace": "#bbbbbb", "Runtime": "#dddddd"}
-KV_SHAPES = {"f16": "circle", "int8": "square", "f32": "triangle-up", "int4": "diamond"}
+KV_SHAPES = {"f16": "circle", "int8": "square", "f32": "triangle-up", "int4": "diamond", "fp8": "cross"}
 SUBJECT_SHAPES = {"kvscape": "circle", "llamacpp": "square", "transformers": "triangle-up", "endpoint": "diamond"}
 _SPARE = ("#332288", "#999933", "#117733", "#882255", "#555555")
 

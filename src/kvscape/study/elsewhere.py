@@ -18,7 +18,7 @@ _GGML_TYPES = {
     "q0f32": "F32",
     "q3f16_1": "Q3_K_S",
 }
-_GGML_KV = {"f32": "f32", "f16": "f16", "int8": "q8_0", "int4": "q4_0"}
+_GGML_KV = {"f32": "f32", "f16": "f16", "fp8": "q8_0", "int8": "q8_0", "int4": "q4_0"}
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,19 @@ def _vllm(point: DesignPoint, metrics: Mapping[str, float]) -> Translation:
     engine, build = point.engine, point.build
     floats = {"q0f16": "float16", "q0f32": "float32"}
     bits = KVPrecision.parse(engine.kv_dtype)
-    eight = "int8" in (bits.key, bits.value) or "int4" in (bits.key, bits.value)
+    kept = {bits.key, bits.value}
     command = ["vllm", "serve", _hub_name(build.model)]
     command += ["--dtype", floats.get(build.quantization, "float16")]
     command += ["--max-model-len", str(engine.context_window_size), "--max-num-seqs", str(engine.max_batch_size)]
     command += ["--max-num-batched-tokens", str(max(engine.prefill_chunk_size, engine.max_batch_size))]
-    command += ["--kv-cache-dtype", "fp8" if eight else "auto", "--block-size", str(engine.page_size)]
+    command += ["--kv-cache-dtype", "auto" if kept <= {"f32", "f16"} else "fp8", "--block-size", str(engine.page_size)]
     command += ["--enable-prefix-caching" if engine.prefix_cache else "--no-enable-prefix-caching"]
     if "kv_cache_bytes" in metrics:
         command += ["--kv-cache-memory-bytes", str(int(metrics["kv_cache_bytes"]))]
     missing = (
         [] if build.quantization in floats else [f"quantization {build.quantization}: give a checkpoint of its own"]
     )
-    missing += [f"kv_dtype {engine.kv_dtype}: fp8 is nearest"] if eight else []
+    missing += [f"kv_dtype {engine.kv_dtype}: fp8 is nearest"] if not kept <= {"f32", "f16"} and kept != {"fp8"} else []
     missing += [f"kv_dtype {engine.kv_dtype}: its cache has the weights' type"] if engine.kv_dtype == "f32" else []
     if engine.sliding_window_size != -1:
         missing.append("sliding_window_size and attention_sink_size: a window is the model's own there")
@@ -115,7 +115,7 @@ def _llama_server(point: DesignPoint) -> Translation:
         commands.insert(0, shlex.join(["llama-quantize", "MODEL-F16.gguf", file, fmt]))
     missing = [] if is_file or fmt else [f"quantization {build.quantization}"]
     missing += [f"quantization {build.quantization}: {fmt} is nearest"] if fmt and not is_file and fmt[0] != "F" else []
-    missing += [f"kv_dtype {name}: {_GGML_KV[name]} is nearest" for name in ("int8", "int4")
+    missing += [f"kv_dtype {name}: {_GGML_KV[name]} is nearest" for name in ("fp8", "int8", "int4")
                 if name in (precision.key, precision.value)]  # fmt: skip
     if engine.sliding_window_size != -1:
         missing.append("sliding_window_size and attention_sink_size: it keeps the whole context")

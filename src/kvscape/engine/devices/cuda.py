@@ -24,7 +24,7 @@ from kvscape.engine.devices.cuda_tensors import CudaDraws, CudaInts, CudaMemory,
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
+from kvscape.engine.devices.library import function_of, load_library, read_device_code, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.scratch import Scratch
@@ -58,9 +58,9 @@ class CudaDevice:
             self._parameters = tensor_list(
                 tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
             )
-        choices = [name for name in ("logprobs", "greedy", "sample") if name in self.metadata.kernels]
-        functions = (*map(forward_name, self.metadata.kv_dtypes), *choices)
+        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
+        self._sample = function_of(self._vm, "sample")
         self._arranged = partial(arranged, groups=len(self.model.layer_groups))
         self._step = CudaInts(self._device, self._arranged)
         self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
@@ -143,11 +143,11 @@ class CudaDevice:
         return token_ids
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        if "sample" not in self._functions:  # the vocabulary is too large for the kernel
+        if self._sample is None:  # the vocabulary is too large for the kernel
             return sampled(self.fetch(logits), draws)
         assert isinstance(logits, TensorLogits)
         chosen = self._chosen.of(len(draws))
-        self._functions["sample"](logits.tensor, self._draws.fill(draws), chosen)
+        self._sample(logits.tensor, self._draws.fill(draws), chosen)
         token_ids: list[int] = fetched(chosen).tolist()
         return token_ids
 

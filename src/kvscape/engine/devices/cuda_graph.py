@@ -56,7 +56,7 @@ class CudaRecorder:
     def __call__(self, run: Callable[[], Any]) -> tuple[Any, CudaGraph]:
         driver, stream, graph, executable = self._driver, self._driver.stream, ctypes.c_void_p(), ctypes.c_void_p()
         try:
-            with tvm_ffi.use_raw_stream(self._device, stream):
+            with tvm_ffi.use_raw_stream(self._device, stream.value or 0):
                 result = self._recorded(run, stream, graph)
             driver.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         finally:

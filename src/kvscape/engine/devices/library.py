@@ -56,6 +56,14 @@ def library_metadata(path: Path) -> LibraryMetadata:
     return read_metadata(tvm.runtime.vm.VirtualMachine(load_library(path), [tvm.runtime.device("cpu", 0)]), path)
 
 
+def function_of(vm: Any, name: str) -> Any:
+    """A function of the library, or None if it has none of that name."""
+    try:
+        return vm[name]
+    except AttributeError:
+        return None
+
+
 def read_metadata(vm: Any, path: Path) -> LibraryMetadata:
     """Ask the library what it is; raise ArtifactError if kvscape of this version did not write it."""
     try:

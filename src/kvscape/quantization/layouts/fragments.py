@@ -7,6 +7,7 @@ word of 32 bits has pairs of neighbouring codes, one code in each half of it: 4 
 p from bit 3 p on; 8 bit: four codes plus 127, one in each byte; f16: one pair, the numbers themselves.
 ``scales`` [block][chunk][scale, minimum][lane][row g, row g + 8] f16; minima for asymmetric formats only.
 Columns are filled up to whole chunks: with codes and scales that are 0, so with weights that are 0.
+Weights and scales that are f32 become f16 here: that is what tensor cores multiply.
 """
 
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvscape.errors import UnsupportedModelError
-from kvscape.quantization.arrays import Array
+from kvscape.quantization.arrays import F16, Array
 from kvscape.quantization.codes import unpack_codes
 from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.layout import Shape
 
-_LANES, _WORDS, _LANE_GROUPS, _BITS = 32, 4, 4, (3, 4, 8, 16)
+_LANES, _WORDS, _LANE_GROUPS = 32, 4, 4
 _FLOAT_GROUP = 32
 
 
@@ -33,27 +34,24 @@ class FragmentLayout:
     rows: int = 16
 
     def shapes(self, fmt: Format, N: int, K: int) -> dict[str, Shape]:
-        """Shape and dtype of each packed array of an [N, K] weight; UnsupportedModelError if there are no kernels."""
+        """Shape and dtype of each packed array of an [N, K] weight; UnsupportedModelError if it has no whole blocks."""
         if N % self.rows or K % 8:
             what, why = f"a weight of {N} x {K}", f"the CUDA kernels take {self.rows} rows by 8 columns at once"
             raise UnsupportedModelError(what, why, "use another model")
-        if fmt.bits not in _BITS or fmt.scale_dtype != "float16":
-            why = "the CUDA kernels take f16 weights, and codes of 3, 4 and 8 bit with f16 scales"
-            raise UnsupportedModelError(f"{fmt.name} weights", why, "convert to q4f16_1, q8f16_1 or q0f16")
         units = N // self.rows * chunks(fmt, K)
         codes: dict[str, Shape] = {"codes": ((units * loads(fmt) * 2 * _LANES * 4 * _WORDS,), "uint8")}
         scales: dict[str, Shape] = {"scales": ((units * len(fmt.constants) * 2 * _LANES,), "float16")}
         return codes if fmt.is_float else codes | scales
 
     def pack(self, arrays: Mapping[str, Array], fmt: Format) -> dict[str, Array]:
-        """Reorder canonical arrays of whole blocks of rows."""
+        """Reorder canonical arrays of whole blocks of rows; UnsupportedModelError for numbers beyond f16's range."""
         if fmt.is_float:
-            bits = np.ascontiguousarray(arrays["weight"], np.float16).view(np.uint16)
+            bits = np.ascontiguousarray(_halves(arrays["weight"])).view(np.uint16)
             return {"codes": self._fragments(_filled(bits, fmt), fmt)}
         codes = unpack_codes(arrays["q_weight"], fmt)
         return {
             "codes": self._fragments(_filled(codes, fmt), fmt),
-            "scales": self._scales([arrays[name] for name in fmt.constants]),
+            "scales": self._scales([_halves(arrays[name]) for name in fmt.constants]),
         }
 
     def _fragments(self, codes: Array, fmt: Format) -> Array:
@@ -83,7 +81,21 @@ def chunks(fmt: Format, K: int) -> int:
 
 def loads(fmt: Format) -> int:
     """Loads of 16 bytes that a group takes."""
-    return {3: 1, 4: 1, 8: 2, 16: 4}[fmt.bits]
+    return {3: 1, 4: 1, 8: 2, 16: 4}[_bits(fmt)]
+
+
+def _bits(fmt: Format) -> int:
+    """Of a weight, as it is packed."""
+    return 16 if fmt.is_float else fmt.bits
+
+
+def _halves(numbers: Array) -> F16:
+    with np.errstate(over="ignore"):
+        halves: F16 = numbers.astype(np.float16)
+    if np.isinf(halves).any():
+        what, why = "weights beyond 65504", "the CUDA kernels multiply f16 numbers"
+        raise UnsupportedModelError(what, why, "use --device cpu")
+    return halves
 
 
 def _filled(codes: Array, fmt: Format) -> Array:
@@ -96,5 +108,5 @@ def _words(parts: NDArray[np.uint32], fmt: Format) -> NDArray[np.uint32]:
     size = parts.shape[-1]
     place = np.arange(size)
     step = {3: place // 2 * 3 + place % 2 * 16, 4: place // 2 * 4 + place % 2 * 16, 8: place * 8, 16: place * 16}
-    words: NDArray[np.uint32] = np.bitwise_or.reduce(parts << step[fmt.bits].astype(np.uint32), axis=-1)
+    words: NDArray[np.uint32] = np.bitwise_or.reduce(parts << step[_bits(fmt)].astype(np.uint32), axis=-1)
     return words

@@ -9,8 +9,17 @@ from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.fragments import FragmentLayout, group_size
 
-# The C++ name of each format.
-NAMES = {"f16": "F16", "q8f16_1": "Q8", "q4f16_1": "Q4", "q4af16_1": "Q4A", "q3f16_1": "Q3"}
+# The C++ name of each format: f32 weights and scales are packed as f16 ones.
+NAMES = {
+    "f32": "F16",
+    "f16": "F16",
+    "q8f32_1": "Q8",
+    "q8f16_1": "Q8",
+    "q4f32_1": "Q4",
+    "q4f16_1": "Q4",
+    "q4af16_1": "Q4A",
+    "q3f16_1": "Q3",
+}
 TILE = 128  # rows and tokens of a block of the product for many tokens
 THREADS = 256
 

@@ -12,9 +12,9 @@ struct Draw {
 constexpr int CANDIDATES = 7680, BINS = 256, BINS_OF_ONE = 8;
 constexpr double WEIGHT_OF_HIGHEST = 35184372088832.0;
 
-// Numbers of which the larger belongs to the larger logit.
+// Numbers of which the larger belongs to the larger logit; 0 and -0 are equal.
 DEVICE u32 place_in_order(float x) {
-  const u32 bits = __float_as_uint(x);
+  const u32 bits = __float_as_uint(__fadd_rn(x, 0.0f));
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
