@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tvm import tirx
@@ -14,7 +15,8 @@ from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.words import ROWS, WordLayout, group_size, groups, loads
 
 RANGES = 16  # of columns, whose sums are made by themselves
-TILE = 64  # rows and tokens of a workgroup of the product for many tokens
+# Of the product for many tokens: rows and tokens that a thread has, four at a time; so many threads lie side by side.
+ROW_QUADS, TOKEN_QUADS, QUAD_STEP = 1, 1, 64
 _NAMES = "xyzw"
 
 
@@ -52,9 +54,9 @@ def linear_function(fmt: Format, N: int, K: int) -> Any:
         return launch
 
     def matmul(part: Part) -> Any:
-        source = text("weights", "matmul", **_texts(fmt), **_sizes(fmt, N, K, part))
         bindings = [*_bound(weight, fmt, part, "u32"), x.read("f32"), y.write("f32")]
-        return host.launch(source, bindings, [("n", n)], [blocks(part.blocks * ROWS, TILE), blocks(n, TILE)])
+        grid = [blocks(part.blocks * ROWS, QUAD_STEP * ROW_QUADS), blocks(n, QUAD_STEP * TOKEN_QUADS)]
+        return host.launch(_matmul_text(fmt, N, K, part), bindings, [("n", n)], grid)
 
     def all_parts(launch: Callable[[Part], Any]) -> Any:
         return _in_order([launch(part) for part in _parts(fmt, N, K)])
@@ -93,6 +95,25 @@ def _matvec_text(fmt: Format, N: int, K: int, part: Part, tokens: int) -> str:
         product="\n    ".join(_product(fmt, K, tokens)),
         stored="\n  ".join(stored),
     )
+
+
+def _matmul_text(fmt: Format, N: int, K: int, part: Part) -> str:
+    texts: dict[str, list[str]] = {"declared": [], "product": [], "joined": [], "stored": []}
+    for quad in range(ROW_QUADS):
+        texts["product"].append(f"let w{quad} = weights[k * ROW_STEP + across + {16 * quad}u];")
+    for quad in range(TOKEN_QUADS):
+        texts["product"].append(f"let v{quad} = inputs[k * TOKEN_STEP + down + {16 * quad}u];")
+    for a, i, b in product(range(ROW_QUADS), range(4), range(TOKEN_QUADS)):
+        name = f"{a}_{i}_{b}"
+        texts["declared"].append(f"var sum{name} = vec4(0.0); var total{name} = vec4(0.0);")
+        texts["product"].append(f"sum{name} = fma(v{b}, vec4(w{a}.{_NAMES[i]}), sum{name});")
+        texts["joined"].append(f"total{name} += sum{name}; sum{name} = vec4(0.0);")
+        row = f"first_row + (across + {16 * a}u) * 4u + {i}u"
+        for j, axis in enumerate(_NAMES):
+            texts["stored"].append(f"store({row}, first_token + (down + {16 * b}u) * 4u + {j}u, total{name}.{axis});")
+    lines = {name: "\n".join(each) for name, each in texts.items()}
+    quads = {"ROW_QUADS": ROW_QUADS, "TOKEN_QUADS": TOKEN_QUADS}
+    return text("weights", "matmul", **_texts(fmt), **_sizes(fmt, N, K, part), **quads, **lines)
 
 
 def _product(fmt: Format, K: int, tokens: int) -> Iterator[str]:
