@@ -7,8 +7,10 @@ import pytest
 
 from kvscape.analysis import adapters as module
 from kvscape.analysis.adapters import LIMITS, Adapter, Adapters, ask, find_adapter
+from kvscape.bench.calibrate import calibrate
 from kvscape.config import AdapterName, adapter_name
 from kvscape.errors import DeviceError
+from kvscape.results import current_environment
 
 
 class FakeHandle:
@@ -68,6 +70,19 @@ def test_a_device_picks_an_adapter(device: str, found: str) -> None:
 def test_what_cannot_run_is_one_clear_line(known: Adapters, why: str) -> None:
     with pytest.raises(DeviceError, match=f"^device 'vulkan:2' cannot run here: {why}; use --device cpu$"):
         find_adapter("vulkan:2", AdapterName("vulkan", 2), known)
+
+
+def test_records_name_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "adapters", lambda: ask(MIXED))
+    found = {device: current_environment(device) for device in ("cpu", "vulkan:0", "vulkan:1", "metal")}
+    assert (found["vulkan:0"].gpu, found["vulkan:0"].gpu_architecture) == ("H100", "vulkan")
+    assert found["vulkan:0"].gpu_driver.startswith("driver 1, wgpu ")
+    assert len({each.machine for each in found.values()}) == 4
+
+
+def test_nothing_is_predicted_of_an_adapter() -> None:
+    with pytest.raises(DeviceError, match="device 'vulkan:0' is not calibrated"):
+        calibrate(device="vulkan:0")
 
 
 def test_without_the_package_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

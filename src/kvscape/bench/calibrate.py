@@ -12,7 +12,8 @@ from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
 from kvscape.bench.probe import best_rate, memory_bytes_per_s
 from kvscape.compiler.cuda_target import detect_cuda_target
-from kvscape.config import cuda_index
+from kvscape.config import adapter_name, cuda_index
+from kvscape.errors import DeviceError
 from kvscape.results import current_environment
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ def calibrate(threads: int | None = None, device: str = "cpu") -> Device:
 
     Raises DeviceError where there is no such device.
     """
+    if adapter_name(device) is not None:
+        why = "speeds are measured there, and not predicted"
+        raise DeviceError(f"device {device!r} is not calibrated", why, "use --device cpu or cuda:0")
     index = cuda_index(device)
     return _processor(threads) if index is None else _gpu(device, index)
 

@@ -15,7 +15,7 @@ from kvscape.bench.repeats import enough
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.timeline import Timeline
 from kvscape.bench.workload import arrival_times_s, make_prompts
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, adapter_name
 from kvscape.errors import CapacityError, ConfigError
 from kvscape.results import Record, current_environment
 from kvscape.subjects import OnDevice, Serves, Subject, Token
@@ -130,18 +130,26 @@ def _record(subject: Subject, point: DesignPoint, runs: Sequence[Run]) -> Record
         "bits_per_weight": subject.bits_per_weight,
         **summarize(samples),
     }
-    rates = measure_rates(memory.weights_bytes, point.threads, device)
-    known = stored_device(point.threads, device)
+    predicted, rates = _predicted(subject, point) if adapter_name(device) is None else ({}, {})
     return Record(
         parameters=point.flat(),
         metrics=metrics,
-        predicted=predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, known),
+        predicted=predicted,
         samples=samples,
-        environment={**current_environment(device).to_json(), **threads, **asdict(rates)},
+        environment={**current_environment(device).to_json(), **threads, **rates},
         kernels=subject.kernels,
         intervals=intervals(samples, len(runs) - warm_up),
         warm_up_s=[run.duration_s for run in runs[:warm_up]],
     )
+
+
+def _predicted(subject: Subject, point: DesignPoint) -> tuple[dict[str, float], dict[str, float]]:
+    """What this machine's limits let expect, and those limits."""
+    device = point.build.device
+    rates = measure_rates(subject.memory.weights_bytes, point.threads, device)
+    known = stored_device(point.threads, device)
+    predicted = predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, known)
+    return predicted, asdict(rates)
 
 
 def _of_device(subject: Subject) -> dict[str, float]:

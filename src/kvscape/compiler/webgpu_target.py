@@ -9,11 +9,9 @@ from types import MappingProxyType
 from typing import Any
 
 from kvscape.analysis.adapters import adapters
-from kvscape.config import KVPrecision
+from kvscape.config import WEBGPU_KV_DTYPES, KVPrecision, library_kv_dtypes
 from kvscape.errors import ConfigError
 from kvscape.quantization.layouts import LAYOUTS, Layout
-
-WEBGPU_KV_DTYPES = ("f32", "f16", "int8")
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,11 @@ class WebgpuTarget:
 
     def library_kv_dtypes(self, kv_dtype: str) -> tuple[str, ...]:
         """The KV precisions of the library that has ``kv_dtype``; ConfigError for one that the kernels lack."""
-        name = KVPrecision.parse(kv_dtype).name
-        if name not in WEBGPU_KV_DTYPES:
-            known = " and ".join(WEBGPU_KV_DTYPES)
-            raise ConfigError(f"kv_dtype = {name}", f"the WebGPU kernels have {known}", "choose one of them")
-        return WEBGPU_KV_DTYPES
+        precision = KVPrecision.parse(kv_dtype)
+        if precision.key != precision.value:
+            why = "the kernels of this device keep keys and values alike"
+            raise ConfigError(f"kv_dtype = {precision.name}", why, f"use {precision.key} or {precision.value}")
+        return library_kv_dtypes(kv_dtype, WEBGPU_KV_DTYPES)
 
     def activation(self, asked: str) -> str:
         """What products read: f32, whatever was asked for; that is more precise than the CPU's 8 bit."""

@@ -7,7 +7,14 @@ from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
 from kvscape.config.overrides import parse_overrides
 from kvscape.config.point import BuildConfig, DesignPoint
-from kvscape.config.precision import GPU_KV_DTYPES, KEY_GROUP, KV_DTYPES, KVPrecision, library_kv_dtypes
+from kvscape.config.precision import (
+    GPU_KV_DTYPES,
+    KEY_GROUP,
+    KV_DTYPES,
+    WEBGPU_KV_DTYPES,
+    KVPrecision,
+    library_kv_dtypes,
+)
 from kvscape.config.rope import ROPE_TYPES, UNSCALED, RopeScaling
 from kvscape.config.share import parse_share
 from kvscape.config.slo import SLO_NAMES, parse_slo
@@ -28,6 +35,7 @@ __all__ = [
     "SLIDING",
     "SLO_NAMES",
     "UNSCALED",
+    "WEBGPU_KV_DTYPES",
     "AdapterName",
     "Asked",
     "BuildConfig",

@@ -8,9 +8,10 @@ from typing import Any
 
 import psutil
 
+from kvscape.analysis.adapters import Adapter, find_adapter
 from kvscape.analysis.cpu import cpu_features, cpu_name, default_threads
 from kvscape.analysis.cuda import Gpus, gpus
-from kvscape.config import cuda_index
+from kvscape.config import adapter_name, cuda_index
 from kvscape.version import __version__
 
 PACKAGES = (
@@ -58,6 +59,8 @@ class Environment:
 
 def current_environment(device: str = "cpu", known: Gpus | None = None) -> Environment:
     """Read the facts of the machine this process runs on, and of its GPU if ``device`` is one."""
+    if (name := adapter_name(device)) is not None:
+        return _with_adapter(_host(), find_adapter(device, name))
     here, index, there = _host(), cuda_index(device), known or gpus()
     if index is None or index >= len(there.found):
         return here
@@ -69,6 +72,12 @@ def current_environment(device: str = "cpu", known: Gpus | None = None) -> Envir
         gpu_memory_bytes=gpu.memory_bytes,
         gpu_driver=there.driver,
     )
+
+
+def _with_adapter(here: Environment, adapter: Adapter) -> Environment:
+    """An adapter does not tell its memory; the same GPU through another driver is another machine."""
+    driver = f"{adapter.driver}, wgpu {_version('wgpu')}"
+    return replace(here, gpu=adapter.name, gpu_architecture=adapter.backend, gpu_driver=driver)
 
 
 def _host() -> Environment:

@@ -4,7 +4,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
-from kvscape.config import GPU_KV_DTYPES, KV_DTYPES, BuildConfig, DesignPoint, cuda_index, library_kv_dtypes
+from kvscape.config import (
+    GPU_KV_DTYPES,
+    KV_DTYPES,
+    WEBGPU_KV_DTYPES,
+    BuildConfig,
+    DesignPoint,
+    adapter_name,
+    cuda_index,
+    library_kv_dtypes,
+)
 from kvscape.results import current_environment
 from kvscape.study.executor import Executor, Failed
 from kvscape.study.key import quality_key, speed_key
@@ -20,8 +29,13 @@ Library = tuple[str, BuildConfig, tuple[str, ...]]
 
 
 def library(point: DesignPoint) -> Library:
-    known = KV_DTYPES if cuda_index(point.build.device) is None else GPU_KV_DTYPES
-    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype, known)
+    return point.subject, point.build, library_kv_dtypes(point.engine.kv_dtype, _known(point.build.device))
+
+
+def _known(device: str) -> tuple[str, ...]:
+    if adapter_name(device) is not None:
+        return WEBGPU_KV_DTYPES
+    return KV_DTYPES if cuda_index(device) is None else GPU_KV_DTYPES
 
 
 def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:

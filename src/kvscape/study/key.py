@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from kvscape.config import DesignPoint, cuda_index
+from kvscape.config import DesignPoint, adapter_name, cuda_index
 from kvscape.quality import quality_point
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.space import Quality
@@ -52,6 +52,8 @@ def _without_model(point: DesignPoint) -> dict[str, Any]:
     flat = point.flat()
     if point.subject == DesignPoint().subject and cuda_index(point.build.device) is not None:
         flat |= {"device": "cuda", "activation": None}
+    elif adapter_name(point.build.device) is not None:
+        flat |= {"device": "webgpu", "activation": None}
     unset = {name for name in _NEWER if not flat[name]}
     return {name: value for name, value in flat.items() if name not in {"model", *unset}}
 
