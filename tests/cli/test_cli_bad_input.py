@@ -67,6 +67,7 @@ CASES: dict[str, tuple[Arguments, str]] = {
     "context too long": (flagged("bench", "--context-window-size", "8192"), "the model was made for 4096 tokens"),
     "prompt too long": (flagged("bench", "--context-window-size", "64"), "exceed context_window_size 64"),
     "unknown quantization": (flagged("bench", "--quantization", "q4f16"), "did you mean 'q4f16_1'?"),
+    "a GPU's KV precision": (flagged("bench", "--kv-dtype", "fp8"), "choose one of them, or another --device"),
     "unknown KV precision": (flagged("bench", "--kv-dtype", "int9"), "did you mean 'int8'?"),
     "unknown activation": (flagged("bench", "--activation", "int4"), "did you mean 'int8'?"),
     "unknown jit policy": (flagged("bench", "--jit", "maybe"), "choose one of off, on, redo"),

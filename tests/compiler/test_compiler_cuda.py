@@ -173,6 +173,15 @@ def test_heads_that_no_kernel_takes_are_one_clear_line() -> None:
         check_sizes(replace(MODEL, head_dim=80), find_backend(find_any_target("sm_90")).multiples)
 
 
+@pytest.mark.parametrize(
+    ("q_heads", "head_dim", "what"), [(65, 64, "65 query heads that share"), (8, 512, "head_dim = 512")]
+)
+def test_heads_that_do_not_fit_into_a_block_are_refused(q_heads: int, head_dim: int, what: str) -> None:
+    shape = attention.Shape("f16", q_heads, 1, head_dim, head_dim, 1.0, 0.0)
+    with pytest.raises(UnsupportedModelError, match=f"^{what}.*: the CUDA kernels take up to .*; use --device cpu$"):
+        attention.checked(shape)
+
+
 def test_every_format_of_weights_has_a_kernel() -> None:
     assert linear.NAMES.keys() == FORMATS.keys()
     assert {linear.NAMES[name] for name in FORMAT_NAMES} == set(linear.NAMES.values())

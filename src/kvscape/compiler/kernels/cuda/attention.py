@@ -9,6 +9,7 @@ from kvscape.analysis.memory import KEY_SCALE_BYTES, VALUE_SCALE_BYTES, code_byt
 from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.config import KEY_GROUP, KVPrecision
+from kvscape.errors import UnsupportedModelError
 from kvscape.quantization.kv import rotation_size
 
 # The C++ name of each precision of keys or values.
@@ -17,6 +18,7 @@ RANGE = 64  # RANGE_TOKENS: keys whose sums are made by themselves
 WARPS = 4
 ROWS = 16  # of a warp: tokens times query heads that share a key head
 THREADS = 256
+MOST_DIMENSIONS = 256
 PAGE_MULTIPLE = 8  # tokens: half a group of keys, and pages begin where 16 bytes may be read at once
 
 
@@ -102,7 +104,18 @@ def paged_attention(op: Operator) -> Kernel:
 
 def _shape(op: Operator) -> tuple[int, Shape]:
     layer, *constants = op.constants
-    return layer, Shape(*constants)
+    return layer, checked(Shape(*constants))
+
+
+def checked(shape: Shape) -> Shape:
+    """The shape; raise UnsupportedModelError for one that does not fit into a block of threads."""
+    group, do = shape.q_heads // shape.heads, "use --device cpu"
+    if shape.D > MOST_DIMENSIONS:
+        raise UnsupportedModelError(f"head_dim = {shape.D}", f"the CUDA kernels take up to {MOST_DIMENSIONS}", do)
+    if group > WARPS * ROWS:
+        why = f"the CUDA kernels take up to {WARPS * ROWS}"
+        raise UnsupportedModelError(f"{group} query heads that share a key head", why, do)
+    return shape
 
 
 def rope_frequencies_function(D: int, length: int) -> Any:
