@@ -1,0 +1,61 @@
+"""What is allocated of a GPU's memory, here on the host: the plan has it, and what does not fit is one line."""
+
+from dataclasses import replace
+
+import pytest
+
+from built_tiny import BuildTiny
+from kvscape.analysis.memory import Workspace, predict_memory
+from kvscape.config import GPU_KV_DTYPES, EngineConfig, Window
+from kvscape.engine import Engine
+from kvscape.engine.devices import cuda_runtime
+from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
+from kvscape.engine.devices.cpu import CpuDevice
+from kvscape.engine.devices.cuda import CudaDevice
+from kvscape.engine.devices.cuda_runtime import fitting
+from kvscape.engine.devices.device import StepInput
+from kvscape.engine.devices.runtime import tvm
+from kvscape.engine.devices.tensors import IntTensors
+from kvscape.engine.devices.tiles import Tiling
+from kvscape.errors import CapacityError
+
+WORKSPACE = Workspace(0, 1, 1, 1, 1, on_gpu=True)
+
+
+@pytest.fixture
+def device(built_tiny: BuildTiny) -> CudaDevice:
+    """One without weights, whose memory is the host's."""
+    built = built_tiny("auto")
+    metadata = CpuDevice(built.library, built.packed_weights, 2).metadata
+    device = CudaDevice.__new__(CudaDevice)
+    device._device, device._index = tvm.runtime.device("cpu", 0), 0
+    device.metadata = replace(metadata, workspaces=dict.fromkeys(GPU_KV_DTYPES, WORKSPACE), page_size_multiple=8)
+    return device
+
+
+@pytest.mark.parametrize("kv_dtype", [*GPU_KV_DTYPES, "k=int4,v=fp8"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_plan_has_every_byte_of_the_cache(device: CudaDevice, kv_dtype: str, batch: int) -> None:
+    device.metadata = replace(device.metadata, workspaces={kv_dtype: WORKSPACE})
+    config = EngineConfig(context_window_size=100, max_batch_size=batch, kv_dtype=kv_dtype)
+    engine = Engine(device, config)
+    memory = predict_memory(device.model, engine.config, 0, device.metadata.workspaces)
+    assert engine.pools.nbytes == memory.kv_cache_bytes > 0
+
+
+def test_a_steps_sizes_are_those_of_its_numbers() -> None:
+    step = StepInput(
+        token_ids=[5, 6, 7, 8], positions=[300, 0, 1, 2], query_starts=[0, 1, 4], kv_lengths=[301, 3], slots=[[0] * 4],
+        page_tables=[[[0], [1]]], windows=[Window()], logit_rows=[0, 3, 1], tails=[0, 1],
+    )  # fmt: skip
+    blocks = step_blocks(step, Tiling(2, 64, 1, 1000))
+    assert step_sizes(IntTensors(lambda tensors: arranged(tensors, 1)).fill(blocks)) == (4, 2, 3, 1 + 2)
+
+
+def test_memory_that_does_not_suffice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_runtime, "free_gpu_bytes", lambda index: 3 << 20)
+    line = "^out of memory on cuda:1 for the weights: 3 MiB are free; use a smaller batch, context or quantization"
+    with pytest.raises(CapacityError, match=line), fitting(1, "the weights"):
+        raise RuntimeError("CUDAError: cuMemAlloc failed with error: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+    with pytest.raises(RuntimeError, match="illegal memory access"), fitting(1, "the weights"):
+        raise RuntimeError("CUDA: an illegal memory access was encountered")
