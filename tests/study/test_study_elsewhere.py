@@ -84,3 +84,13 @@ def test_what_does_not_translate_is_named(engine: str, parameters: dict[str, Any
 
 def test_a_plain_point_misses_little() -> None:
     assert translated(quantization="q0f16")["vllm"].missing == ("activation int8: their kernels choose",)
+
+
+def test_a_gpu_has_fp8_and_takes_all_layers() -> None:
+    found = translated(**POINT, kv_dtype="fp8", device="cuda:0")
+    assert flags(found["vllm"].commands[0])["--kv-cache-dtype"] == "fp8"
+    assert not any("kv_dtype" in line for line in found["vllm"].missing)
+    serve = flags(found["llama-server"].commands[-1])
+    assert (serve["-ctk"], serve["-ctv"], serve["-ngl"]) == ("q8_0", "q8_0", "99")
+    assert "kv_dtype fp8: q8_0 is nearest" in found["llama-server"].missing
+    assert "-ngl" not in flags(translated(**POINT)["llama-server"].commands[-1])

@@ -110,6 +110,7 @@ def _llama_server(point: DesignPoint) -> Translation:
     command += ["-b", str(tokens), "-ub", str(tokens)]
     command += ["-ctk", _GGML_KV[precision.key], "-ctv", _GGML_KV[precision.value], "-fa", "on"]
     command += ["-t", str(point.threads)] if point.threads else []
+    command += ["-ngl", "99"] if build.device.startswith("cuda") else []
     commands = [shlex.join(command)]
     if not is_file and fmt:
         commands.insert(0, shlex.join(["llama-quantize", "MODEL-F16.gguf", file, fmt]))
