@@ -1,9 +1,9 @@
 """Speed on a GPU with random weights: ``gpu.py LIBRARY... FOLDER [--long] [--rounds N] [--peer PYTHON]``.
 
-``gpu.py --compile SHAPE QUANTIZATION LIBRARY`` makes a library anywhere, of a known shape such as llama-3-8b. Measuring
-needs TVM's runtime and numpy only. The weights go to ``FOLDER`` once. Prefill is timed until the first token of every
-prompt is there, decode from then on; host time is what ``forward`` takes before it returns, while the GPU works. In
-each round all libraries have their turn, then the peer (``gpu_peer.py``, by a Python that has PyTorch); medians count.
+``gpu_library.py`` makes the libraries anywhere. Needs TVM's runtime and numpy only. The weights go to ``FOLDER`` once.
+Prefill is timed until the first token of every prompt is there, decode from then on; host time is what ``forward``
+takes before it returns, while the GPU works. In each round all libraries have their turn, then the peer
+(``gpu_peer.py``, by a Python that has PyTorch); medians count.
 """
 
 import argparse
@@ -184,20 +184,6 @@ def print_tables(ours: dict[tuple[str, Point], Row], theirs: dict[tuple[str, int
             print(f"| {name} | {batch} | {' | '.join(parts)} |")
 
 
-def compile_shape(shape: str, quantization: str, library: Path, architecture: str) -> None:
-    """A library of a known shape, without its weights."""
-    from kvscape.compiler.build import LibrarySpec, compile_library
-    from kvscape.compiler.target import find_any_target
-    from kvscape.quantization.scheme import Scheme
-    from kvscape.weights.readers.random import RandomSource
-
-    model, target = RandomSource(f"random://{shape}").config, find_any_target(architecture)
-    scheme, matrices = Scheme(quantization), {n: s for n, s in canonical_shapes(model).items() if len(s) > 1}
-    formats = {name: scheme.format_of(name, shape_of, FORMATS["f16"]).name for name, shape_of in matrices.items()}
-    spec = LibrarySpec(model, formats, target, "float16", kv_dtypes=target.library_kv_dtypes("f16"))
-    compile_library(spec, library)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure speeds on a GPU, alternating with PyTorch.")
     parser.add_argument("places", nargs="+", type=Path, metavar="LIBRARY... FOLDER")
@@ -205,13 +191,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
     parser.add_argument("--json", type=Path, help="file that gets every sample")
-    parser.add_argument("--compile", action="store_true", help="SHAPE QUANTIZATION LIBRARY instead")
-    parser.add_argument("--architecture", default="sm_90")
     arguments = parser.parse_args()
-    if arguments.compile:
-        shape, quantization, library = arguments.places
-        compile_shape(str(shape), str(quantization), library, arguments.architecture)
-        return
     *libraries, folder = arguments.places
     points = SHORT + LONG if arguments.long else SHORT
     peer = Peer(arguments.peer) if arguments.peer else None
