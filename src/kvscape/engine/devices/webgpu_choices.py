@@ -7,7 +7,7 @@ import numpy as np
 
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.devices.pools import TensorLogits
-from kvscape.engine.devices.webgpu_memory import WebgpuMemory, address_of
+from kvscape.engine.devices.webgpu_memory import WebgpuMemory, address_of, tensor_at
 from kvscape.engine.devices.webgpu_player import WebgpuPlayer
 from kvscape.engine.devices.webgpu_recorder import Recordings, WebgpuRecorder
 from kvscape.engine.devices.webgpu_step import WebgpuInts
@@ -26,19 +26,18 @@ class WebgpuChoices:
         def call() -> Any:
             return function(logits.tensor, *self._ids.arguments((shape,)))
 
-        recording = self._recordings.of("logprobs", ("logprobs", *self._key(logits)), call)
+        key = ("logprobs", address_of(logits.tensor), logits.rows, self._ids.generation)
+        recording = self._recordings.of("logprobs", key, call)
         data = self._player.fetch(address_of(recording.result), 4 * len(token_ids), recording.dispatches)
         return np.frombuffer(data, np.float32)
 
     def greedy(self, function: Any, logits: TensorLogits) -> list[int]:
-        (shape,) = self._ids.write([((logits.rows,), [0] * logits.rows)])
-        (chosen,) = self._ids.arguments((shape,))
-        recording = self._recordings.of(
-            "greedy", ("greedy", *self._key(logits)), lambda: function(logits.tensor, chosen)
-        )
-        data = self._player.fetch(address_of(chosen), 4 * logits.rows, recording.dispatches)
+        address = address_of(logits.tensor)
+
+        def call() -> Any:
+            return function(logits.tensor, tensor_at(address, (logits.rows,), "int32"))  # which is not looked at
+
+        recording = self._recordings.of("greedy", ("greedy", address, logits.rows), call)
+        data = self._player.fetch(address_of(recording.result), 4 * logits.rows, recording.dispatches)
         token_ids: list[int] = np.frombuffer(data, np.int32).tolist()
         return token_ids
-
-    def _key(self, logits: TensorLogits) -> tuple[int, ...]:
-        return address_of(logits.tensor), logits.rows, self._ids.generation

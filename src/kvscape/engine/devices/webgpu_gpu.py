@@ -1,7 +1,6 @@
 """A GPU opened through ``wgpu``: its limits asked for, buffers, pipelines."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from kvscape.analysis.adapters import LIMITS, Adapter
@@ -88,6 +87,8 @@ class WebgpuGpu:
         entries.append({"binding": len(places), "resource": last})
         return self.device.create_bind_group(layout=self.layout(writes), entries=entries)
 
-    @cached_property
-    def offset_alignment(self) -> int:
-        return max(self.limits["min-storage-buffer-offset-alignment"], 256)
+    def offset(self, nbytes: int) -> Any:
+        """A dynamic offset as the driver's library takes it."""
+        from wgpu.backends.wgpu_native import ffi
+
+        return ffi.new("uint32_t[]", [nbytes])

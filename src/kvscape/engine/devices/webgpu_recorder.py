@@ -29,7 +29,8 @@ class Dispatch(NamedTuple):
 
     pipeline: Any
     group: Any
-    numbers: tuple[int]
+    offset: Any
+    """Of the uniform numbers, in C's form."""
     grid: tuple[int, int]
 
 
@@ -103,7 +104,7 @@ class WebgpuRecorder:
         """Begin a new generation: bindings and numbers of the last one are not used again."""
         self.generation += 1
         self._groups: dict[Any, Any] = {}
-        self._slots: dict[tuple[int, ...], int] = {}
+        self._slots: dict[tuple[int, ...], Any] = {}
 
     def _pipeline(self, shader: Shader) -> Any:
         if shader.name not in self._pipelines:
@@ -116,15 +117,16 @@ class WebgpuRecorder:
             self._groups[key] = self._memory.gpu.group(writes, places, self._uniforms)
         return self._groups[key]
 
-    def _slot(self, numbers: tuple[int, ...]) -> tuple[int]:
+    def _slot(self, numbers: tuple[int, ...]) -> Any:
         """Where equal numbers lie already, or where they are written now."""
         if numbers not in self._slots:
             if len(self._slots) == _SLOTS:
                 self.forget()
-            slot = self._slots[numbers] = len(self._slots)
+            start = len(self._slots) * _SLOT_BYTES
+            self._slots[numbers] = self._memory.gpu.offset(start)
             data = Struct(f"={len(numbers)}I{NUMBERS_BYTES - 4 * len(numbers)}x").pack(*numbers)
-            self._memory.gpu.queue.write_buffer(self._uniforms, slot * _SLOT_BYTES, data)
-        return (self._slots[numbers] * _SLOT_BYTES,)
+            self._memory.gpu.queue.write_buffer(self._uniforms, start, data)
+        return self._slots[numbers]
 
 
 class Recordings:

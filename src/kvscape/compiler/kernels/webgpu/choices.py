@@ -1,10 +1,12 @@
-"""What is asked of logits (source/greedy.wgsl, logprobs.wgsl)."""
+"""What is asked of logits (source/greedy*.wgsl, logprobs.wgsl)."""
 
 from typing import Any
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
-from kvscape.compiler.kernels.webgpu.host import Host
+from kvscape.compiler.kernels.webgpu.host import Host, blocks
 from kvscape.compiler.kernels.webgpu.text import text
+
+PIECES = 64  # of a row that is looked through
 
 
 def logprobs(op: Operator) -> Kernel:
@@ -13,8 +15,9 @@ def logprobs(op: Operator) -> Kernel:
 
 
 def greedy(op: Operator) -> Kernel:
-    V = op.shape(0)[-1]
-    return Kernel("greedy", lambda: greedy_function(V), op.tensors, inplace=(1,))
+    """The result is a new tensor; what the operator would write in place is not looked at."""
+    r, V = op.shape(0)
+    return Kernel("greedy", lambda: greedy_function(V), op.tensors[:1], scratch=(((r * PIECES * 2,), "float32"),))
 
 
 def logprobs_function(V: int) -> Any:
@@ -29,7 +32,10 @@ def logprobs_function(V: int) -> Any:
 
 
 def greedy_function(V: int) -> Any:
-    """Arguments: logits f32 [r, V]; y int32 [r], the first of the largest."""
-    host = Host("greedy")
-    bindings = [host.tensor("logits", ("r", V), "float32").read("f32"), host.tensor("y", ("r",), "int32").write("i32")]
-    return host.function(host.launch(text("greedy", V=V), bindings, [], [host.size("r")]))
+    """Arguments: logits f32 [r, V]; y int32 [r], the first of the largest; what pieces of rows have, two words each."""
+    host, length = Host("greedy"), blocks(V, PIECES)
+    logits, y = host.tensor("logits", ("r", V), "float32"), host.tensor("y", ("r",), "int32")
+    found, r, pieces = host.tensor("found", ("words",), "float32"), host.size("r"), blocks(V, length)
+    piece, join = (text("greedy", f"greedy_{name}", V=V, PIECES=pieces, LENGTH=length) for name in ("piece", "join"))
+    of_pieces = host.launch(piece, [logits.read("f32"), found.write("vec2<u32>")], [], [pieces, r])
+    return host.function(of_pieces, host.launch(join, [found.read("vec2<u32>"), y.write("i32")], [], [r]))

@@ -1,19 +1,9 @@
-// A workgroup has a row of V; among equals the first is taken.
+// The largest of a row's numbers and where it is; among equals the first. A workgroup has a piece of a row, or what was found of
+// all its pieces.
 var<workgroup> peaks: array<f32, 256>;
 var<workgroup> places: array<u32, 256>;
 
-@compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let first = group.x * V;
-  var peak = logits[first + min(thread, V - 1u)];
-  var place = thread;
-  for (var i = thread + 256u; i < V; i += 256u) {
-    let value = logits[first + i];
-    if (value > peak) {
-      peak = value;
-      place = i;
-    }
-  }
+fn largest(peak: f32, place: u32, thread: u32) {
   peaks[thread] = peak;
   places[thread] = place;
   for (var width = 128u; width > 0u; width /= 2u) {
@@ -25,8 +15,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         places[thread] = places[thread + width];
       }
     }
-  }
-  if (thread == 0u) {
-    y[group.x] = i32(min(places[0], V - 1u));
   }
 }
