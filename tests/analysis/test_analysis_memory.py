@@ -76,9 +76,10 @@ GPU = Workspace(0, 1000, 100, 10, bytes_per_tile=3, tile_tokens=16, range_tokens
 @pytest.mark.parametrize(
     ("config", "busiest"),
     [
-        (EngineConfig(2048, 512), (512, 1, 1, 33)),  # the chunk's tokens, of which one tile more may be begun
-        (EngineConfig(8192, 512), (512, 1, 1, 128)),  # one token with all keys
-        (EngineConfig(8190, 8, 16, prompt_lookup_tokens=4), (16, 16, 16, 16 * 128)),
+        (EngineConfig(2048, 512), (512, 1, 1, 32 + 8)),  # one token with all keys, and tiles without any
+        (EngineConfig(64, 512), (512, 1, 1, 33)),  # the chunk's tokens, of which one tile more may be begun
+        (EngineConfig(8190, 8, 16, prompt_lookup_tokens=4), (16, 16, 16, 16 * 128 * 5 // 4)),
+        (EngineConfig(6400, 8, 5), (8, 8, 8, 503 + 125)),  # three rows of no sequence have a tile each
     ],
 )
 def test_the_busiest_step_has_a_tile_for_each_range_of_keys(
@@ -89,10 +90,10 @@ def test_the_busiest_step_has_a_tile_for_each_range_of_keys(
     assert GPU.nbytes(*busiest) == 1000 * tokens + 100 * sequences + 10 * rows + 3 * tiles
 
 
-def test_a_gpu_keeps_another_step_and_its_driver_takes_memory() -> None:
+def test_a_gpu_rounds_up_and_its_driver_takes_memory() -> None:
     config = EngineConfig()
     memory = predict_memory(SMOLLM2, config, 5, {"f16": GPU})
-    assert memory.workspace_bytes == 2 * GPU.nbytes(*GPU.busiest(config))
+    assert memory.workspace_bytes == GPU.nbytes(*GPU.busiest(config)) + (1 << 20) + (1 << 14)
     assert memory.runtime_bytes == predict_memory(SMOLLM2, config, 9, {"f16": GPU}).runtime_bytes > 500_000_000
     terms = memory_terms(SMOLLM2, config, 5, GPU)
     assert sum(term.nbytes for term in terms) == memory.total_bytes

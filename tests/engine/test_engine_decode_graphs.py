@@ -146,6 +146,23 @@ def test_a_graph_belongs_to_its_pools_and_goes_with_them(built: BuiltTiny) -> No
     assert device.graphs.recorded == 1
 
 
+def test_graphs_go_where_their_memory_moves_and_come_again(built: BuiltTiny) -> None:
+    device = ReplayingDevice(built.library, built.packed_weights, 2)
+    pools = device.allocate("f16", [40], 16, 8)
+    device.forward(step([1]), pools)
+    launch = device._launch
+
+    def moving(*arguments: Any) -> Any:
+        """A larger step."""
+        device.graphs.forget()
+        return launch(*arguments)
+
+    device.graphs = DecodeGraphs(device._record, HostInts, moving, 256)
+    for sequences in (2, 2, 1, 2):
+        device.forward(step([1] * sequences), pools)
+    assert [replay.launches for replay in device.replays] == [0, 1, 0, 0]
+
+
 def test_the_graph_that_was_used_least_recently_goes(built: BuiltTiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_graphs, "_MOST_GRAPHS", 2)
     device = ReplayingDevice(built.library, built.packed_weights, 2)

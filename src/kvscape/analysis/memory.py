@@ -32,13 +32,16 @@ _VOCABULARY_ENTRY_BYTES = 500
 # What a GPU's driver takes for a process with its code.
 _CONTEXT_BYTES = 550_000_000
 
+_FEWEST_TILES = 8  # by which a GPU's decode step is filled up
+_GAP_BYTES = (1 << 20) + (1 << 14)  # up to a MiB behind them, and less than 256 bytes between two
+
 
 @dataclass(frozen=True)
 class Workspace:
     """Scratch memory of one forward pass: a linear formula from the compiled module's memory plan.
 
-    A tile of attention is up to ``tile_tokens`` tokens, or one token's keys in a range of ``range_tokens``. A GPU's
-    driver is slow to give memory, so that there what a step had is kept, ``on_gpu``.
+    A tile of attention is up to ``tile_tokens`` tokens, or one token's keys in a range of ``range_tokens``.
+    ``on_gpu`` all of it is one tensor, which is kept, since the driver is slow to give memory.
     """
 
     fixed_bytes: int
@@ -60,19 +63,26 @@ class Workspace:
         )
 
     def busiest(self, config: EngineConfig) -> tuple[int, int, int, int]:
-        """Tokens, sequences, rows of logits and tiles of the busiest step: a full chunk, every key of a full batch."""
-        batch, tokens = config.max_batch_size, max(config.prefill_chunk_size, config.max_batch_size)
-        ranges = batch * -(-config.context_window_size // self.range_tokens)
-        return tokens, batch, config.most_logit_rows, max(ranges, -(-tokens // self.tile_tokens) + batch)
+        """Tokens, sequences, rows of logits and tiles of the busiest step: a full chunk, every key of a full batch.
+
+        On a GPU decode steps are filled up to a power of two of rows, and by up to a quarter of tiles.
+        """
+        batch = config.max_batch_size
+        rows = 1 << (batch - 1).bit_length() if self.on_gpu else batch
+        ranges = batch * -(-config.context_window_size // self.range_tokens) + rows - batch
+        ranges += max(_FEWEST_TILES, ranges // 4) if self.on_gpu else 0
+        tokens, logit_rows = max(config.prefill_chunk_size, rows), max(config.most_logit_rows, rows)
+        return tokens, rows, logit_rows, max(ranges, -(-tokens // self.tile_tokens) + batch)
 
     @property
     def spare(self) -> int:
         """Pages and tails that fill up the steps of graphs (see ``engine.devices.decode_numbers``)."""
         return int(self.on_gpu)
 
-    def kept_bytes(self, config: EngineConfig) -> int:
-        """What is kept of other steps while the busiest one runs."""
-        return self.nbytes(*self.busiest(config)) if self.on_gpu else 0
+    @property
+    def gap_bytes(self) -> int:
+        """What lies between the tensors of a GPU's scratch memory, and behind the last one."""
+        return _GAP_BYTES if self.on_gpu else 0
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,6 @@ def predict_memory(
         weights_bytes,
         kv_cache_bytes(model, config, workspace.spare),
         kv_bytes_per_token(model, config.kv_dtype),
-        workspace.nbytes(*workspace.busiest(config)) + workspace.kept_bytes(config),
+        workspace.nbytes(*workspace.busiest(config)) + workspace.gap_bytes,
         runtime_bytes(model, workspace),
     )

@@ -50,4 +50,4 @@ def _workspace_terms(config: EngineConfig, workspace: Workspace) -> Iterator[Ter
         (tiles, "tiles of attention", workspace.bytes_per_tile),
     ):
         yield Term("workspace", number * each, f"{number:,} {of} x {each:,} B")
-    yield Term("workspace", workspace.kept_bytes(config), "kept of other steps")
+    yield Term("workspace", workspace.gap_bytes, "between its tensors")

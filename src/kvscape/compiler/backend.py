@@ -37,6 +37,8 @@ class Backend:
     device_code: Callable[[Any], Any] | None = None
     draw_ints: Callable[[int], int] = lambda vocab_size: 0
     """Numbers that its kernel ``sample`` takes for each draw from so many tokens; 0 where it has none."""
+    scratch_is_given: bool = False
+    """Whether the device gives steps their scratch memory."""
 
 
 def find_backend(target: Target) -> Backend:
@@ -65,7 +67,14 @@ def _cuda(target: CudaTarget) -> Backend:
     multiples = (("head_dim", 32), ("hidden_size", 8), ("intermediate_size", 8))
     code = lambda mod: device_code(mod, target.name)  # noqa: E731
     return Backend(
-        dispatch, multiples, attention.tile_tokens, attention.RANGE, attention.PAGE_MULTIPLE, code, choices.draw_ints
+        dispatch,
+        multiples,
+        attention.tile_tokens,
+        attention.RANGE,
+        attention.PAGE_MULTIPLE,
+        code,
+        choices.draw_ints,
+        scratch_is_given=True,
     )
 
 

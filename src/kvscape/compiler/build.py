@@ -59,7 +59,9 @@ def compile_library(
     usage = MemoryUsage()
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     stand_ins = None if backend.device_code else StandIns()
-    mod = run_pipeline(mod, pipeline(backend.dispatch, spec.activation, usage, metadata, stand_ins), dump)
+    dispatch, given = backend.dispatch, backend.scratch_is_given
+    passes = pipeline(dispatch, spec.activation, usage, metadata, stand_ins, given)
+    mod = run_pipeline(mod, passes, dump)
     with lowering():
         executable = relax.build(mod, Target(dict(spec.target.tvm)), relax_pipeline=None)
     if dump is not None and stand_ins:

@@ -13,6 +13,7 @@ from kvscape.compiler.passes.halve_activations import HalveActivations
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.quantize_activations import QuantizeActivations
 from kvscape.compiler.passes.return_logits import ReturnLogits
+from kvscape.compiler.passes.scratch_argument import ScratchArgument
 from kvscape.compiler.passes.share_tensors import ShareTensors
 from kvscape.compiler.stand_ins import StandIns
 
@@ -30,11 +31,16 @@ def rounding(activation: str) -> list[tuple[str, Pass]]:
 
 
 def pipeline(
-    dispatch: Dispatch, activation: str, usage: MemoryUsage, metadata: Pass, stand_ins: StandIns | None = None
+    dispatch: Dispatch,
+    activation: str,
+    usage: MemoryUsage,
+    metadata: Pass,
+    stand_ins: StandIns | None = None,
+    scratch_argument: bool = False,
 ) -> list[tuple[str, Pass]]:
     """Return the named passes in order; a comment gives the reason where the order matters.
 
-    With ``stand_ins`` the kernels stay out of the module.
+    With ``stand_ins`` the kernels stay out of the module; with ``scratch_argument`` the caller gives scratch memory.
     """
     return [
         # Rewrites of operators come first: after DispatchKernels there are only kernels.
@@ -57,6 +63,8 @@ def pipeline(
         # ... whose sizes are now known as formulas.
         ("MemoryUsage", usage),
         ("AttachMetadata", metadata),
+        # Nobody allocates them one by one where the caller gives them all.
+        *([("ScratchArgument", ScratchArgument())] if scratch_argument else []),
         ("KillAfterLastUse", transform.KillAfterLastUse()),
         ("LowerRuntimeBuiltin", transform.LowerRuntimeBuiltin()),
         ("ComputePrimValue", transform.ComputePrimValue()),

@@ -120,7 +120,7 @@ class LLM:
             weights_bytes=self._device.weights_bytes,
             kv_cache_bytes=self.engine.pools.nbytes,
             kv_bytes_per_token=kv_bytes_per_token(model, config.kv_dtype),
-            workspace_bytes=workspace.nbytes(*workspace.busiest(config)) + workspace.kept_bytes(config),
+            workspace_bytes=workspace.nbytes(*workspace.busiest(config)) + workspace.gap_bytes,
             runtime_bytes=runtime_bytes(model, workspace),
         )
 

@@ -16,10 +16,11 @@ from kvscape.analysis.gpu_memory import free_gpu_bytes
 from kvscape.analysis.memory import page_bytes, tail_bytes
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
-from kvscape.config import KVPrecision, ModelConfig
+from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
-from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, empty_pool, fitting
+from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, fitting
+from kvscape.engine.devices.cuda_scratch import CudaScratch
 from kvscape.engine.devices.cuda_tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
@@ -27,7 +28,6 @@ from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, L
 from kvscape.engine.devices.library import function_of, load_library, read_device_code, read_metadata
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.scratch import Scratch
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
@@ -37,18 +37,18 @@ _BLOCKS_PER_PROCESSOR = 4
 
 
 class CudaDevice:
-    """A loaded library with its weights; with ``graphs`` decode steps are launched as one.
+    """A loaded library with its weights; without ``graphs`` every launch is one by one.
 
     ``available_bytes`` is what was free before, of which the weights, too, are a part. Raises DeviceError where there
     is no such GPU, ArtifactError when library and weights do not belong together, CapacityError where they do not fit.
     """
 
-    def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = False) -> None:
+    def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = True) -> None:
         self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
         module = load_library(library)
         add_device_code(module, read_device_code(library))
-        # "pooled": taking memory from the driver stops the GPU, so a step's scratch memory is kept for the next one.
+        # "pooled": taking memory from the driver stops the GPU.
         self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
         self.metadata = read_metadata(self._vm, library)
         self._tiling = _tiling(self.metadata, index)
@@ -65,6 +65,7 @@ class CudaDevice:
         self._step = CudaInts(self._device, self._arranged)
         self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
         self._draws = CudaDraws(self._device)
+        self._scratch = CudaScratch(self._vm, self._device, self._forget)
         self._graphs = self._new_graphs() if graphs else None
         self._instrumented = False
 
@@ -72,6 +73,10 @@ class CudaDevice:
         recorder = CudaRecorder(self._device, CudaDriver())
         allocate, range_tokens = partial(CudaMemory, self._device), self.metadata.key_range_tokens
         return DecodeGraphs(recorder, allocate, self._launch, range_tokens)
+
+    def _forget(self) -> None:
+        if self._graphs:
+            self._graphs.forget()
 
     @property
     def model(self) -> ModelConfig:
@@ -91,7 +96,6 @@ class CudaDevice:
         check_page_size(page_size, self.metadata.page_size_multiple)
         layers = [len(group.layers) for group in self.model.layer_groups]
         page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
-        self._scratch = Scratch(self.metadata.workspaces[KVPrecision.parse(kv_dtype).name], self._empty_pool)
         # One page and one tail more than were asked for: the spare ones.
         shapes = [(count, pages + 1, page) for count, pages in zip(layers, num_pages, strict=True)]
         with fitting(self._index, "the KV cache"):
@@ -120,15 +124,9 @@ class CudaDevice:
         return self._call(pools, self._arranged(numbers))
 
     def _call(self, pools: TensorPools, arguments: Sequence[Any]) -> Any:
-        self._scratch.before(*step_sizes(arguments))
-        with fitting(self._index, "a step's scratch memory"):
-            return self._functions[pools.function](*arguments, pools.pages, pools.tails, pools.seen, self._parameters)
-
-    def _empty_pool(self) -> None:
-        """Graphs write to the scratch memory that they were recorded with, and go with it."""
-        if self._graphs:
-            self._graphs = self._new_graphs()
-        empty_pool()
+        scratch = self._scratch.of(pools.function, step_sizes(arguments))
+        forward = self._functions[pools.function]
+        return forward(*arguments, pools.pages, pools.tails, pools.seen, self._parameters, scratch)
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)

@@ -32,11 +32,6 @@ def add_device_code(module: Any, code: DeviceCode) -> None:
     host.import_module(kernels)
 
 
-def empty_pool() -> None:
-    """Give back the scratch memory of past steps; the driver waits for those that still run."""
-    tvm.get_global_func("vm.builtin.memory_manager.clear")()
-
-
 @contextmanager
 def fitting(index: int, what: str) -> Iterator[None]:
     """Raise CapacityError where the GPU's memory does not hold ``what`` is allocated inside."""

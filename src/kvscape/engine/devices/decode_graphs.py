@@ -59,6 +59,10 @@ class DecodeGraphs:
         """How many graphs there are."""
         return sum(map(len, self._of_pools.values()))
 
+    def forget(self) -> None:
+        """Let all graphs go: what they were recorded with moves."""
+        self._of_pools.clear()
+
     def forward(self, step: StepInput, pools: TensorPools) -> TensorLogits | None:
         """Compute ``step``; None, having done nothing, where it is no decode step or graphs cannot be recorded."""
         sizes = bucket(step, self._range_tokens) if self.failure is None and pools.spare is not None else None
@@ -67,14 +71,14 @@ class DecodeGraphs:
         graphs = self._of_pools.setdefault(pools, {})
         graph = graphs.pop(sizes, None)
         if graph is None:
-            return self._first(step, pools, sizes, graphs)
+            return self._first(step, pools, sizes)
         graphs[sizes] = graph  # the last one is the one used last
         graph.numbers.fill(step)
         assert graph.recording is not None
         graph.recording.launch()
         return graph.logits(len(step.logit_rows))
 
-    def _first(self, step: StepInput, pools: TensorPools, sizes: Bucket, graphs: dict[Bucket, _Graph]) -> TensorLogits:
+    def _first(self, step: StepInput, pools: TensorPools, sizes: Bucket) -> TensorLogits:
         assert pools.spare is not None
         numbers = DecodeNumbers(sizes, self._allocate(sizes.shapes()), self._range_tokens, pools.spare)
         numbers.fill(step)
@@ -86,6 +90,7 @@ class DecodeGraphs:
             self.failure = (str(error).splitlines() or [type(error).__name__])[0]
             warnings.warn(f"decode steps are launched one by one: {self.failure}", RuntimeWarning, stacklevel=2)
         else:
+            graphs = self._of_pools.setdefault(pools, {})  # the step may have made all others go
             graphs[sizes] = graph
             if len(graphs) > _MOST_GRAPHS:
                 del graphs[next(iter(graphs))]

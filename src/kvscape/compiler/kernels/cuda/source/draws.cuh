@@ -14,7 +14,7 @@ constexpr double WEIGHT_OF_HIGHEST = 35184372088832.0;
 
 // Numbers of which the larger belongs to the larger logit; 0 and -0 are equal.
 DEVICE u32 place_in_order(float x) {
-  const u32 bits = __float_as_uint(__fadd_rn(x, 0.0f));
+  const u32 bits = x == 0 ? 0 : __float_as_uint(x);
   return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
