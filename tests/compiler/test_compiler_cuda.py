@@ -41,6 +41,8 @@ def every_kernel() -> list[Any]:
     shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in KV_DTYPES]
     return [
         *(linear.linear_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
+        linear.linear_function(FORMATS["q4f16_1"], 64, 64, "swiglu"),
+        linear.linear_function(FORMATS["f16"], 64, 64, "geglu"),
         *(linear.embedding_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
         *(attention.rope_append_function(shape, f"append_{shape.precision.identifier}") for shape in shapes),
         *(

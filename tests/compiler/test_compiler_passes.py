@@ -11,6 +11,7 @@ from kvscape.compiler.kernels.cpu.gated import swiglu
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.passes.attach_metadata import AttachMetadata
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
+from kvscape.compiler.passes.fuse_gates import FuseGates
 from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.memory_usage import MemoryUsage
 from kvscape.compiler.passes.operators import emit_operator, read_operator
@@ -137,6 +138,35 @@ class TestFuseQuantize:
 
     def test_other_operators_stay(self) -> None:
         ir.assert_structural_equal(FuseQuantize()(gated()), gated())
+
+
+def product_and_gate(dtype: str = "float16", rows: int = 64, product_is_read: bool = False) -> Any:
+    """A product whose rows are gates and what they let through."""
+    x = tensor("x", (n, 64), "float16")
+    weight = [tensor("codes", (2048,), "uint8"), tensor("scales", (128,), "float16")]
+    builder = relax.BlockBuilder()
+    with builder.function("forward", [x, *weight]):
+        with builder.dataflow():
+            types = [relax.TensorType((n, rows), "float32")]
+            product = builder.emit(emit_operator("linear", [x, "q4f16_1", rows, 64, *weight], types))
+            halved = [relax.TensorType((n, rows // 2), dtype)]
+            results = [builder.emit(emit_operator("swiglu", [product], halved))]
+            output = builder.emit_output(relax.Tuple(results + [product] * product_is_read))
+        builder.emit_func_output(output)
+    return builder.get()
+
+
+class TestFuseGates:
+    def test_a_product_writes_what_its_gates_let_through(self) -> None:
+        (op,) = operators(FuseGates()(product_and_gate()))
+        assert op.name == "linear_swiglu" and op.constants == ("q4f16_1", 64, 64)
+        assert [tensor.name for tensor in op.tensors] == ["x", "codes", "scales"]
+        assert op.result_dtype == "float16" and int(op.results[0].shape[1]) == 32
+
+    @pytest.mark.parametrize("other", [{"dtype": "float32"}, {"rows": 48}, {"product_is_read": True}])
+    def test_other_gates_stay(self, other: dict[str, Any]) -> None:
+        names = [op.name for op in operators(FuseGates()(product_and_gate(**other)))]
+        assert names == ["linear", "swiglu"]
 
 
 def norm_types(mod: Any) -> list[Any]:

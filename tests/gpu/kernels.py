@@ -70,6 +70,7 @@ def linear_functions(name: str) -> Iterator[Named]:
     fmt = FORMATS[name]
     for N, K in SHAPES[name]:
         yield f"linear_{name}_{N}x{K}", linear.linear_function(fmt, N, K)
+        yield f"linear_swiglu_{name}_{N}x{K}", linear.linear_function(fmt, N, K, "swiglu")
         yield f"embedding_{name}_{N}x{K}", linear.embedding_function(fmt, N, K)
 
 
@@ -140,13 +141,20 @@ def check_linear(name: str, kernels: Kernels, rng: np.random.Generator) -> Itera
         packed, reference = weights(name, N, K, rng)
         x = rng.standard_normal((max(TOKENS), K)).astype(np.float16)
         wanted = x.astype(np.float64) @ reference.T
-        found = [kernels(f"linear_{name}_{N}x{K}", [*packed, x[:n]], [((n, N), "float32")])[0] for n in TOKENS]
-        worst = max(error(y, wanted[: len(y)]) for y in found)
-        same = all(np.array_equal(y, found[-1][: len(y)]) for y in found)
-        yield Checked(f"linear_{name}_{N}x{K}", worst, same)
+        gates, ups = np.split(wanted, 2, axis=1)
+        yield _products(kernels, f"linear_{name}_{N}x{K}", packed, x, wanted, "float32")
+        gated = ups * gates / (1 + np.exp(-gates))
+        yield _products(kernels, f"linear_swiglu_{name}_{N}x{K}", packed, x, gated, "float16")
         ids = rng.integers(0, N, 7).astype(np.int32)
         (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])
         yield Checked(f"embedding_{name}_{N}x{K}", error(y, reference[ids]))
+
+
+def _products(kernels: Kernels, key: str, packed: list[Array], x: Array, wanted: Array, dtype: str) -> Checked:
+    """A product for each number of tokens: of each token there must be the same numbers, to the last bit."""
+    found = [kernels(key, [*packed, x[:n]], [((n, wanted.shape[1]), dtype)])[0] for n in TOKENS]
+    worst = max(error(y, wanted[: len(y)]) for y in found)
+    return Checked(key, worst, all(np.array_equal(y, found[-1][: len(y)]) for y in found))
 
 
 def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:

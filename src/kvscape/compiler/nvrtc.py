@@ -26,6 +26,11 @@ def compile_cuda(source: str, architecture: str) -> bytes:
     return with_nvcc(nvcc, source, architecture)
 
 
+def _all_of(architecture: str) -> str:
+    """With the instructions that only this architecture has: products of warpgroups."""
+    return f"{architecture}a" if architecture == "sm_90" else architecture
+
+
 def find_nvrtc() -> Any:
     """The library of the wheel ``nvidia-cuda-nvrtc``, else the system's, else None."""
     for name in (*map(str, _in_wheels()), *_SYSTEM):
@@ -46,7 +51,7 @@ def with_nvrtc(library: Any, source: str, architecture: str) -> bytes:
     """The cubin by NVRTC; raise RuntimeError with the compiler's log for a source that is wrong."""
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None))
-    options = [f"--gpu-architecture={architecture}", *_OPTIONS]
+    options = [f"--gpu-architecture={_all_of(architecture)}", *_OPTIONS]
     arguments = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     try:
         if library.nvrtcCompileProgram(program, len(options), arguments):
@@ -74,7 +79,7 @@ def with_nvcc(nvcc: str, source: str, architecture: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         text, result = Path(folder) / "kernels.cu", Path(folder) / "kernels.cubin"
         text.write_text(source, encoding="utf-8")
-        command = [nvcc, f"-arch={architecture}", "-cubin", "-std=c++17", "-o", str(result), str(text)]
+        command = [nvcc, f"-arch={_all_of(architecture)}", "-cubin", "-std=c++17", "-o", str(result), str(text)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(done.stderr)

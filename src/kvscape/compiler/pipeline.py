@@ -8,6 +8,7 @@ from tvm.ir.transform import PassContext
 from tvm.relax import transform
 
 from kvscape.compiler.passes.dispatch_kernels import Dispatch, DispatchKernels, whole_function
+from kvscape.compiler.passes.fuse_gates import FuseGates
 from kvscape.compiler.passes.fuse_quantize import FuseQuantize
 from kvscape.compiler.passes.halve_activations import HalveActivations
 from kvscape.compiler.passes.memory_usage import MemoryUsage
@@ -27,7 +28,9 @@ def rounding(activation: str) -> list[tuple[str, Pass]]:
     """The passes that let products read what they read: floats, f16 numbers or 8-bit codes."""
     if activation == "int8":
         return [("QuantizeActivations", QuantizeActivations()), ("FuseQuantize", FuseQuantize())]
-    return [("HalveActivations", HalveActivations())] if activation == "float16" else []
+    if activation == "float16":
+        return [("HalveActivations", HalveActivations()), ("FuseGates", FuseGates())]
+    return []
 
 
 def pipeline(

@@ -208,7 +208,8 @@ def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
             f"paged_attention<{kept}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
             f"{'own' if own else 'nullptr'}, y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
         )
-        return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS)
+        together = 4 if parts == WARPS else 1
+        return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS, together=together)
 
     whole, split = attend("false", 1), attend("true", shape.parts)
     call = f"join_ranges<{PRECISIONS[shape.precision.value]}, {D}, {rotation_size(D)}>(ranges, pieces, y)"

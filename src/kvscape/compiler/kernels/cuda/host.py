@@ -71,16 +71,26 @@ class Host:
         return self._params[-1]
 
     def launch(
-        self, call: str, arguments: Sequence[Argument], grid: Sequence[Any], threads: int, shared_bytes: int = 0
+        self,
+        call: str,
+        arguments: Sequence[Argument],
+        grid: Sequence[Any],
+        threads: int,
+        shared_bytes: int = 0,
+        together: int = 1,
     ) -> Any:
-        """A statement: run the C++ ``call`` on ``grid`` blocks of ``threads``, and nothing for no blocks."""
+        """A statement: run the C++ ``call`` on ``grid`` blocks of ``threads``, and nothing for no blocks.
+
+        A processor has registers for ``together`` blocks at least.
+        """
         name = f"{self.key}_{len(self._launches)}"
         parameters = ", ".join(f"{each.ctype} {each.name}" for each in arguments)
+        bounds = f"__launch_bounds__({threads}, {together})"
         tags = [*_GRID[: len(grid)], "threadIdx.x", *(["tirx.use_dyn_shared_memory"] if shared_bytes else [])]
         self._launches.append(
             {
                 "name": name,
-                "text": f'extern "C" __global__ void __launch_bounds__({threads}) {name}({parameters}) {{ {call}; }}',
+                "text": f'extern "C" __global__ void {bounds} {name}({parameters}) {{ {call}; }}',
                 "arg_types": [each.passed_as for each in arguments],
                 "launch_param_tags": tags,
             }

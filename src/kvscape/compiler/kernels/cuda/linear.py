@@ -1,5 +1,6 @@
 """Products with packed weights, and rows of them (source/linear.cuh, rows.cuh; layouts/fragments.py)."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -8,6 +9,17 @@ from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks, by_size
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.fragments import FragmentLayout, group_size
+
+
+@dataclass(frozen=True)
+class Few:
+    """The product for few tokens: ``chunks`` of columns that a warp has asked for, 16 ``blocks`` rows that a block has,
+    and blocks that a processor has ``together``: found by trial, as few as keep the memory busy."""
+
+    chunks: int
+    blocks: int
+    together: int
+
 
 # The C++ name of each format: f32 weights and scales are packed as f16 ones.
 NAMES = {
@@ -20,6 +32,17 @@ NAMES = {
     "q4af16_1": "Q4A",
     "q3f16_1": "Q3",
 }
+GATES = {"swiglu": "Silu", "geglu": "Gelu"}
+ROWS = 16  # of a block of the weight
+MATVECS = {
+    **dict.fromkeys(((bits, 1) for bits in (3, 4)), Few(chunks=2, blocks=1, together=4)),
+    **dict.fromkeys(((bits, 2) for bits in (3, 4)), Few(chunks=2, blocks=2, together=3)),
+    (8, 1): Few(chunks=2, blocks=1, together=3),
+    (8, 2): Few(chunks=2, blocks=1, together=2),
+    **dict.fromkeys(((bits, 1) for bits in (16, 32)), Few(chunks=1, blocks=1, together=3)),
+    **dict.fromkeys(((bits, 2) for bits in (16, 32)), Few(chunks=1, blocks=1, together=2)),
+}
+"""By bits of the weights, and how many times 8 tokens there are."""
 TILE = 128  # rows and tokens of a block of the product for many tokens
 THREADS = 256
 
@@ -29,26 +52,36 @@ def linear(op: Operator) -> Kernel:
     return Kernel(f"linear_{fmt.name}_{N}x{K}", lambda: linear_function(fmt, N, K), (*arrays, x))
 
 
+def linear_gated(op: Operator) -> Kernel:
+    fmt, (_, N, K), (x, *arrays), gate = op.format, op.constants, op.tensors, op.name.removeprefix("linear_")
+    return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", lambda: linear_function(fmt, N, K, gate), (*arrays, x))
+
+
 def embedding(op: Operator) -> Kernel:
     fmt, (_, N, K), (ids, *arrays) = op.format, op.constants, op.tensors
     return Kernel(f"embedding_{fmt.name}_{N}x{K}", lambda: embedding_function(fmt, N, K), (*arrays, ids))
 
 
-def linear_function(fmt: Format, N: int, K: int) -> Any:
-    """Arguments: the packed weight, x f16 [n, K]; y f32 [n, N]."""
-    host = Host(f"linear_{fmt.name}_{N}x{K}")
+def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
+    """Arguments: the packed weight, x f16 [n, K]; y f32 [n, N], or f16 [n, N / 2] of what the ``gate`` lets through."""
+    parts, dtype, end = (2, "float16", f"Gating<{GATES[gate]}>") if gate else (1, "float32", "Plain")
+    host = Host("_".join(["linear", *([gate] if gate else []), fmt.name, f"{N}x{K}"]))
     weight = _weight(host, fmt, N, K)
-    arguments = [*weight, host.tensor("x", ("n", K), "float16"), host.tensor("y", ("n", N), "float32")]
-    n, row_blocks, name = host.size("n"), N // 16, NAMES[fmt.name]
-    arguments += [Argument("int", "n", n), Argument("int", "N", N), Argument("int", "K", K)]
-    pointers = f"(const uint4*)codes, (const u32*){weight[-1].name}"
+    arguments = [*weight, host.tensor("x", ("n", K), "float16"), host.tensor("y", ("n", N // parts), dtype)]
+    arguments.append(Argument("int", "n", host.size("n")))
+    n, name, row_blocks = host.size("n"), NAMES[fmt.name], N // ROWS // parts
+    pointers = f"(const uint4*)codes, (const u32*){weight[-1].name}, x, y, n"
 
     def matvec(tiles: int) -> Any:
-        return host.launch(f"matvec<{name}, {tiles}, 1>({pointers}, x, y, n, N, K)", arguments, [row_blocks], THREADS)
+        few = MATVECS[fmt.bits, tiles]
+        each = few.blocks if parts == 1 else 1
+        depth, too_many = max(1, few.chunks // (each * parts)), few.chunks < each * parts
+        call = f"matvec<{name}, {tiles}, {depth}, {each}, {end}, {N}, {K}>({pointers})"
+        return host.launch(call, arguments, [-(-row_blocks // each)], THREADS, together=few.together - too_many)
 
     grid = [-(-N // TILE), blocks(n, TILE)]
     shared_bytes = 2 * TILE * 4 * group_size(fmt) * 2
-    many = host.launch(f"matmul<{name}>({pointers}, x, y, n, N, K)", arguments, grid, THREADS, shared_bytes)
+    many = host.launch(f"matmul<{name}, {end}, {N}, {K}>({pointers})", arguments, grid, THREADS, shared_bytes)
     some = by_size(n, [(8, matvec(1)), (16, matvec(2))], many)
     return host.function(tirx.IfThenElse(n > 0, some, None))
 

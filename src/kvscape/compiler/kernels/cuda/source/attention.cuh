@@ -39,23 +39,81 @@ struct Span {
   uint4 keys[KEYS * KEY_STRIDE];
   uint4 values[KEYS * VALUE_STRIDE];
 
+  const u8* pages[KEYS];  // of each token, none past the last
+  int places[KEYS];       // of the tokens in their pages
+  u32 scales[2][KEYS];    // what is beside keys and values
+
   template <class K, class V>
-  __device__ __forceinline__ void load(const Pages<K, V>& pages, int head, int first, int keys_there) {
-#pragma unroll 8
-    for (int i = threadIdx.x; i < KEYS * PIECES; i += blockDim.x) {
-      const int r = i / PIECES, c = i % PIECES, token = first + r;
-      const bool there = token < keys_there;
-      // What lies in the page may be what is multiplied: then all copies are under way at once.
-      const u8* page = pages.page(there ? token : 0);
-      const int at = there ? token % pages.page_size : 0;
-      uint4 *key = keys + r * KEY_STRIDE + c, *value = values + r * VALUE_STRIDE + c;
-      if constexpr (K::PLAIN) copy_async(shared_address(key), page + pages.key(head, at) + 16 * c, there);
-      else *key = there ? pages.read_key(head, token, c) : make_uint4(0, 0, 0, 0);
-      if constexpr (V::PLAIN) copy_async(shared_address(value), page + pages.value(head, at) + 16 * c, there);
-      else *value = there ? pages.read_value(head, token, c) : make_uint4(0, 0, 0, 0);
+  __device__ __forceinline__ void load(const Pages<K, V>& from, int head, int first, int keys_there) {
+    constexpr bool STAGES_KEYS = K::STAGED && !K::GROUPED;
+    if (threadIdx.x < KEYS) {
+      const int token = first + threadIdx.x;
+      pages[threadIdx.x] = token < keys_there ? from.page(token) : nullptr;
+      places[threadIdx.x] = token % from.page_size;
     }
+    __syncthreads();
+    if constexpr (K::PLAIN || STAGES_KEYS)
+      copy<KEY_STRIDE, K::code_bytes(D) / 16>(keys, from.layer, [&](int r) { return from.key(head, places[r]); });
+    if constexpr (V::PLAIN || V::STAGED)
+      copy<VALUE_STRIDE, V::code_bytes(D) / 16>(values, from.layer, [&](int r) { return from.value(head, places[r]); });
     commit_copies();
+    if constexpr (STAGES_KEYS && K::key_scale_bytes(D) > 0)
+      note<K::key_scale_bytes(D)>(scales[0], [&](int r) { return from.key_scale(head, places[r]); });
+    if constexpr (V::STAGED && V::value_scale_bytes() > 0)
+      note<V::value_scale_bytes()>(scales[1], [&](int r) { return from.value_scale(head, places[r]); });
+    if constexpr (!K::PLAIN && !STAGES_KEYS)
+      make<KEY_STRIDE>(keys, keys_there - first, [&](int r, int c) { return from.read_key(head, first + r, c); });
+    if constexpr (!V::PLAIN && !V::STAGED)
+      make<VALUE_STRIDE>(values, keys_there - first, [&](int r, int c) { return from.read_value(head, first + r, c); });
     wait_for_copies<0>();
+    if constexpr (STAGES_KEYS) expand<K, KEY_STRIDE>(keys, scales[0]);
+    if constexpr (V::STAGED) expand<V, VALUE_STRIDE>(values, scales[1]);
+  }
+  // COUNT pieces from the place of each row in its page to the row's end: all copies are under way at once.
+  template <int STRIDE, int COUNT, class Place>
+  __device__ __forceinline__ void copy(uint4* rows, const u8* anywhere, Place place) const {
+#pragma unroll
+    for (int j = 0; j < (KEYS * COUNT + 32 * WARPS - 1) / (32 * WARPS); ++j) {
+      const int i = threadIdx.x + j * 32 * WARPS, r = i / COUNT, c = i % COUNT;
+      if (i >= KEYS * COUNT) break;
+      const u8* page = pages[r];
+      uint4* to = rows + r * STRIDE + PIECES - COUNT + c;
+      copy_async(shared_address(to), page ? page + place(r) + 16 * c : anywhere, page);
+    }
+  }
+  template <int BYTES, class Place>
+  __device__ __forceinline__ void note(u32* scales, Place place) const {
+    const int r = threadIdx.x;
+    if (r >= KEYS) return;
+    const u8* at = pages[r] ? pages[r] + place(r) : nullptr;
+    scales[r] = !at ? 0 : BYTES == 4 ? *(const u32*)at : *(const u16*)at;
+  }
+  // Numbers in the place of the codes at the rows' ends.
+  template <class P, int STRIDE>
+  __device__ __forceinline__ void expand(uint4* rows, const u32* scales) {
+    constexpr int EACH = KEYS * PIECES / (32 * WARPS);
+    uint4 numbers[EACH];
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+      const int i = threadIdx.x + j * 32 * WARPS, r = i / PIECES;
+      const u8* codes = (const u8*)(rows + r * STRIDE + PIECES) - P::code_bytes(D);
+      numbers[j] = P::read(codes, i % PIECES, (const u8*)(scales + r));
+    }
+    __syncthreads();
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+      const int i = threadIdx.x + j * 32 * WARPS;
+      rows[i / PIECES * STRIDE + i % PIECES] = numbers[j];
+    }
+  }
+  template <int STRIDE, class Read>
+  __device__ __forceinline__ void make(uint4* rows, int there, Read read) {
+#pragma unroll 8
+    for (int i = threadIdx.x; i < KEYS * PIECES; i += 32 * WARPS) {
+      const int r = i / PIECES, c = i % PIECES;
+      rows[r * STRIDE + c] = r < there ? read(r, c) : make_uint4(0, 0, 0, 0);
+    }
   }
   // The keys from group `from` on as they were; `own` has the sequence's group 0, were it there.
   __device__ __forceinline__ void load_own_keys(const float* own, int heads, int head, int first, int keys_there, int from) {
@@ -84,11 +142,11 @@ struct Queries {
         pieces[i][h][2] = halves(b.x, b.y), pieces[i][h][3] = halves(b.z, b.w);
       }
   }
-  __device__ __forceinline__ void multiply(const Span<D>& span, int tile, float* products) const {
-    const int g = threadIdx.x % WARP / 4, t = threadIdx.x % 4;
+  // `keys` are the lane's pieces of one of 8 keys.
+  __device__ __forceinline__ void multiply(const uint4* keys, float* products) const {
 #pragma unroll
     for (int i = 0; i < D / 32; ++i) {
-      const uint4 key = span.keys[(tile * 8 + g) * Span<D>::KEY_STRIDE + 4 * i + t];
+      const uint4 key = keys[4 * i];
       const u32 a[4] = {pieces[i][0][0], pieces[i][1][0], pieces[i][0][1], pieces[i][1][1]};
       const u32 b[4] = {pieces[i][0][2], pieces[i][1][2], pieces[i][0][3], pieces[i][1][3]};
       multiply_add(products, a, key.x, key.y);
@@ -142,17 +200,22 @@ template <bool GROUPED, int D, int OWN>
 DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
                    const int* position, int part, bool own, Found<OWN>& found) {
   constexpr int TILES = Span<D>::KEYS / 8;
-  const int t = threadIdx.x % 4;
+  const int lane = threadIdx.x % WARP, t = lane % 4;
+  const uint4* keys = span.keys + lane / 4 * Span<D>::KEY_STRIDE + t;
   float s[TILES][4] = {};
 #pragma unroll
-  for (int i = 0; i < TILES; ++i) q.multiply(span, i, s[i]);
+  for (int i = 0; i < TILES; ++i) q.multiply(keys + i * 8 * Span<D>::KEY_STRIDE, s[i]);
   if (first < how.sinks) {
-    Queries<D> other;
-    other.load(sink_q[0], sink_q[1]);
 #pragma unroll
     for (int i = 0; i < TILES; ++i) {
+      if (first + i * 8 >= how.sinks) break;
       float sink_s[4] = {};
-      other.multiply(span, i, sink_s);
+#pragma unroll 1
+      for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
+        Queries<32> other;
+        other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
+        other.multiply(keys + i * 8 * Span<D>::KEY_STRIDE + 4 * c, sink_s);
+      }
       for (int j = 0; j < 4; ++j)
         if (first + i * 8 + 2 * t + j % 2 < how.sinks) s[i][j] = sink_s[j];
     }
@@ -211,17 +274,20 @@ struct Task {
   int head, oldest, first_position, last;
 };
 
-// One range of a tile's keys: brings `found` up to date from nothing. All threads of the block call it.
+// One range of a tile's keys: brings `found` up to date from nothing. The span that begins at `loaded` is there. All
+// threads of the block call it.
 template <class K, class V, int D, int OWN>
 DEVICE void attend_range(Span<D>& span, const Task<K, V>& task, const Scores& how, const Queries<D>& q,
-                         const float* const* sink_q, const int* position, int range, int part, bool works,
+                         const float* const* sink_q, const int* position, int range, int part, bool works, int loaded,
                          Found<OWN>& found) {
   const int last = task.last;
   found.clear();
   for (int first = range * RANGE_TOKENS; first < (range + 1) * RANGE_TOKENS && first <= last; first += Span<D>::KEYS) {
     if (first >= how.sinks && first + Span<D>::KEYS <= task.oldest) continue;
-    __syncthreads();
-    span.load(task.pages, task.head, first, last + 1);
+    if (first != loaded) {
+      __syncthreads();
+      span.load(task.pages, task.head, first, last + 1);
+    }
     __syncthreads();
     const int from = task.first_position / GROUP_TOKENS;
     const bool has_own = K::GROUPED && first + Span<D>::KEYS > from * GROUP_TOKENS;
@@ -271,7 +337,6 @@ template <class K, class V, int D, int SIZE, bool SPLIT, int PARTS, class Out>
 DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool, const int* tables, const int* tiles,
                             const int* positions, const int* window, const float* own, Out* y, float* ranges, int q_heads,
                             int heads, int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
-  after_previous();
   __shared__ Span<D> span;
   const Tile tile = ((const Tile*)tiles)[blockIdx.x];
   const int head = blockIdx.y, group = q_heads / heads, rows = tile.tokens * group;
@@ -283,6 +348,11 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
                            own + (i64)tile.own * heads * GROUP_TOKENS * D,
                            head, max(first_position - how.recent + 1, 0), first_position, last};
 
+  // Keys of earlier steps are there before the last kernel ends, and most ranges have no others.
+  const int begin = tile.range * RANGE_TOKENS;
+  const bool ahead = SPLIT && begin + RANGE_TOKENS <= first_position && begin + Span<D>::KEYS > task.oldest;
+  if (ahead) span.load(task.pages, head, begin, last + 1);
+  after_previous();
   i64 at[2];  // where the rows' queries begin; rows past the last do as the last does
   int position[2];
   const float* meets_sinks[2];
@@ -297,7 +367,7 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   queries.load(q + at[0], q + at[1]);
   Found<D / PARTS> found;
   if constexpr (SPLIT) {
-    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, works, found);
+    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, works, ahead ? begin : -1, found);
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + g + 8 * h;
       if (row >= rows) continue;
@@ -310,7 +380,7 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
     Found<D> all;
     all.clear();
     for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
-      attend_range(span, task, how, queries, meets_sinks, position, range, part, works, found);
+      attend_range(span, task, how, queries, meets_sinks, position, range, part, works, -1, found);
       join(all, found);
     }
     for (int h = 0; h < 2; ++h) {
@@ -332,22 +402,55 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
 // Tiles pieces[i] to pieces[i + 1] have the ranges of token i. A block has one query head of a token.
 template <class V, int D, int SIZE, class Out>
 DEVICE void join_ranges(const float* ranges, const int* pieces, Out* y) {
+  constexpr int AT_ONCE = D <= 128 ? 64 : 32, EACH = AT_ONCE / WARP;
+  __shared__ float2 sums[AT_ONCE][D / 2];
+  __shared__ float old[AT_ONCE], fresh[AT_ONCE], totals[AT_ONCE];
+  __shared__ float scratch[D];
+  const int token = blockIdx.x, head = blockIdx.y, q_heads = gridDim.y, d = threadIdx.x, last = pieces[token + 1];
+  const i64 stride = (i64)q_heads * (D + 2);
+  float total = 0, out = 0, carried = LOWEST;
+  int start = pieces[token];
   after_previous();
-  const int token = blockIdx.x, head = blockIdx.y, q_heads = gridDim.y, d = threadIdx.x;
-  float peak = LOWEST, total = 0, out = 0;
-  const int last = pieces[token + 1];
+  for (; start < last; start += AT_ONCE) {
+    const int count = min(AT_ONCE, last - start);
+    const float* from = ranges + start * stride + head * (D + 2);
+    __syncthreads();
 #pragma unroll 8
-  for (int i = pieces[token]; i < last; ++i) {
-    const float* from = ranges + ((i64)i * q_heads + head) * (D + 2);
-    const float highest = fmaxf(peak, from[D]), old = exp_2(peak - highest), fresh = exp_2(from[D] - highest);
-    peak = highest;
-    total = joined(total, old, from[D + 1], fresh);
-    out = joined(out, old, from[d], fresh);
+    for (int i = d; i < count * (D / 2); i += D)
+      copy_8_async(shared_address(&sums[i / (D / 2)][i % (D / 2)]), from + i / (D / 2) * stride + i % (D / 2) * 2);
+    commit_copies();
+    if (d < WARP) {  // what each range's sums and those before them are multiplied by
+      float peaks[EACH], peak = LOWEST;
+#pragma unroll
+      for (int j = 0; j < EACH; ++j) {
+        const int r = EACH * d + j;
+        peaks[j] = r < count ? from[r * stride + D] : LOWEST;
+        totals[r] = r < count ? from[r * stride + D + 1] : 0.0f;
+        peak = fmaxf(peak, peaks[j]);
+      }
+      for (int i = 1; i < WARP; i *= 2) {
+        const float other = __shfl_up_sync(ALL, peak, i);
+        if (d >= i) peak = fmaxf(peak, other);
+      }
+      const float before = __shfl_up_sync(ALL, peak, 1), all = __shfl_sync(ALL, peak, WARP - 1);
+      float highest = d == 0 ? carried : fmaxf(before, carried);
+#pragma unroll
+      for (int j = 0; j < EACH; ++j) {
+        const float lower = highest;
+        highest = fmaxf(lower, peaks[j]);
+        old[EACH * d + j] = exp_2(lower - highest), fresh[EACH * d + j] = exp_2(peaks[j] - highest);
+      }
+      carried = fmaxf(carried, all);
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+#pragma unroll 8
+    for (int i = 0; i < count; ++i) {
+      total = joined(total, old[i], totals[i], fresh[i]);
+      out = joined(out, old[i], ((const float*)sums[i])[d], fresh[i]);
+    }
   }
   out = __fmul_rn(out, 1.0f / total);
-  if constexpr (V::VALUES_TURNED) {
-    __shared__ float scratch[D];
-    out = hadamard<D, SIZE>(scratch, out);
-  }
+  if constexpr (V::VALUES_TURNED) out = hadamard<D, SIZE>(scratch, out);
   store(y, ((i64)token * q_heads + head) * D + d, out);
 }

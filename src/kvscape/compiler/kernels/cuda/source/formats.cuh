@@ -13,25 +13,53 @@ struct Q8 {
     return subtract2(__byte_perm(word, 0x64646464u, pair ? 0x4342 : 0x4140), 0x647f647fu);  // 1024 + 127
   }
 };
+// Codes that begin B bits higher are 2^B times what they are: a multiplication by 2^-B leaves 1024 2^-B + c.
+template <int B, int BITS, int OFFSET>
+DEVICE u32 codes_at(u32 word) {
+  constexpr u32 MASK = ((1u << BITS) - 1) << B;
+  const u32 x = and_or(word, MASK * 0x10001u, 0x64006400u);
+  if (B == 0) return subtract2(x, (0x6400u + OFFSET) * 0x10001u);
+  constexpr u32 BASE = 1024 >> B, EXPONENT = 25 - B;  // of BASE; f16 has 10 bits behind it
+  return fma2(x, (0x3c00u - (B << 10)) * 0x10001u, (0x8000u | EXPONENT << 10 | OFFSET << B) * 0x10001u);
+}
+template <int OFFSET>
+DEVICE u32 nibbles(u32 word, int pair) {
+  const u32 two = pair < 2 ? word : word >> 8;
+  return pair % 2 ? codes_at<4, 4, OFFSET>(two) : codes_at<0, 4, OFFSET>(two);
+}
+
 struct Q4 {
   static constexpr int GROUP = 32, PAIRS = 4, LOADS = 1;
   static constexpr bool SCALED = true, MINIMUM = false;
-  static __device__ __forceinline__ u32 codes(u32 word, int pair) {
-    return subtract2(((word >> (4 * pair)) & 0x000f000fu) | 0x64006400u, 0x64076407u);
-  }
+  static __device__ __forceinline__ u32 codes(u32 word, int pair) { return nibbles<7>(word, pair); }
 };
 struct Q4A {
   static constexpr int GROUP = 32, PAIRS = 4, LOADS = 1;
   static constexpr bool SCALED = true, MINIMUM = true;
-  static __device__ __forceinline__ u32 codes(u32 word, int pair) {
-    return subtract2(((word >> (4 * pair)) & 0x000f000fu) | 0x64006400u, 0x64006400u);
-  }
+  static __device__ __forceinline__ u32 codes(u32 word, int pair) { return nibbles<0>(word, pair); }
 };
 struct Q3 {
   static constexpr int GROUP = 40, PAIRS = 5, LOADS = 1;
   static constexpr bool SCALED = true, MINIMUM = false;
   static __device__ __forceinline__ u32 codes(u32 word, int pair) {
-    return subtract2(((word >> (3 * pair)) & 0x00070007u) | 0x64006400u, 0x64036403u);
+    const u32 two = pair < 3 ? word : word >> 9;
+    return pair % 3 == 0 ? codes_at<0, 3, 3>(two) : pair % 3 == 1 ? codes_at<3, 3, 3>(two) : codes_at<6, 3, 3>(two);
+  }
+};
+
+// Where a lane's part of a chunk of 16 rows begins.
+template <class F>
+struct Packed {
+  const uint4* codes;
+  const u32* scales;
+
+  Packed() = default;
+  // The chunk `at`, counted through all blocks of 16 rows.
+  __device__ __forceinline__ Packed(const uint4* codes, const u32* scales, i64 at)
+      : codes(codes + at * (F::LOADS * 2 * WARP) + threadIdx.x % WARP),
+        scales(scales + at * ((1 + F::MINIMUM) * WARP) + threadIdx.x % WARP) {}
+  __device__ __forceinline__ void advance(int chunks) {
+    codes += chunks * (F::LOADS * 2 * WARP), scales += chunks * ((1 + F::MINIMUM) * WARP);
   }
 };
 
@@ -41,13 +69,12 @@ struct Block {
   uint4 words[F::LOADS][2];
   u32 scale, minimum;
 
-  __device__ __forceinline__ void load(const uint4* codes, const u32* scales, i64 block) {
-    const int lane = threadIdx.x % WARP;
+  // The chunk that is `chunk` behind.
+  __device__ __forceinline__ void load(const Packed<F>& from, int chunk) {
 #pragma unroll
-    for (int i = 0; i < F::LOADS; ++i)
-      for (int h = 0; h < 2; ++h) words[i][h] = __ldg(codes + ((block * F::LOADS + i) * 2 + h) * WARP + lane);
-    if (F::SCALED) scale = __ldg(scales + block * (1 + F::MINIMUM) * WARP + lane);
-    if (F::MINIMUM) minimum = __ldg(scales + (block * 2 + 1) * WARP + lane);
+    for (int i = 0; i < 2 * F::LOADS; ++i) words[i / 2][i % 2] = constants(from.codes + (chunk * 2 * F::LOADS + i) * WARP);
+    if (F::SCALED) scale = constants(from.scales + chunk * (1 + F::MINIMUM) * WARP);
+    if (F::MINIMUM) minimum = constants(from.scales + (chunk * 2 + 1) * WARP);
   }
 
   // Pair `pair` of the group in the lower (half 0) or upper row.

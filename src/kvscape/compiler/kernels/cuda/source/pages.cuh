@@ -2,7 +2,7 @@
 // scales, value scales), what belongs to each head, token behind token. quantization/kv.py is the reference.
 //
 // A precision is a struct: bytes of D codes and of what a key or a value has beside them; PLAIN where the codes are the
-// f16 numbers that are multiplied; GROUPED where GROUP_TOKENS keys are rounded together; KEYS_TURNED, VALUES_TURNED where
+// f16 numbers that are multiplied; STAGED where codes are brought to shared memory before they become numbers; GROUPED where GROUP_TOKENS keys are rounded together; KEYS_TURNED, VALUES_TURNED where
 // they are multiplied by a Hadamard matrix before they are rounded, so that no dimension stands out; and `read`, which
 // makes 8 f16 numbers from the codes of piece c.
 
@@ -15,10 +15,10 @@ DEVICE uint4 halves_of(const float4* x) {
 }
 
 struct Floats {
-  static constexpr bool PLAIN = false, GROUPED = false, KEYS_TURNED = false, VALUES_TURNED = false;
-  static __device__ __forceinline__ int code_bytes(int D) { return 4 * D; }
-  static __device__ __forceinline__ int key_scale_bytes(int) { return 0; }
-  static __device__ __forceinline__ int value_scale_bytes() { return 0; }
+  static constexpr bool PLAIN = false, STAGED = false, GROUPED = false, KEYS_TURNED = false, VALUES_TURNED = false;
+  static constexpr __device__ __forceinline__ int code_bytes(int D) { return 4 * D; }
+  static constexpr __device__ __forceinline__ int key_scale_bytes(int) { return 0; }
+  static constexpr __device__ __forceinline__ int value_scale_bytes() { return 0; }
   static __device__ __forceinline__ uint4 read(const u8* codes, int c, const u8*) {
     return halves_of((const float4*)codes + 2 * c);
   }
@@ -26,7 +26,7 @@ struct Floats {
 
 struct Halves : Floats {
   static constexpr bool PLAIN = true;
-  static __device__ __forceinline__ int code_bytes(int D) { return 2 * D; }
+  static constexpr __device__ __forceinline__ int code_bytes(int D) { return 2 * D; }
   static __device__ __forceinline__ uint4 read(const u8* codes, int c, const u8*) {
     return ((const uint4*)codes)[c];
   }
@@ -34,7 +34,8 @@ struct Halves : Floats {
 
 // e4m3: moved to the place of f16's bits they are 256 times too small, subnormal ones as well.
 struct Fp8 : Floats {
-  static __device__ __forceinline__ int code_bytes(int D) { return D; }
+  static constexpr bool STAGED = true;
+  static constexpr __device__ __forceinline__ int code_bytes(int D) { return D; }
   static __device__ __forceinline__ uint4 read(const u8* codes, int c, const u8*) {
     const uint2 raw = ((const uint2*)codes)[c];
     return make_uint4(two(raw.x, 0x1404), two(raw.x, 0x3424), two(raw.y, 0x1404), two(raw.y, 0x3424));
@@ -54,10 +55,10 @@ struct Fp8 : Floats {
 };
 
 struct Int8 : Floats {
-  static constexpr bool KEYS_TURNED = true;
-  static __device__ __forceinline__ int code_bytes(int D) { return D; }
-  static __device__ __forceinline__ int key_scale_bytes(int) { return 2; }
-  static __device__ __forceinline__ int value_scale_bytes() { return 2; }
+  static constexpr bool STAGED = true, KEYS_TURNED = true;
+  static constexpr __device__ __forceinline__ int code_bytes(int D) { return D; }
+  static constexpr __device__ __forceinline__ int key_scale_bytes(int) { return 2; }
+  static constexpr __device__ __forceinline__ int value_scale_bytes() { return 2; }
   static __device__ __forceinline__ uint4 read(const u8* codes, int c, const u8* scale) {
     const uint2 raw = ((const uint2*)codes)[c];
     const u32 s = twice(*(const u16*)scale);
@@ -75,10 +76,10 @@ DEVICE u32 nibble_pair(u32 word, int p) { return subtract2(((word >> (4 * p)) & 
 // A value has a scale and a minimum. Of keys, each dimension of a group has them: the scales lie with the group's first 8
 // tokens, the minima with the others, which may be in the next page.
 struct Int4 : Floats {
-  static constexpr bool GROUPED = true, VALUES_TURNED = true;
-  static __device__ __forceinline__ int code_bytes(int D) { return D / 2; }
-  static __device__ __forceinline__ int key_scale_bytes(int D) { return D / 4; }
-  static __device__ __forceinline__ int value_scale_bytes() { return 4; }
+  static constexpr bool STAGED = true, GROUPED = true, VALUES_TURNED = true;
+  static constexpr __device__ __forceinline__ int code_bytes(int D) { return D / 2; }
+  static constexpr __device__ __forceinline__ int key_scale_bytes(int D) { return D / 4; }
+  static constexpr __device__ __forceinline__ int value_scale_bytes() { return 4; }
   static __device__ __forceinline__ uint4 read(const u8* codes, int c, const u8* scale) {
     const u32 word = ((const u32*)codes)[c], s = twice(((const u16*)scale)[0]), m = twice(((const u16*)scale)[1]);
     return scaled(word, make_uint4(s, s, s, s), make_uint4(m, m, m, m));

@@ -5,31 +5,56 @@ DEVICE float4 multiplied(float4 x, float factor, float4 w) {
   return make_float4(x.x * factor * w.x, x.y * factor * w.y, x.z * factor * w.z, x.w * factor * w.w);
 }
 
+DEVICE float4 added(float4 a, float4 b) { return make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w); }
+
+// The norm of x, or of x + residual, which goes to `sum`. What a thread has of a row stays in its registers as far as
+// EACH pieces hold it.
+template <bool ADDS, class Out>
+DEVICE void norm(const float* x, const float* residual, const float* weight, Out* y, float* sum, int K, float eps) {
+  constexpr int EACH = 2;
+  float4 own[EACH], factors[EACH];
+  const i64 first = (i64)blockIdx.x * K;
+#pragma unroll
+  for (int j = 0; j < EACH; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    if (i < K) factors[j] = *(const float4*)(weight + i);
+  }
+  after_previous();  // weights are there before
+  float squares = 0;
+#pragma unroll
+  for (int j = 0; j < EACH; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    if (i >= K) continue;
+    own[j] = *(const float4*)(x + first + i);
+    if (ADDS) own[j] = added(own[j], *(const float4*)(residual + first + i));
+    if (ADDS) *(float4*)(sum + first + i) = own[j];
+    squares += squared(own[j]);
+  }
+  for (int i = 4 * (threadIdx.x + EACH * blockDim.x); i < K; i += 4 * blockDim.x) {
+    float4 value = *(const float4*)(x + first + i);
+    if (ADDS) value = added(value, *(const float4*)(residual + first + i));
+    if (ADDS) *(float4*)(sum + first + i) = value;
+    squares += squared(value);
+  }
+  const float factor = rsqrtf(sum_of_block(squares) / K + eps);
+#pragma unroll
+  for (int j = 0; j < EACH; ++j) {
+    const int i = 4 * (threadIdx.x + j * blockDim.x);
+    if (i < K) store4(y, first + i, multiplied(own[j], factor, factors[j]));
+  }
+  const float* from = ADDS ? sum : x;
+  for (int i = 4 * (threadIdx.x + EACH * blockDim.x); i < K; i += 4 * blockDim.x)
+    store4(y, first + i, multiplied(*(const float4*)(from + first + i), factor, *(const float4*)(weight + i)));
+}
+
 template <class Out>
 DEVICE void rms_norm(const float* x, const float* weight, Out* y, int K, float eps) {
-  after_previous();
-  const float* row = x + (i64)blockIdx.x * K;
-  float squares = 0;
-  for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x) squares += squared(*(const float4*)(row + i));
-  const float factor = rsqrtf(sum_of_block(squares) / K + eps);
-  for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x)
-    store4(y, (i64)blockIdx.x * K + i, multiplied(*(const float4*)(row + i), factor, *(const float4*)(weight + i)));
+  norm<false>(x, nullptr, weight, y, nullptr, K, eps);
 }
 
 template <class Out>
 DEVICE void add_rms_norm(const float* x, const float* residual, const float* weight, Out* y, float* sum, int K, float eps) {
-  after_previous();
-  const i64 first = (i64)blockIdx.x * K;
-  float squares = 0;
-  for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x) {
-    const float4 a = *(const float4*)(x + first + i), b = *(const float4*)(residual + first + i);
-    const float4 value = make_float4(a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w);
-    *(float4*)(sum + first + i) = value;
-    squares += squared(value);
-  }
-  const float factor = rsqrtf(sum_of_block(squares) / K + eps);
-  for (int i = 4 * threadIdx.x; i < K; i += 4 * blockDim.x)
-    store4(y, first + i, multiplied(*(const float4*)(sum + first + i), factor, *(const float4*)(weight + i)));
+  norm<true>(x, residual, weight, y, sum, K, eps);
 }
 
 // One warp for each head of queries and keys; values are copied.
