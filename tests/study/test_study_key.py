@@ -123,6 +123,11 @@ def test_equal_gpus_share_keys_and_what_a_processor_is_asked_for_does_not_count_
         assert keys[0] == keys[1] and len(set(keys)) == 3
 
 
+def test_the_adapters_of_a_backend_are_told_apart_by_the_machine() -> None:
+    first, second, cuda = (speed_key(on(device), MODEL, "here") for device in ("vulkan:0", "webgpu:1", "cuda:0"))
+    assert first == second != cuda
+
+
 def test_another_subject_has_devices_of_its_own() -> None:
     first, second = (replace(on(device), subject="transformers") for device in ("cuda:0", "cuda:1"))
     assert speed_key(first, MODEL, "here") != speed_key(second, MODEL, "here")
