@@ -7,14 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from kvscape.compiler.kernels.webgpu.attention import (
-    PAGES,
-    RANGE,
-    Shape,
-    paged_attention_function,
-    rope_append_function,
-    tile_tokens,
-)
+from kvscape.compiler.kernels.webgpu.attention import RANGE, paged_attention_function, tile_tokens
+from kvscape.compiler.kernels.webgpu.pages import PAGES, Shape
+from kvscape.compiler.kernels.webgpu.rope import rope_append_function
 from kvscape.config import Window
 from kvscape.engine.devices.tiles import query_tiles, token_ranges
 from kvscape.quantization.kv import round_keys, round_values

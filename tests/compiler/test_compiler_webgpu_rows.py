@@ -4,7 +4,7 @@ from functools import cache
 
 import numpy as np
 
-from kvscape.compiler.kernels.webgpu import attention, choices, rows
+from kvscape.compiler.kernels.webgpu import choices, rope, rows
 from shader_kernels import Array, ShaderKernels, error, needs_adapter
 
 pytestmark = needs_adapter
@@ -23,8 +23,8 @@ def kernels() -> ShaderKernels:
             "head_norm": rows.head_norm_function(3, 1, 60, EPS),
             "bias": rows.each_function("bias", K, "x[i] + bias[column]", ("bias",)),
             "take_rows": rows.take_rows_function(K),
-            "table": attention.rope_table_function("table", 64, 1.5),
-            "frequencies": attention.rope_frequencies_function(64, LENGTH),
+            "table": rope.rope_table_function("table", 64, 1.5),
+            "frequencies": rope.rope_frequencies_function(64, LENGTH),
             "logprobs": choices.logprobs_function(V),
             "greedy": choices.greedy_function(V),
         }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
-from kvscape.compiler.kernels.webgpu import attention, choices, linear, rows
+from kvscape.compiler.kernels.webgpu import attention, choices, linear, rope, rows
 
 WEBGPU_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
     {
@@ -19,9 +19,9 @@ WEBGPU_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "scale": rows.scale,
         "soft_cap": rows.soft_cap,
         "head_norm": rows.head_norm,
-        "rope_frequencies": attention.rope_frequencies,
-        "rope_table": attention.rope_table,
-        "rope_append": attention.rope_append,
+        "rope_frequencies": rope.rope_frequencies,
+        "rope_table": rope.rope_table,
+        "rope_append": rope.rope_append,
         "paged_attention": attention.paged_attention,
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,

@@ -30,6 +30,23 @@ fn scale_of(place: vec2<u32>) -> vec2<f32> {
   $scale
 }
 
+// Of a query, or of one that meets the sinks, and a key: loads come first, for each takes as long as all of them.
+fn product(start: u32, place: u32) -> f32 {
+  var sum = 0.0;
+  for (var piece = 0u; piece < WORDS / 4u; piece += UNROLLED) {
+    $product
+  }
+  return sum;
+}
+
+fn sink_product(start: u32, place: u32) -> f32 {
+  var sum = 0.0;
+  for (var piece = 0u; piece < WORDS / 4u; piece += UNROLLED) {
+    $sink_product
+  }
+  return sum;
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let sequence = u32(tiles[group.x * 5u]);
@@ -53,8 +70,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let keys = min(RANGE, u32(last) + 1u - first);
     workgroupBarrier();
-    if (thread < keys) {
-      let key = first + thread;
+    if (thread < RANGE) {
+      let key = first + min(thread, keys - 1u);
       let page = u32(tables[sequence * numbers.width + key / numbers.page_size]);
       let slot = page * numbers.page_size + key % numbers.page_size;
       places[thread] = vec2(key_word(head, slot), scale_word(head, slot));
@@ -74,16 +91,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let start = ((token * Q_HEADS) + head * GROUP + row % GROUP) * D / 4u;
             let place = places[key];
             var sum = 0.0;
-            for (var piece = 0u; piece < WORDS / 4u; piece += 1u) {
-              let raw = pool[place.x / 4u + piece];
-              for (var j = 0u; j < D / WORDS; j += 1u) {
-                let k = four(raw, j);
-                var query = q[start + piece * (D / WORDS) + j];
-                if (at < sinks) {
-                  query = sink_q[start + piece * (D / WORDS) + j];
-                }
-                sum = fma(query.w, k.w, fma(query.z, k.z, fma(query.y, k.y, fma(query.x, k.x, sum))));
-              }
+            if (at < sinks) {
+              sum = sink_product(start, place.x / 4u);
+            } else {
+              sum = product(start, place.x / 4u);
             }
             score = sum * scale_of(place).x * SCALE;
             if (SOFT_CAP > 0.0) {
@@ -122,9 +133,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     $totals
     // Values: a thread has a word of them and some rows.
     if (part < PARTS) {
-      for (var key = 0u; key < keys; key += 1u) {
-        let place = places[key];
-        let value = numbers_of(stored(place.x + value_skip() + word)) * scale_of(place).y;
+      for (var key = 0u; key < keys; key += 8u) {  // keys that are not there weigh nothing
         $values
       }
     }
