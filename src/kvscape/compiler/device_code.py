@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tvm import tirx
@@ -14,7 +15,7 @@ from kvscape.compiler.nvrtc import compile_cuda
 _EARLY = "tirx.use_programtic_dependent_launch"
 _SOURCE = Path(__file__).parent / "kernels" / "cuda" / "source"
 # In the order in which they need each other.
-_PARTS = ("common", "formats", "rows", "linear", "choices", "draws", "pages", "rope", "attention")
+_PARTS = ("instructions", "common", "formats", "rows", "linear", "choices", "draws", "pages", "rope", "attention")
 
 
 def device_code(mod: Any, architecture: str) -> DeviceCode:
@@ -24,17 +25,18 @@ def device_code(mod: Any, architecture: str) -> DeviceCode:
 
 def compiled(functions: Iterable[Any], architecture: str) -> DeviceCode:
     """What these host functions launch."""
-    launches = [launch for function in functions for launch in _launches(function)]
+    launches = [launch for function in functions for launch in launches_of(function)]
     return DeviceCode(compile_cuda(source(launches), architecture), _described(launches, architecture))
 
 
-def source(launches: Iterable[Mapping[str, Any]]) -> str:
-    """The C++ text of a library: the device functions, and a kernel for each launch."""
-    parts = [(_SOURCE / f"{name}.cuh").read_text(encoding="utf-8") for name in _PARTS]
+def source(launches: Iterable[Mapping[str, Any]], instead: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The C++ text of a library: the device functions, and a kernel for each launch; ``instead`` has other parts."""
+    parts = [instead.get(name) or (_SOURCE / f"{name}.cuh").read_text(encoding="utf-8") for name in _PARTS]
     return "\n".join([*parts, *(launch["text"] for launch in launches)])
 
 
-def _launches(function: Any) -> list[dict[str, Any]]:
+def launches_of(function: Any) -> list[dict[str, Any]]:
+    """What a host function launches."""
     text = function.attrs.get(DEVICE_CODE) if isinstance(function, tirx.PrimFunc) and function.attrs else None
     return json.loads(str(text)) if text is not None else []
 

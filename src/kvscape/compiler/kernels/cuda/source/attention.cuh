@@ -189,10 +189,7 @@ DEVICE void join(Found<D>& all, Found<D>& range) {
 template <int D>
 DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
   const int lane = threadIdx.x % WARP, row = block * 16 + lane / 8 % 2 * 8 + lane % 8;
-  const u32 from = shared_address(span.values + row * Span<D>::VALUE_STRIDE + piece + lane / 16);
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
-               : "r"(from));
+  load_transposed(shared_address(span.values + row * Span<D>::VALUE_STRIDE + piece + lane / 16), v);
 }
 
 // Of the values a warp takes the dimensions of its part, OWN of them; scores are made for all.

@@ -1,75 +1,8 @@
-// Types and single instructions. No header is included, so that NVRTC's own wheel is all that compiling takes.
-typedef unsigned char u8;
-typedef unsigned short u16;  // also the bits of an f16 number
-typedef unsigned int u32;    // also two f16 numbers, the first in the lower half
-typedef long long i64;
+// What all kernels use.
 
-#define DEVICE static __device__ __forceinline__
-constexpr int WARP = 32;
-constexpr u32 ALL = 0xffffffffu;
-
-DEVICE float float_of(u16 h) { float f; asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h)); return f; }
-DEVICE u16 half_of(float f) { u16 h; asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(f)); return h; }
 DEVICE float within_half(float f) { return fminf(fmaxf(f, -65504.0f), 65504.0f); }
-DEVICE u32 halves(float low, float high) {
-  u32 h;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(h) : "f"(high), "f"(low));
-  return h;
-}
 DEVICE u32 twice(u16 h) { return (u32)h | ((u32)h << 16); }
-DEVICE u32 subtract2(u32 a, u32 b) { u32 c; asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
-DEVICE u32 multiply2(u32 a, u32 b) { u32 c; asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b)); return c; }
-DEVICE u32 fma2(u32 a, u32 b, u32 c) {
-  u32 d;
-  asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-// a & b | c, at once
-DEVICE u32 and_or(u32 a, u32 b, u32 c) {
-  u32 d;
-  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
-  return d;
-}
-DEVICE float exp_2(float x) { float y; asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x)); return y; }
 DEVICE float hyperbolic_tangent(float x) { return 1.0f - 2.0f / (1.0f + exp_2(2.8853900817779268f * x)); }
-
-// c[16, 8] += a[16, 16] b[16, 8]. Of lane 4 g + t, a holds (row g, columns 2t and 2t + 1), (g + 8, same), (g, 2t + 8
-// and 2t + 9), (g + 8, same); b (rows 2t and 2t + 1, column g), (2t + 8 and 2t + 9, g); c (g, 2t and 2t + 1), (g + 8, ..).
-DEVICE void multiply_add(float* c, const u32* a, u32 b0, u32 b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// What no kernel writes, asked for where this stands: the compiler may move other loads behind `after_previous`.
-DEVICE uint4 constants(const uint4* p) {
-  uint4 v;
-  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-  return v;
-}
-DEVICE u32 constants(const u32* p) { u32 v; asm volatile("ld.global.u32 %0, [%1];" : "=r"(v) : "l"(p)); return v; }
-
-DEVICE u32 shared_address(const void* p) { return (u32)__cvta_generic_to_shared(p); }
-// 16 bytes from global to shared memory, zeros where `there` is false.
-DEVICE void copy_async(u32 to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(there ? 16 : 0));
-}
-DEVICE void copy_8_async(u32 to, const void* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" ::"r"(to), "l"(from));
-}
-DEVICE void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int PENDING>
-DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING)); }
-
-// A kernel may begin before the one before it has ended, and waits here for what that one wrote. The next one may begin
-// as soon as all blocks of this one have.
-DEVICE void after_previous() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-  asm volatile("griddepcontrol.launch_dependents;");
-#endif
-}
 
 DEVICE float sum_of_warp(float x) {
   for (int i = 16; i > 0; i /= 2) x += __shfl_xor_sync(ALL, x, i);

@@ -1,0 +1,89 @@
+"""The CUDA kernels on a processor: compiled by g++ behind emulated.h, and called by the same host functions.
+
+What a host function launches it finds by name among TVM's global functions. It is exact enough to be compared with
+float64, and says nothing of races and speed.
+"""
+
+import ctypes
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+import tvm_ffi
+from kernels import Kernels, Named
+from tvm.target import Target
+
+from kvscape.compiler.device_code import launches_of, source
+
+_TYPES = {"handle": ctypes.c_void_p, "int32": ctypes.c_int32, "int64": ctypes.c_int64, "float32": ctypes.c_float}
+_OPTIONS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-w", "-fPIC", "-shared")
+_KERNEL = re.compile(r" (\w+)\(([^)]*)\) \{ ")
+_DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
+Launch = Mapping[str, Any]
+
+
+class EmulatedKernels(Kernels):
+    """As on a GPU, but of functions instead of a library; ``folder`` gets what g++ makes of them."""
+
+    def __init__(self, named: Iterable[Named], folder: Path) -> None:
+        functions = dict(named)
+        launches = [launch for function in functions.values() for launch in launches_of(function)]
+        register(launches, folder)
+        mod = tvm.IRModule({name: each.with_attr("global_symbol", name) for name, each in functions.items()})
+        self.device, self._tvm = tvm.cpu(), tvm
+        self._module = tvm.compile(mod, target=Target({"kind": "llvm"}))
+
+    def function(self, name: str) -> Any:
+        return self._module[name]
+
+
+def register(launches: Iterable[Launch], folder: Path) -> None:
+    """Make every launched function one of TVM's global functions."""
+    by_name = {launch["name"]: launch for launch in launches}
+    library = compiled(by_name.values(), folder)
+    for name, launch in by_name.items():
+        tvm_ffi.register_global_func(name, _Launched(getattr(library, f"run_{name}"), launch), override=True)
+
+
+def compiled(launches: Iterable[Launch], folder: Path) -> ctypes.CDLL:
+    """The kernels, each with a function that runs it for a grid."""
+    header = Path(__file__).with_name("emulated.h").read_text(encoding="utf-8")
+    text = _DYNAMIC.sub(r"\1* \2 = (\1*)dynamic_memory;", source(launches, {"instructions": header}))
+    place = folder / "kernels.cpp"
+    place.write_text("\n".join([text, *map(_runner, launches)]), encoding="utf-8")
+    subprocess.run(["g++", *_OPTIONS, str(place), "-o", str(place.with_suffix(".so"))], check=True)
+    return ctypes.CDLL(str(place.with_suffix(".so")))
+
+
+def _runner(launch: Launch) -> str:
+    """C++: the arguments come as addresses, and go to the block's threads as one structure."""
+    name, parameters = _KERNEL.search(launch["text"]).groups()  # type: ignore[union-attr]
+    types, names = zip(*(each.rsplit(" ", 1) for each in parameters.split(", ")), strict=True)
+    members = " ".join(f"{kind} {each};" for kind, each in zip(types, names, strict=True))
+    values = ", ".join(f"*({kind}*)values[{index}]" for index, kind in enumerate(types))
+    passed = ", ".join(f"all->{each}" for each in names)
+    return f"""
+struct Arguments_{name} {{ {members} }};
+static void body_{name}(void* p) {{ auto all = (Arguments_{name}*)p; {name}({passed}); }}
+extern "C" void run_{name}(void** values, i64 columns, i64 rows, i64 threads) {{
+  Arguments_{name} all = {{{values}}};
+  run_grid(body_{name}, all, columns, rows, threads);
+}}"""
+
+
+class _Launched:
+    """What a host function calls: arguments, then the sizes that ``launch_param_tags`` name."""
+
+    def __init__(self, run: Any, launch: Launch) -> None:
+        self._run, self._types = run, [_TYPES[kind] for kind in launch["arg_types"]]
+        self._tags = launch["launch_param_tags"]
+
+    def __call__(self, *given: Any) -> None:
+        values = [kind(getattr(each, "value", each)) for kind, each in zip(self._types, given, strict=False)]
+        sizes = dict(zip(self._tags, given[len(values) :], strict=True))
+        addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
+        grid = (sizes["blockIdx.x"], sizes.get("blockIdx.y", 1), sizes["threadIdx.x"])
+        self._run(addresses, *map(ctypes.c_int64, grid))

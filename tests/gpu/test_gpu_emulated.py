@@ -1,0 +1,37 @@
+"""The numbers of the CUDA kernels, on a processor: what tests/gpu/kernels.py asks of a GPU, in small."""
+
+import platform
+import shutil
+from pathlib import Path
+
+import attention_checks
+import kernels
+import numpy as np
+import pytest
+from emulated import EmulatedKernels
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or shutil.which("g++") is None,
+    reason="the CUDA kernels are compiled but not run: that takes g++ on x86-64",
+)
+ATTENTION = [heads.title for heads in attention_checks.HEADS if heads.D == 32]
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [
+        attention_checks.Seen("window", (70, 40), (17, 1), 4, 50),
+        attention_checks.Seen("split", (1, 64, 130), (1, 1, 1), 4, 90, split=True),
+    ]
+    monkeypatch.setattr("attention_checks.STEPS", steps)
+    monkeypatch.setattr("kernels.SHAPES", dict.fromkeys(kernels.SHAPES, ((96, 96),)))
+    monkeypatch.setattr("kernels.TOKENS", (1, 9, 20))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("part", ["rows", "choices", "linear f16", "linear q", *ATTENTION])
+def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
+    parts = kernels.chosen(part)
+    emulated = EmulatedKernels((named for each in parts for named in each.functions()), tmp_path)
+    checked = [one for each in parts for one in each.check(emulated, np.random.default_rng(0))]
+    assert checked and all(one.is_good for one in checked), "\n".join(map(str, checked))
