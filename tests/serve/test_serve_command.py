@@ -175,7 +175,7 @@ def test_the_batch_is_for_many_and_the_cache_fits_into_the_memory(
     flags = {"model": str(long_gguf), "jit": "on", "model_lib": None, "overrides": ""}
     roomy = bounded(flags)
     assert (roomy["max_batch_size"], roomy["mixed_chunk_size"], roomy["max_total_sequence_length"]) == (16, 64, None)
-    monkeypatch.setattr("kvscape.analysis.free_memory.available_memory_bytes", lambda: 20 * 2**20)
+    monkeypatch.setattr("kvscape.analysis.free_memory.available_memory_bytes", lambda device: 20 * 2**20)
     tight = bounded(flags)["max_total_sequence_length"]
     assert 2048 <= tight < 16 * 2048
     asked = {**flags, "overrides": "max_batch_size=2;max_total_sequence_length=64", "mixed_chunk_size": 0}
