@@ -158,7 +158,8 @@ def rounds(
     theirs = {entry: Row() for entry in PEERS if peer is not None}
     for _ in range(count):
         for (name, point), row in ours.items():
-            row.add(measure(devices[name], *point))
+            row.add(found := measure(devices[name], *point))
+            print(name, *point, {key: round(value, 6) for key, value in found.items()}, file=sys.stderr, flush=True)
         for (weights, batch), row in theirs.items():
             assert peer is not None
             row.add(peer.ask(f"{weights} {batch}"))

@@ -39,10 +39,12 @@ class GpuDriver:
         function = ctypes.c_void_p()
         self.call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
         places = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(one) for one in arguments))
-        shape = (blocks, 1, 1, threads, 1, 1, 0)
+        shape = [ctypes.c_uint(size) for size in (blocks, 1, 1, threads, 1, 1, 0)]
+        whole, ask = (function, *shape, None, places, None), self._library.cuLaunchKernel
 
         def launch(_kept: tuple[Any, ...] = arguments) -> None:
-            self.call("cuLaunchKernel", function, *shape, None, places, None)
+            if ask(*whole):  # as little of Python as can be, for launches are timed
+                self.call("cuLaunchKernel", *whole)
 
         return launch
 

@@ -46,15 +46,14 @@ class CudaDevice:
     def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = True) -> None:
         self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
-        module = load_library(library)
-        add_device_code(module, read_device_code(library))
-        # "pooled": taking memory from the driver stops the GPU.
-        self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
-        self.metadata = read_metadata(self._vm, library)
-        self._tiling = _tiling(self.metadata, index)
-        arrays = map_tensors(weights)
-        self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
-        with fitting(index, "the weights"):
+        module, arrays = load_library(library), map_tensors(weights)
+        with fitting(index, "code and weights"):
+            add_device_code(module, read_device_code(library))
+            # "pooled": taking memory from the driver stops the GPU.
+            self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
+            self.metadata = read_metadata(self._vm, library)
+            self._tiling = _tiling(self.metadata, index)
+            self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
             self._parameters = tensor_list(
                 tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
             )

@@ -46,12 +46,12 @@ class FakeLibrary:
     def _cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:  # noqa: N802
         function._obj.value = _NAMES.index(name)
 
-    def _cuLaunchKernel(self, function: Any, blocks: int, *rest: Any) -> None:  # noqa: N802
+    def _cuLaunchKernel(self, function: Any, blocks: Any, *rest: Any) -> None:  # noqa: N802
         _, _, threads, _, _, _, _, places, _ = rest
         self.now += LAUNCH_S
         if _NAMES[function.value] == b"products":
             rounds = ctypes.cast(places[0], ctypes.POINTER(ctypes.c_uint)).contents.value
-            self.now += blocks * threads / 32 * rounds * 8 * 4096 / OPERATIONS_PER_S - LAUNCH_S
+            self.now += blocks.value * threads.value / 32 * rounds * 8 * 4096 / OPERATIONS_PER_S - LAUNCH_S
 
     def _cuEventCreate(self, event: Any, flags: int) -> None:  # noqa: N802
         event._obj.value = next(self._places)
