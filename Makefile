@@ -13,7 +13,7 @@ study: $(VENV)/.installed ## Map the default model on this machine: tables, plot
 	$(BIN)/kvscape study examples/kv_study.toml --out results
 
 test: $(VENV)/.developing ## Run the tests, side by side (KVSCAPE_TEST_TEXT=wiki.test.raw adds those that need WikiText-2)
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.fuzzing ## Give random bytes to the readers of other people's files (ARGS="--seconds 600 gguf")
 	PYTHONPATH=tests:tests/fuzz $(BIN)/python tests/fuzz/run.py $(ARGS)

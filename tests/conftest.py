@@ -12,7 +12,8 @@ from kvscape.absent import absent
 
 # Before anything of kvscape: the engine's devices load TVM's runtime alone unless the whole of TVM is there already,
 # and tests of the compiler run in the same process. TVM's thread pool is made once; later it can only be narrowed.
-os.environ.update(SHARED_CORES, TVM_NUM_THREADS="2")
+# numpy and torch have a thread each: those of several processes would take turns on the cores, and wait by spinning.
+os.environ.update(SHARED_CORES, TVM_NUM_THREADS="2", OMP_NUM_THREADS="1")
 with absent("torch"):
     import tvm  # noqa: F401
 
@@ -30,7 +31,7 @@ USERS_HOME = os.environ.get("KVSCAPE_HOME")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests come first, so that no process of a run waits for another one that has just begun with them."""
+    """The longest file comes first, so that no process of a run waits for another one that has just begun with it."""
     items.sort(key=lambda item: item.path.name != "test_docs.py")
 
 
@@ -111,12 +112,26 @@ def long_gguf(shared_folder: Path) -> Path:
     return _once(shared_folder / "long" / "tiny.gguf", partial(write_tiny_gguf, shape=shape))
 
 
+@pytest.fixture(scope="session")
+def new_home(shared_folder: Path) -> Callable[[Path], Path]:
+    """``new_home(folder)``: an empty cache, but for the kernels that this run has compiled."""
+    kernels = make_folder(shared_folder / "kernels")
+
+    def made(folder: Path) -> Path:
+        (make_folder(folder) / "kernels").symlink_to(kernels)
+        return folder
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def kvscape_home(shared_folder: Path) -> Iterator[Path]:
-    """The cache of this run: what one test compiles, kernels above all, the next one uses."""
+def kvscape_home(shared_folder: Path, new_home: Callable[[Path], Path]) -> Iterator[Path]:
+    """This process's cache: what is converted and compiled is shared, but nobody waits for another one's measuring."""
+    home = new_home(shared_folder / os.environ.get("PYTEST_XDIST_WORKER", "home"))
+    (home / "artifacts").symlink_to(make_folder(shared_folder / "artifacts"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KVSCAPE_HOME", str(shared_folder / "home"))
-        yield make_folder(shared_folder / "home")
+        patch.setenv("KVSCAPE_HOME", str(home))
+        yield home
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,11 @@ def test_the_wheel_shows_its_help(kvscape_of_the_wheel: Path, tmp_path: Path) ->
     assert "generate" in run(kvscape_of_the_wheel, tmp_path, "--help")
 
 
-def test_the_wheel_generates(kvscape_of_the_wheel: Path, long_gguf: Path, tmp_path: Path) -> None:
+def test_the_wheel_generates(
+    kvscape_of_the_wheel: Path, long_gguf: Path, new_home: Callable[[Path], Path], tmp_path: Path
+) -> None:
     model = ("--model", str(long_gguf), "--kv-dtype", "k=f16,v=int8")  # a pair's library is the quickest to compile
-    out = run(kvscape_of_the_wheel, tmp_path, "generate", *model, "--prompt", "x", "--max-tokens", "2")
+    out = run(kvscape_of_the_wheel, new_home(tmp_path), "generate", *model, "--prompt", "x", "--max-tokens", "2")
     assert out.endswith("\n")
     python = kvscape_of_the_wheel.with_name("python")
     where = run(python, tmp_path, "-c", "import kvscape; print(kvscape.__file__)")

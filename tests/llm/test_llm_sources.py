@@ -108,14 +108,20 @@ def test_what_tvm_dumped_scores_as_the_safetensors_do(
         np.testing.assert_allclose(llm.score(IDS), expected, atol=1e-6)
 
 
-def test_mlcs_own_commands(folder: Path, kvscape_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlcs_own_commands(
+    folder: Path,
+    kvscape_home: Path,
+    new_home: Callable[[Path], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     made = mlc_folder(kvscape_home, folder, tmp_path / "mlc", "q4f16_1")
     local = run_kvscape(kvscape_home, "chat", str(made), stdin="the thing\n/exit\n")
     asked = ["--prompt", "the thing", "--max-tokens", "4", "--json"]
     generated = run_kvscape(kvscape_home, "generate", "--model", str(made), *asked)
     with served(served_folder(made)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        remote = run_kvscape(tmp_path / "home", "chat", "HF://org/name", stdin="the thing\n/exit\n")
+        remote = run_kvscape(new_home(tmp_path / "home"), "chat", "HF://org/name", stdin="the thing\n/exit\n")
     assert (local.returncode, generated.returncode, remote.returncode) == (0, 0, 0), remote.stderr
     assert remote.stdout == local.stdout
     assert any("params_shard_0.bin" in request for request in hub.requests)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -41,12 +42,17 @@ class Figure:
         chart: Chart = alt.Chart.from_dict(self.spec)
         return chart
 
+    @cached_property
+    def _svg(self) -> str:
+        """Drawn once: a PNG is made of it, too."""
+        return str(vl_convert.vegalite_to_svg(self.spec))
+
     def content(self, suffix: str) -> bytes:
         """The figure in one of ``FORMATS``; raise ResultsError for another."""
         if suffix == "png":
-            return bytes(vl_convert.vegalite_to_png(self.spec, scale=_SCALE))
+            return bytes(vl_convert.svg_to_png(self._svg, scale=_SCALE))
         if suffix == "svg":
-            return str(vl_convert.vegalite_to_svg(self.spec)).encode()
+            return self._svg.encode()
         if suffix == "html":
             return str(vl_convert.vegalite_to_html(self.spec, bundle=True)).encode()
         raise ResultsError(f"unknown figure format {suffix!r}", "", near_match(suffix, FORMATS))
