@@ -14,9 +14,9 @@ class WebgpuPlayer:
     """Sends launches and copies to the GPU's queue, in order."""
 
     def __init__(self, memory: WebgpuMemory) -> None:
-        from wgpu.backends.wgpu_native import lib
+        from wgpu.backends.wgpu_native import ffi, lib
 
-        self._memory, self._library = memory, lib
+        self._memory, self._library, self._null = memory, lib, ffi.NULL
         self._staging: Any = None
 
     @property
@@ -40,7 +40,10 @@ class WebgpuPlayer:
             self._encode(encoder, dispatches)
         encoder.copy_buffer_to_buffer(buffer, offset, self._staging, 0, whole)
         self._gpu.queue.submit([encoder.finish()])
-        self._staging.map_async("READ", 0, whole).sync_wait()
+        mapped = self._staging.map_async("READ_NOSYNC", 0, whole)
+        # Waiting here spares a thread of wgpu's, which would be woken for it.
+        self._library.wgpuDevicePoll(self._gpu.device._internal, True, self._null)
+        mapped.sync_wait()
         try:
             return self._staging.read_mapped(0, whole)[:nbytes]
         finally:

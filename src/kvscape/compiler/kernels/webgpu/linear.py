@@ -8,9 +8,8 @@ from tvm import tirx
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.kernels.webgpu.host import Host, Tensor, blocks, by_size
 from kvscape.compiler.kernels.webgpu.weights import (
-    ROW_TILES,
     TILE,
-    TOKEN_TILES,
+    TILES,
     Part,
     embedding_text,
     matmul_text,
@@ -45,16 +44,20 @@ def linear_function(fmt: Format, N: int, K: int) -> Any:
 
         return launch
 
-    def matmul(part: Part) -> Any:
-        bindings = [*_bound(weight, fmt, part, "vec4<u32>"), x.read("vec4<f32>"), y.write("f32")]
-        grid = [blocks(part.blocks * ROWS, TILE * ROW_TILES), blocks(n, TILE * TOKEN_TILES)]
-        return host.launch(matmul_text(fmt, N, K, part), bindings, [("n", n)], grid)
+    def matmul(row_tiles: int, token_tiles: int) -> Callable[[Part], Any]:
+        def launch(part: Part) -> Any:
+            bindings = [*_bound(weight, fmt, part, "vec4<u32>"), x.read("vec4<f32>"), y.write("f32")]
+            grid = [blocks(part.blocks * ROWS, TILE * row_tiles), blocks(n, TILE * token_tiles)]
+            return host.launch(matmul_text(fmt, N, K, part, row_tiles, token_tiles), bindings, [("n", n)], grid)
+
+        return launch
 
     def all_parts(launch: Callable[[Part], Any]) -> Any:
         return _in_order([launch(part) for part in parts(fmt, N, K)])
 
-    choices = [(limit, all_parts(matvec(tokens))) for limit, tokens in ((1, 1), (4, 4), (16, 8))]
-    return host.function(by_size(n, choices, all_parts(matmul)))
+    few = [(limit, all_parts(matvec(tokens))) for limit, tokens in ((1, 1), (4, 4), (16, 8))]
+    some, many = all_parts(matmul(1, 1)), all_parts(matmul(*TILES))
+    return host.function(by_size(n, [*few, (TILE, some)], many))
 
 
 def embedding_function(fmt: Format, N: int, K: int) -> Any:

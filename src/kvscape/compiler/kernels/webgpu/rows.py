@@ -57,22 +57,36 @@ def rms_norm_function(K: int, eps: float) -> Any:
     """Arguments: x f32 [n, K], weight f32 [K]; y f32 [n, K]."""
     host = Host(f"rms_norm_{K}")
     bindings = [
-        host.tensor("x", ("n", K), "float32").read("f32"),
-        host.tensor("weight", (K,), "float32").read("f32"),
-        host.tensor("y", ("n", K), "float32").write("f32"),
+        host.tensor("x", ("n", K), "float32").read("vec4<f32>"),
+        host.tensor("weight", (K,), "float32").read("vec4<f32>"),
+        host.tensor("y", ("n", K), "float32").write("vec4<f32>"),
     ]
-    return host.function(host.launch(text("sum", "rms_norm", K=K, EPS=eps), bindings, [], [host.size("n")]))
+    return host.function(host.launch(_norm_text(K, eps, "x[first + i]"), bindings, [], [host.size("n")]))
 
 
 def add_rms_norm_function(K: int, eps: float) -> Any:
     """Arguments: x, residual f32 [n, K], weight f32 [K]; y and the sum f32 [n, K]."""
     host = Host(f"add_rms_norm_{K}")
     bindings = [
-        *(host.tensor(name, ("n", K), "float32").read("f32") for name in ("x", "residual")),
-        host.tensor("weight", (K,), "float32").read("f32"),
-        *(host.tensor(name, ("n", K), "float32").write("f32") for name in ("y", "total")),
+        *(host.tensor(name, ("n", K), "float32").read("vec4<f32>") for name in ("x", "residual")),
+        host.tensor("weight", (K,), "float32").read("vec4<f32>"),
+        *(host.tensor(name, ("n", K), "float32").write("vec4<f32>") for name in ("y", "total")),
     ]
-    return host.function(host.launch(text("sum", "add_rms_norm", K=K, EPS=eps), bindings, [], [host.size("n")]))
+    source = _norm_text(K, eps, "x[first + i] + residual[first + i]", "total[first + i] = value;")
+    return host.function(host.launch(source, bindings, [], [host.size("n")]))
+
+
+def _norm_text(K: int, eps: float, value: str, kept: str = "") -> str:
+    """``value`` is what is normalized, ``kept`` what is done with it besides."""
+    pieces = range(blocks(K // 4, THREADS))
+    loaded = [f"var value{piece} = vec4(0.0);" for piece in pieces]
+    stored = []
+    for piece in pieces:
+        there = f"{{ let i = thread + {THREADS * piece}u; if (i < K / 4u) {{"
+        loaded.append(f"{there} let value = {value}; value{piece} = value; {kept} }} }}")
+        stored.append(f"{there} y[first + i] = value{piece} * factor * weight[i]; }} }}")
+    loaded += [f"squares += dot(value{piece}, value{piece});" for piece in pieces]
+    return text("sum", "norm", K=K, EPS=eps, loaded="\n  ".join(loaded), stored="\n  ".join(stored))
 
 
 def gated_function(name: str, K: int) -> Any:

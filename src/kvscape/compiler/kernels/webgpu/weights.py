@@ -11,8 +11,8 @@ from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.words import ROWS, WordLayout, group_size, groups, loads
 
 RANGES = 32  # of columns, whose sums are made by themselves
-TILE = 64
-ROW_TILES, TOKEN_TILES = 1, 1  # of a workgroup of the product for many tokens
+TILE = 64  # rows and tokens of the smallest product for many tokens
+TILES = (1, 2)  # where there are more tokens: how many times as many rows, and tokens, a workgroup has
 SHARED_BYTES = 16384  # of a workgroup, in every GPU
 _HALVES = (0, 8)  # the two rows of a thread, of a block
 _NAMES = "xyzw"
@@ -50,9 +50,9 @@ def matvec_text(fmt: Format, N: int, K: int, part: Part, tokens: int) -> str:
     )
 
 
-def matmul_text(fmt: Format, N: int, K: int, part: Part) -> str:
+def matmul_text(fmt: Format, N: int, K: int, part: Part, row_tiles: int, token_tiles: int) -> str:
     """Each of 16 by 16 threads has every 16th row and every 16th token of the tile."""
-    rows, tokens = range(4 * ROW_TILES), range(4 * TOKEN_TILES)
+    rows, tokens = range(4 * row_tiles), range(4 * token_tiles)
     texts: dict[str, list[str]] = {"declared": [], "joined": [], "stored": []}
     texts["product"] = [f"let w{i} = weights[q * TILE_ROWS + across + {16 * i}u];" for i in rows]
     texts["product"] += [f"let v{j} = inputs[q * TILE_TOKENS + down + {16 * j}u];" for j in tokens]
@@ -63,13 +63,13 @@ def matmul_text(fmt: Format, N: int, K: int, part: Part) -> str:
         texts["joined"].append(f"total{name} += sum{name}; sum{name} = 0.0;")
         texts["stored"].append(f"store(first_row + across + {16 * i}u, first_token + down + {16 * j}u, total{name});")
     lines = {name: "\n".join(each) for name, each in texts.items()}
-    tiles = {"ROW_TILES": ROW_TILES, "TOKEN_TILES": TOKEN_TILES, "STEP": _step(fmt)}
+    tiles = {"ROW_TILES": row_tiles, "TOKEN_TILES": token_tiles, "STEP": _step(fmt, row_tiles + token_tiles)}
     return text("weights", "matmul", **_texts(fmt), **_sizes(fmt, N, K, part), **tiles, **lines)
 
 
-def _step(fmt: Format) -> int:
+def _step(fmt: Format, tiles: int) -> int:
     """Of a group, how many times four columns fit into shared memory that every GPU has."""
-    quads, places = group_size(fmt) // 4, SHARED_BYTES // (16 * TILE * (ROW_TILES + TOKEN_TILES))
+    quads, places = group_size(fmt) // 4, SHARED_BYTES // (16 * TILE * tiles)
     return max(step for step in range(1, quads + 1) if quads % step == 0 and step <= places)
 
 
