@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kvscape.analysis.adapters import adapters
 from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import TensorSpec, is_whole
 from kvscape.artifact.tensor_writer import TensorWriter
 from kvscape.config import EngineConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.engine.devices.cuda import CudaDevice
-from kvscape.engine.devices.device import KVPools, StepInput
+from kvscape.engine.devices.device import KVPools, Logits, StepInput
 from kvscape.engine.devices.library import library_metadata
+from kvscape.engine.devices.webgpu import WebgpuDevice
 from kvscape.engine.engine import Engine
 from kvscape.files import written_file
 from kvscape.quantization.format import FORMATS
@@ -44,14 +46,19 @@ Point = tuple[int, int, str]
 """Batch, tokens of each prompt, KV precision."""
 
 
-class TimedDevice(CudaDevice):
-    """Keeps how long each ``forward`` kept the host."""
+class TimedDevice:
+    """A device that keeps how long each ``forward`` kept the host."""
 
-    host_s: list[float]
+    def __init__(self, device: CudaDevice | WebgpuDevice) -> None:
+        self._device = device
+        self.host_s: list[float] = []
 
-    def forward(self, step: StepInput, pools: KVPools):  # type: ignore[no-untyped-def]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._device, name)
+
+    def forward(self, step: StepInput, pools: KVPools) -> Logits:
         start = time.perf_counter()
-        logits = super().forward(step, pools)
+        logits = self._device.forward(step, pools)
         self.host_s.append(time.perf_counter() - start)
         return logits
 
@@ -105,9 +112,9 @@ def opened(library: Path, folder: Path) -> TimedDevice:
     metadata, weights = library_metadata(library), folder / f"{library.stem}.safetensors"
     if not is_whole(weights):
         write_weights(metadata, weights)
-    device = TimedDevice(library, weights)
-    device.host_s = []
-    return device
+    if metadata.target == "wgsl":
+        return TimedDevice(WebgpuDevice(library, weights, adapters().found[0]))
+    return TimedDevice(CudaDevice(library, weights))
 
 
 def measure(device: TimedDevice, batch: int, prompt: int, kv_dtype: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A library of a known shape without its weights, for ``gpu.py``: ``gpu_library.py llama-3-8b q4f16_1 LIBRARY.tar``.
 
-Compiles for GPUs that need not be here, of ``--architecture``.
+Compiles for GPUs that need not be here, of ``--architecture``; ``wgsl`` stands for those of WebGPU.
 """
 
 import argparse
@@ -25,7 +25,8 @@ def main() -> None:
     scheme = Scheme(arguments.quantization)
     matrices = {name: shape for name, shape in canonical_shapes(model).items() if len(shape) > 1}
     formats = {name: scheme.format_of(name, shape, FORMATS["f16"]).name for name, shape in matrices.items()}
-    spec = LibrarySpec(model, formats, target, "float16", kv_dtypes=target.library_kv_dtypes("f16"))
+    activation, kv_dtypes = target.activation("float16"), target.library_kv_dtypes("f16")
+    spec = LibrarySpec(model, formats, target, activation, kv_dtypes=kv_dtypes)
     compile_library(spec, arguments.library)
 
 
