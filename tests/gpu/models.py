@@ -1,8 +1,8 @@
 """Tiny random models of every architecture, their logits on the GPU against those of the CPU's reference kernels.
 
 ``models.py build FOLDER [sm_90]`` anywhere compiles each for both, and keeps the CPU's logits; ``models.py run FOLDER``
-where the GPU is needs TVM's runtime and numpy only. A text is computed in chunks, and token by token: both
-must give the same bits.
+where the GPU is needs TVM's runtime and numpy only. A text is computed in chunks, token by token, and so from
+recorded launches: all must give the same bits.
 """
 
 import argparse
@@ -114,11 +114,13 @@ def logits(engine: Engine) -> Array:
 def check(case: Case, folder: Path) -> Checked:
     from kvscape.engine.devices.cuda import CudaDevice
 
-    device = CudaDevice(folder / "fragments.tar", folder / "fragments.safetensors")
-    found, alone = (logits(Engine(device, case.engine(chunk))) for chunk in (CHUNK, 1))
+    files = folder / "fragments.tar", folder / "fragments.safetensors"
+    plain, replaying = (CudaDevice(*files, graphs=graphs) for graphs in (False, True))
+    ways = ((plain, CHUNK), (plain, 1), (replaying, 1))
+    found, *others = (logits(Engine(device, case.engine(chunk))) for device, chunk in ways)
     known = {name: array.astype(np.float64) for name, array in np.load(folder / "logits.npz").items()}
     limit = max(LIMIT, SHARE * error(known["kept"], known["exact"]))
-    return Checked(case.name, error(found, known["kept"]), np.array_equal(found, alone), limit)
+    return Checked(case.name, error(found, known["kept"]), all(np.array_equal(found, other) for other in others), limit)
 
 
 def checks(folder: Path, only: str) -> Iterator[Checked]:
