@@ -43,6 +43,9 @@ MATVECS = {
     **dict.fromkeys(((bits, 2) for bits in (16, 32)), Few(chunks=1, blocks=1, together=2)),
 }
 """By bits of the weights, and how many times 8 tokens there are."""
+SMALL = {(3, 1): Few(chunks=4, blocks=1, together=3), (4, 1): Few(chunks=4, blocks=1, together=3)}
+"""Where all blocks of a weight are there at once: then more of it can be asked for before the last kernel ends."""
+AT_ONCE = 396  # three blocks for each processor of an H100
 TILE = 128  # rows and tokens of a block of the product for many tokens
 THREADS = 256
 
@@ -74,6 +77,8 @@ def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
 
     def matvec(tiles: int) -> Any:
         few = MATVECS[fmt.bits, tiles]
+        if row_blocks <= AT_ONCE:
+            few = SMALL.get((fmt.bits, tiles), few)
         each = few.blocks if parts == 1 else 1
         depth, too_many = max(1, few.chunks // (each * parts)), few.chunks < each * parts
         call = f"matvec<{name}, {tiles}, {depth}, {each}, {end}, {N}, {K}>({pointers})"

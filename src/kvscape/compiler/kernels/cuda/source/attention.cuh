@@ -192,51 +192,104 @@ DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
   load_transposed(shared_address(span.values + row * Span<D>::VALUE_STRIDE + piece + lane / 16), v);
 }
 
-// Of the values a warp takes the dimensions of its part, OWN of them; scores are made for all.
-template <bool GROUPED, int D, int OWN>
-DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
-                   const int* position, int part, bool own, Found<OWN>& found) {
-  constexpr int TILES = Span<D>::KEYS / 8;
-  const int lane = threadIdx.x % WARP, t = lane % 4;
-  const uint4* keys = span.keys + lane / 4 * Span<D>::KEY_STRIDE + t;
-  float s[TILES][4] = {};
-#pragma unroll
-  for (int i = 0; i < TILES; ++i) q.multiply(keys + i * 8 * Span<D>::KEY_STRIDE, s[i]);
-  if (first < how.sinks) {
-#pragma unroll
-    for (int i = 0; i < TILES; ++i) {
-      if (first + i * 8 >= how.sinks) break;
-      float sink_s[4] = {};
+// The scores of 8 keys of a span, the tile-th of them.
+template <bool GROUPED, int D>
+DEVICE void score(const uint4* keys, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first, int tile,
+                  const int* position, bool own, float* s) {
+  const int t = threadIdx.x % 4, key = first + tile * 8;
+  const uint4* from = keys + tile * 8 * Span<D>::KEY_STRIDE;
+  for (int j = 0; j < 4; ++j) s[j] = 0;
+  q.multiply(from, s);
+  if (key < how.sinks) {
+    float sink_s[4] = {};
 #pragma unroll 1
-      for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
-        Queries<32> other;
-        other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
-        other.multiply(keys + i * 8 * Span<D>::KEY_STRIDE + 4 * c, sink_s);
-      }
-      for (int j = 0; j < 4; ++j)
-        if (first + i * 8 + 2 * t + j % 2 < how.sinks) s[i][j] = sink_s[j];
+    for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
+      Queries<32> other;
+      other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
+      other.multiply(from + 4 * c, sink_s);
     }
+    for (int j = 0; j < 4; ++j)
+      if (key + 2 * t + j % 2 < how.sinks) s[j] = sink_s[j];
   }
+  for (int j = 0; j < 4; ++j)
+    s[j] = how.visible<GROUPED>(key + 2 * t + j % 2, position[j / 2], own) ? how.of(s[j]) : LOWEST;
+}
+
+// The highest of a row's scores in TILES tiles, and of `peak`.
+template <int TILES>
+DEVICE float highest(const float (*s)[4], int h, float peak) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    float peak = found.peak[h];
+  for (int i = 0; i < TILES; ++i) peak = fmaxf(peak, fmaxf(s[i][2 * h], s[i][2 * h + 1]));
+  peak = fmaxf(peak, __shfl_xor_sync(ALL, peak, 1));
+  return fmaxf(peak, __shfl_xor_sync(ALL, peak, 2));
+}
+DEVICE float weight(float s, float peak) { return s == LOWEST ? 0.0f : exp_2(s - peak); }
+
+// The weights of all keys of a span, and the rows' new peaks. Warps that share 16 rows share the keys as well; where there
+// are few rows, the upper 8 are none.
+template <bool GROUPED, int D, int PARTS>
+DEVICE void weigh(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
+                  const int* position, int part, bool own, bool upper, float* peaks, float (*s)[4]) {
+  constexpr int TILES = Span<D>::KEYS / 8;
+  const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+  const uint4* keys = span.keys + g * Span<D>::KEY_STRIDE + t;
+  if constexpr (PARTS < WARPS) {
+#pragma unroll
+    for (int i = 0; i < TILES; ++i) score<GROUPED>(keys, q, sink_q, how, first, i, position, own, s[i]);
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      peaks[h] = highest<TILES>(s, h, peaks[h]);
+#pragma unroll
+      for (int i = 0; i < TILES; ++i)
+        for (int j = 2 * h; j < 2 * h + 2; ++j) s[i][j] = weight(s[i][j], peaks[h]);
+    }
+  } else {
+    constexpr int EACH = TILES / PARTS;
+    __shared__ float peaks_of[PARTS][16], weights[16][TILES * 8 + 8];
+    float few[EACH][4];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) score<GROUPED>(keys, q, sink_q, how, first, part * EACH + i, position, own, few[i]);
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      if (h == 0 || upper) {
+        const float peak = highest<EACH>(few, h, LOWEST);
+        if (t == 0) peaks_of[part][g + 8 * h] = peak;
+      }
+    __syncthreads();
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      if (h == 0 || upper) {
+        for (int k = 0; k < PARTS; ++k) peaks[h] = fmaxf(peaks[h], peaks_of[k][g + 8 * h]);
+#pragma unroll
+        for (int i = 0; i < EACH; ++i)
+          *(float2*)&weights[g + 8 * h][(part * EACH + i) * 8 + 2 * t] =
+              make_float2(weight(few[i][2 * h], peaks[h]), weight(few[i][2 * h + 1], peaks[h]));
+      }
+    __syncthreads();
 #pragma unroll
     for (int i = 0; i < TILES; ++i)
-      for (int j = 2 * h; j < 2 * h + 2; ++j) {
-        s[i][j] = how.visible<GROUPED>(first + i * 8 + 2 * t + j % 2, position[h], own) ? how.of(s[i][j]) : LOWEST;
-        peak = fmaxf(peak, s[i][j]);
+      for (int h = 0; h < 2; ++h) {
+        const float2 two = h == 0 || upper ? *(const float2*)&weights[g + 8 * h][i * 8 + 2 * t] : make_float2(0, 0);
+        s[i][2 * h] = two.x, s[i][2 * h + 1] = two.y;
       }
-    peak = fmaxf(peak, __shfl_xor_sync(ALL, peak, 1));
-    peak = fmaxf(peak, __shfl_xor_sync(ALL, peak, 2));
-    const float old = exp_2(found.peak[h] - peak);
+  }
+}
+
+// Of the values a warp takes the dimensions of its part, OWN of them.
+template <bool GROUPED, int D, int OWN>
+DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
+                   const int* position, int part, bool own, bool upper, Found<OWN>& found) {
+  constexpr int TILES = Span<D>::KEYS / 8;
+  float s[TILES][4], peaks[2] = {found.peak[0], found.peak[1]};
+  weigh<GROUPED, D, D / OWN>(span, q, sink_q, how, first, position, part, own, upper, peaks, s);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const float old = exp_2(found.peak[h] - peaks[h]);
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < TILES; ++i)
-      for (int j = 2 * h; j < 2 * h + 2; ++j) {
-        s[i][j] = s[i][j] == LOWEST ? 0.0f : exp_2(s[i][j] - peak);
-        sum += s[i][j];
-      }
-    found.peak[h] = peak;
+      for (int j = 2 * h; j < 2 * h + 2; ++j) sum += s[i][j];
+    found.peak[h] = peaks[h];
     found.total[h] = fmaf(found.total[h], old, sum);
 #pragma unroll
     for (int i = 0; i < OWN / 8; ++i) found.out[i][2 * h] *= old, found.out[i][2 * h + 1] *= old;
@@ -275,8 +328,8 @@ struct Task {
 // threads of the block call it.
 template <class K, class V, int D, int OWN>
 DEVICE void attend_range(Span<D>& span, const Task<K, V>& task, const Scores& how, const Queries<D>& q,
-                         const float* const* sink_q, const int* position, int range, int part, bool works, int loaded,
-                         Found<OWN>& found) {
+                         const float* const* sink_q, const int* position, int range, int part, int rows, bool works,
+                         int loaded, Found<OWN>& found) {
   const int last = task.last;
   found.clear();
   for (int first = range * RANGE_TOKENS; first < (range + 1) * RANGE_TOKENS && first <= last; first += Span<D>::KEYS) {
@@ -294,7 +347,7 @@ DEVICE void attend_range(Span<D>& span, const Task<K, V>& task, const Scores& ho
         span.load_own_keys(task.own, task.pages.heads, task.head, first, last + 1, from);
         __syncthreads();
       }
-      if (works) attend<K::GROUPED>(span, q, sink_q, how, first, position, part, own, found);
+      if (works) attend<K::GROUPED>(span, q, sink_q, how, first, position, part, own, rows > 8, found);
     }
   }
   sum_total(found);
@@ -364,7 +417,8 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   queries.load(q + at[0], q + at[1]);
   Found<D / PARTS> found;
   if constexpr (SPLIT) {
-    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, works, ahead ? begin : -1, found);
+    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, rows, works, ahead ? begin : -1,
+                 found);
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + g + 8 * h;
       if (row >= rows) continue;
@@ -377,7 +431,7 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
     Found<D> all;
     all.clear();
     for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
-      attend_range(span, task, how, queries, meets_sinks, position, range, part, works, -1, found);
+      attend_range(span, task, how, queries, meets_sinks, position, range, part, rows, works, -1, found);
       join(all, found);
     }
     for (int h = 0; h < 2; ++h) {

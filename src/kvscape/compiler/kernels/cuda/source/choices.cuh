@@ -8,9 +8,22 @@ DEVICE int place_of_largest(const float* row, int V) {
   __shared__ int places[WARP];
   float peak = -__int_as_float(0x7f800000);
   int place = 0x7fffffff;
-#pragma unroll 8
-  for (int i = threadIdx.x; i < V; i += blockDim.x)
-    if (is_better(row[i], i, peak, place)) peak = row[i], place = i;
+  const auto see = [&](float x, int i) {
+    if (is_better(x, i, peak, place)) peak = x, place = i;
+  };
+  const int fours = (unsigned long long)row % 16 ? 0 : V / 4;
+  // A block is alone with its row: eight large loads of each thread are under way at once.
+  for (int first = threadIdx.x; first < fours; first += 8 * blockDim.x) {
+    float4 x[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x[k] = ((const float4*)row)[min(first + k * (int)blockDim.x, fours - 1)];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {  // what is there twice changes nothing
+      const int i = 4 * min(first + k * (int)blockDim.x, fours - 1);
+      see(x[k].x, i), see(x[k].y, i + 1), see(x[k].z, i + 2), see(x[k].w, i + 3);
+    }
+  }
+  for (int i = 4 * fours + threadIdx.x; i < V; i += blockDim.x) see(row[i], i);
   for (int level = 0; level < 2; ++level) {
     for (int i = 16; i > 0; i /= 2) {
       const float other = __shfl_xor_sync(ALL, peak, i);

@@ -11,11 +11,11 @@ DEVICE float sum_of_warp(float x) {
 // The sum of what all threads of a block have; every thread gets it.
 DEVICE float sum_of_block(float x) {
   __shared__ float parts[WARP];
+  const int lane = threadIdx.x % WARP;
   x = sum_of_warp(x);
-  if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = x;
+  if (lane == 0) parts[threadIdx.x / WARP] = x;
   __syncthreads();
-  x = 0;
-  for (int i = 0; i < (int)blockDim.x / WARP; ++i) x += parts[i];
+  x = sum_of_warp(lane < (int)blockDim.x / WARP ? parts[lane] : 0.0f);
   __syncthreads();
   return x;
 }
