@@ -201,7 +201,15 @@ def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]
     rows = [*(scales * rng.standard_normal((len(scales), VOCAB))), rng.integers(-6, 6, VOCAB).astype(np.float64)]
     rows.append(np.where(rng.random(VOCAB) < 0.999, -np.inf, rows[2]))
     logits = np.array(rows, np.float32)
-    for top_k, top_p, min_p in ((0, 1, 0), (40, 1, 0), (0, 0.95, 0), (20_000, 0.5, 0), (50, 0.9, 0.02), (0, 1, 0.1)):
+    for top_k, top_p, min_p in (
+        (0, 1, 0),
+        (40, 1, 0),
+        (0, 0.95, 0),
+        (0, 0.5, 0),
+        (20_000, 0.5, 0),
+        (50, 0.9, 0.02),
+        (0, 1, 0.1),
+    ):
         draws = [
             Draw(row, top_k, temperature, top_p, min_p, float(rng.random()))
             for row in range(len(logits))

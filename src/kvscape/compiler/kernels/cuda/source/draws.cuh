@@ -79,15 +79,18 @@ struct Candidates {
   }
 };
 
-// The last place from which on there are `top_k` tokens, and from which on there is `top_p` of what these weigh.
+// The last place from which on there are `top_k` tokens, and from which on there is `top_p` of what these weigh, or of
+// `all` where there is no top-k.
 template <class Tokens>
-DEVICE u32 first_kept(const Tokens& tokens, int top_k, double top_p) {
+DEVICE u32 first_kept(const Tokens& tokens, int top_k, double top_p, u64 all) {
   u32 kept = 0;
-  if (top_k > 0)
+  if (top_k > 0) {
     for (u32 bit = 0x80000000u; bit > 0; bit /= 2)
       if (tokens.number(kept | bit) >= (u64)top_k) kept |= bit;
+    all = tokens.weight(kept);
+  }
   if (top_p >= 1) return kept;
-  const u64 all = tokens.weight(kept), wanted = min(all, (u64)ceil(top_p * (double)all));
+  const u64 wanted = min(all, (u64)ceil(top_p * (double)all));
   u32 place = 0;
   for (u32 bit = 0x80000000u; bit > 0; bit /= 2)
     if (tokens.weight(place | bit) >= wanted) place |= bit;
@@ -121,9 +124,9 @@ DEVICE u32 first_kept(const Row& row, const Draw& draw, u32* places, u64* weight
   const int top_k = draw.top_k < row.V ? draw.top_k : 0;
   if (top_k == 0 && draw.top_p >= 1) return 0;
   const Candidates likeliest = {places, weights, gather(row, places, weights)};
-  const bool enough = top_k > 0 ? likeliest.count >= top_k
-                                : (double)likeliest.weight(0) >= draw.top_p * (double)Everything{row}.weight(0);
-  return enough ? first_kept(likeliest, top_k, draw.top_p) : first_kept(Everything{row}, top_k, draw.top_p);
+  const u64 all = top_k > 0 ? 0 : Everything{row}.weight(0);
+  const bool enough = top_k > 0 ? likeliest.count >= top_k : (double)likeliest.weight(0) >= draw.top_p * (double)all;
+  return enough ? first_kept(likeliest, top_k, draw.top_p, all) : first_kept(Everything{row}, top_k, draw.top_p, all);
 }
 
 // The first token up to which those from place `from` on, as likely as min_p wants, weigh more than `uniform` of all.
