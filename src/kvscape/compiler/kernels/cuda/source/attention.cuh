@@ -45,28 +45,30 @@ struct Span {
 
   template <class K, class V>
   __device__ __forceinline__ void load(const Pages<K, V>& from, int head, int first, int keys_there) {
-    constexpr bool STAGES_KEYS = K::STAGED && !K::GROUPED;
     if (threadIdx.x < KEYS) {
       const int token = first + threadIdx.x;
       pages[threadIdx.x] = token < keys_there ? from.page(token) : nullptr;
       places[threadIdx.x] = token % from.page_size;
     }
     __syncthreads();
-    if constexpr (K::PLAIN || STAGES_KEYS)
+    if constexpr (K::PLAIN || K::STAGED)
       copy<KEY_STRIDE, K::code_bytes(D) / 16>(keys, from.layer, [&](int r) { return from.key(head, places[r]); });
     if constexpr (V::PLAIN || V::STAGED)
       copy<VALUE_STRIDE, V::code_bytes(D) / 16>(values, from.layer, [&](int r) { return from.value(head, places[r]); });
     commit_copies();
-    if constexpr (STAGES_KEYS && K::key_scale_bytes(D) > 0)
+    if constexpr (K::STAGED && !K::GROUPED && K::key_scale_bytes(D) > 0)
       note<K::key_scale_bytes(D)>(scales[0], [&](int r) { return from.key_scale(head, places[r]); });
     if constexpr (V::STAGED && V::value_scale_bytes() > 0)
       note<V::value_scale_bytes()>(scales[1], [&](int r) { return from.value_scale(head, places[r]); });
-    if constexpr (!K::PLAIN && !STAGES_KEYS)
+    GroupScales of_group;
+    if constexpr (K::GROUPED) of_group = group_scales(from, head);
+    if constexpr (!K::PLAIN && !K::STAGED)
       make<KEY_STRIDE>(keys, keys_there - first, [&](int r, int c) { return from.read_key(head, first + r, c); });
     if constexpr (!V::PLAIN && !V::STAGED)
       make<VALUE_STRIDE>(values, keys_there - first, [&](int r, int c) { return from.read_value(head, first + r, c); });
     wait_for_copies<0>();
-    if constexpr (STAGES_KEYS) expand<K, KEY_STRIDE>(keys, scales[0]);
+    if constexpr (K::GROUPED) expand_groups<K>(of_group);
+    else if constexpr (K::STAGED) expand<K, KEY_STRIDE>(keys, scales[0]);
     if constexpr (V::STAGED) expand<V, VALUE_STRIDE>(values, scales[1]);
   }
   // COUNT pieces from the place of each row in its page to the row's end: all copies are under way at once.
@@ -106,6 +108,38 @@ struct Span {
       const int i = threadIdx.x + j * 32 * WARPS;
       rows[i / PIECES * STRIDE + i % PIECES] = numbers[j];
     }
+  }
+  // Scales and minima of a group in the dimensions of one piece: a thread has a piece of half a group's tokens. The minima
+  // of a group that is not complete are not there, and nobody sees its keys.
+  struct GroupScales {
+    uint4 step, low;
+  };
+  static constexpr int HALF = GROUP_TOKENS / 2;
+  template <class K, class V>
+  __device__ __forceinline__ GroupScales group_scales(const Pages<K, V>& from, int head) const {
+    static_assert(KEYS / HALF * PIECES <= 32 * WARPS, "a thread for each piece of half a group");
+    const int c = threadIdx.x % PIECES, r = threadIdx.x / PIECES / 2 * GROUP_TOKENS;
+    GroupScales found = {make_uint4(0, 0, 0, 0), make_uint4(0, 0, 0, 0)};
+    if (r >= KEYS || !pages[r] || !pages[r + HALF]) return found;
+    found.step = ((const uint4*)(pages[r] + from.key_scale(head, places[r])))[c];
+    found.low = ((const uint4*)(pages[r + HALF] + from.key_scale(head, places[r + HALF])))[c];
+    return found;
+  }
+  template <class K>
+  __device__ __forceinline__ void expand_groups(const GroupScales& scales) {
+    const int c = threadIdx.x % PIECES, first = threadIdx.x / PIECES * HALF;
+    uint4 numbers[HALF];
+    __syncthreads();
+    if (first < KEYS)
+#pragma unroll
+      for (int i = 0; i < HALF; ++i) {
+        const u8* codes = (const u8*)(keys + (first + i) * KEY_STRIDE + PIECES) - K::code_bytes(D);
+        numbers[i] = K::scaled(((const u32*)codes)[c], scales.step, scales.low);
+      }
+    __syncthreads();
+    if (first < KEYS)
+#pragma unroll
+      for (int i = 0; i < HALF; ++i) keys[(first + i) * KEY_STRIDE + c] = numbers[i];
   }
   template <int STRIDE, class Read>
   __device__ __forceinline__ void make(uint4* rows, int there, Read read) {

@@ -2,9 +2,10 @@
 // scales, value scales), what belongs to each head, token behind token. quantization/kv.py is the reference.
 //
 // A precision is a struct: bytes of D codes and of what a key or a value has beside them; PLAIN where the codes are the
-// f16 numbers that are multiplied; STAGED where codes are brought to shared memory before they become numbers; GROUPED where GROUP_TOKENS keys are rounded together; KEYS_TURNED, VALUES_TURNED where
-// they are multiplied by a Hadamard matrix before they are rounded, so that no dimension stands out; and `read`, which
-// makes 8 f16 numbers from the codes of piece c.
+// f16 numbers that are multiplied; STAGED where codes are brought to shared memory before they become numbers; GROUPED
+// where GROUP_TOKENS keys are rounded together; KEYS_TURNED, VALUES_TURNED where they are multiplied by a Hadamard matrix
+// before they are rounded, so that no dimension stands out; and `read`, which makes 8 f16 numbers from the codes of
+// piece c.
 
 constexpr int GROUP_TOKENS = 16;
 
@@ -84,9 +85,6 @@ struct Int4 : Floats {
     const u32 word = ((const u32*)codes)[c], s = twice(((const u16*)scale)[0]), m = twice(((const u16*)scale)[1]);
     return scaled(word, make_uint4(s, s, s, s), make_uint4(m, m, m, m));
   }
-  static __device__ __forceinline__ uint4 read_key(const u8* codes, int c, const u8* scales, const u8* minima) {
-    return scaled(((const u32*)codes)[c], ((const uint4*)scales)[c], ((const uint4*)minima)[c]);
-  }
   static __device__ __forceinline__ uint4 scaled(u32 word, uint4 s, uint4 m) {
     return make_uint4(fma2(nibble_pair(word, 0), s.x, m.x), fma2(nibble_pair(word, 1), s.y, m.y),
                       fma2(nibble_pair(word, 2), s.z, m.z), fma2(nibble_pair(word, 3), s.w, m.w));
@@ -122,13 +120,7 @@ struct Pages {
   __device__ __forceinline__ uint4 read_key(int head, int token, int c) const {
     const u8* start = page(token);
     const int at = token % page_size;
-    if constexpr (K::GROUPED) {
-      const int first = token - token % GROUP_TOKENS, second = first + GROUP_TOKENS / 2;
-      return K::read_key(start + key(head, at), c, page(first) + key_scale(head, first % page_size),
-                         page(second) + key_scale(head, second % page_size));
-    } else {
-      return K::read(start + key(head, at), c, start + key_scale(head, at));
-    }
+    return K::read(start + key(head, at), c, start + key_scale(head, at));
   }
   __device__ __forceinline__ uint4 read_value(int head, int token, int c) const {
     const u8* start = page(token);
