@@ -9,6 +9,7 @@ from kvscape.errors import CapacityError, DeviceError
 NUMBERS_BYTES = 64
 """The uniform numbers of a launch, at most."""
 
+_DO = "use a smaller model, KV cache or prefill_chunk_size"
 _ASKED = (*LIMITS, "max-compute-workgroup-size-x")
 
 
@@ -41,7 +42,7 @@ class WebgpuGpu:
         for name in ("max-storage-buffer-binding-size", "max-buffer-size"):
             if size > self.limits[name]:
                 why = f"{self.adapter.name} has {name} {self.limits[name]}"
-                raise CapacityError(f"{what} takes {size} bytes in one piece", why, "use a smaller model or KV cache")
+                raise CapacityError(f"{what} takes {size} bytes in one piece", why, _DO)
         return self._created(size, usage, what)
 
     def staging(self, nbytes: int) -> Any:
@@ -58,7 +59,7 @@ class WebgpuGpu:
             return self.device.create_buffer(size=size, usage=usage)
         except self._wgpu.GPUOutOfMemoryError:
             why = f"{self.adapter.name} has no memory left"
-            raise CapacityError(f"{what} takes {size} bytes", why, "use a smaller model or KV cache") from None
+            raise CapacityError(f"{what} takes {size} bytes", why, _DO) from None
 
     def pipeline(self, text: str, writes: tuple[bool, ...]) -> Any:
         """The compiled shader, with one uniform binding behind those of ``writes``."""
