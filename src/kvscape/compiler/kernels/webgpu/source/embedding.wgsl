@@ -2,8 +2,8 @@
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let row = u32(ids[group.x]);
-  let block = row / 16u - FIRST;
-  if (row / 16u < FIRST || block >= BLOCKS) {
+  let block = row / 16u - FIRST;  // far too large for a row before the part
+  if (block >= BLOCKS) {
     return;
   }
   for (var i = thread; i < K; i += 256u) {
