@@ -15,7 +15,7 @@ from kvscape.llm.build import build_artifact
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim and the peak of a program are Linux's")
 
 SMALL = {"context_window_size": 512, "prefill_chunk_size": 256, "kv_dtype": "f16"}
-LARGE = {"context_window_size": 4096, "max_batch_size": 2, "kv_dtype": "int8"}
+LARGE = {"context_window_size": 2048, "max_batch_size": 2, "kv_dtype": "int8"}
 WINDOW = {"context_window_size": 8192, "sliding_window_size": 512, "attention_sink_size": 4, "kv_dtype": "f32"}
 
 
