@@ -19,7 +19,6 @@ class BuiltTiny:
     artifact: Artifact
     target: CpuTarget
     library: Path
-    dump: Path
 
     @property
     def packed_weights(self) -> Path:
@@ -40,14 +39,13 @@ def build_tiny(
     embedding_quantization: str | None = None,
     activation: str = "int8",
     kv_dtypes: tuple[str, ...] = KV_DTYPES,
-    dumps: bool = False,
 ) -> BuiltTiny:
     """Build what ``folder`` does not hold already. Compile takes some seconds: share the result."""
     artifact = Artifact(folder / quantization)
     if not artifact.folder.exists():
         convert(GgufSource(gguf), artifact.folder, quantization, embedding_quantization)
         pack_weights(artifact, detect_target().layout)
-    return _compiled(artifact, activation, kv_dtypes, folder / f"{quantization}-dump", dumps)
+    return _compiled(artifact, activation, kv_dtypes)
 
 
 def build_source(source: Source, folder: Path, quantization: str, kv_dtypes: tuple[str, ...]) -> BuiltTiny:
@@ -56,14 +54,14 @@ def build_source(source: Source, folder: Path, quantization: str, kv_dtypes: tup
     if not artifact.folder.exists():
         convert(source, artifact.folder, quantization)
         pack_weights(artifact, detect_target().layout)
-    return _compiled(artifact, "int8", kv_dtypes, folder / f"{quantization}-dump", False)
+    return _compiled(artifact, "int8", kv_dtypes)
 
 
-def _compiled(artifact: Artifact, activation: str, kv_dtypes: tuple[str, ...], dump: Path, dumps: bool) -> BuiltTiny:
+def _compiled(artifact: Artifact, activation: str, kv_dtypes: tuple[str, ...]) -> BuiltTiny:
     target = detect_target()
     formats = matrix_formats(artifact)
     spec = LibrarySpec(artifact.manifest.model, formats, target, activation, {"page_size": 32}, kv_dtypes)
     library = artifact.library(spec.key)
     if not library.exists():
-        compile_library(spec, library, dump if dumps else None)
-    return BuiltTiny(artifact, target, library, dump)
+        compile_library(spec, library)
+    return BuiltTiny(artifact, target, library)

@@ -69,15 +69,12 @@ def _once(path: Path, write: Callable[[Path], object]) -> Path:
 
 @pytest.fixture(scope="session")
 def built_tiny(tiny_gguf: Path, shared_folder: Path) -> BuildTiny:
-    """``built_tiny(quantization)``: the tiny model's artefact, compiled once for each quantization asked for.
-
-    Printing the module after each pass takes as long as half of a compilation: only that of "auto" is dumped.
-    """
+    """``built_tiny(quantization)``: the tiny model's artefact, compiled once for each quantization asked for."""
 
     def built(quantization: str) -> BuiltTiny:
         folder = shared_folder / "built" / quantization
         with locked(folder):
-            return build_tiny(tiny_gguf, folder, quantization, dumps=quantization == "auto")
+            return build_tiny(tiny_gguf, folder, quantization)
 
     return cache(built)
 

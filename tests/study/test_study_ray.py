@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning"),
 ]
 SOURCES = Path(__file__).parents[2] / "src"
-CONTEXTS = (256, 512, 768, 1024, 1280, 1536)
+CONTEXTS = (256, 512, 768, 1024)
 
 
 @dataclass(frozen=True)
