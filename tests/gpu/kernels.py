@@ -27,6 +27,7 @@ SHAPES = {
     **dict.fromkeys(("f32", "q8f32_1", "q4f32_1"), _SHAPES[:1]),
 }
 VOCAB = 128_256
+DRAWS = 4  # from each distribution
 TOKENS = (1, 5, 8, 9, 16, 17, 130)
 Named: TypeAlias = tuple[str, Any]
 
@@ -214,7 +215,7 @@ def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]
             Draw(row, top_k, temperature, top_p, min_p, float(rng.random()))
             for row in range(len(logits))
             for temperature in (0.0, 0.6, 1.0, 2.0)
-            for _ in range(4)
+            for _ in range(DRAWS)
         ]
         tensor = CudaDraws(kernels.device).fill(draws)
         (y,) = kernels("sample", [logits, tensor], [((len(draws),), "int32")])

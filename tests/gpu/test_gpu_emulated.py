@@ -26,10 +26,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("attention_checks.STEPS", steps)
     monkeypatch.setattr("kernels.SHAPES", dict.fromkeys(kernels.SHAPES, ((96, 96),)))
     monkeypatch.setattr("kernels.TOKENS", (1, 9, 20))
+    monkeypatch.setattr("kernels.VOCAB", 9_000)  # more tokens than are gathered
+    monkeypatch.setattr("kernels.DRAWS", 1)
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("part", ["rows", "choices", "linear f16", "linear q", *ATTENTION])
+@pytest.mark.parametrize("part", ["rows", "choices", "draws", "linear f16", "linear q", *ATTENTION])
 def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
     parts = kernels.chosen(part)
     emulated = EmulatedKernels((named for each in parts for named in each.functions()), tmp_path)
