@@ -16,7 +16,7 @@ from kvscape.engine import Engine, Output, Request, SamplingParams
 from kvscape.engine.devices import StepInput, decode_graphs
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
-from kvscape.engine.devices.decode_numbers import Bucket, bucket
+from kvscape.engine.devices.decode_numbers import Bucket, DecodeNumbers, Spare, bucket
 
 LENGTHS = [1, 17, 5, 40, 33, 16, 150]
 PROMPTS = [tuple(np.random.default_rng(seed).integers(3, 300, length).tolist()) for seed, length in enumerate(LENGTHS)]
@@ -109,6 +109,18 @@ def test_steps_without_a_bucket() -> None:
     assert bucket(one._replace(query_starts=[0, 2]), 64) is None
     assert bucket(step([1] * 256), 64) is not None
     assert bucket(step([1] * 257), 64) is None
+
+
+def test_a_page_table_that_was_changed_in_place_is_written_again() -> None:
+    one = step([17], 2)
+    sizes = bucket(one, 64)
+    assert sizes is not None
+    ints = HostInts(sizes.shapes())
+    numbers = DecodeNumbers(sizes, ints, 64, Spare((9,), (144,), 3))
+    for page in (5, 6):
+        one.page_tables[0][0][1] = page  # type: ignore[index]
+        numbers.fill(one)
+        assert ints.arrays[7].tolist() == [[0, page, *[0] * 14]]
 
 
 class Broken:
