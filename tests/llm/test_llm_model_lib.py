@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from built_tiny import matrix_formats
 from compiled_here import compiles_here
 from kvscape import LLM
 from kvscape.artifact import Artifact
+from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.target import find_any_target, find_target
 from kvscape.config import BuildConfig
 from kvscape.errors import ArtifactError
 from kvscape.llm import Built, model_lib
 from kvscape.llm.build import keep_library
-from kvscape.llm.compile_process import compile_in_child
 
 TOKENS = list(range(40, 90))
 
@@ -43,7 +44,9 @@ def test_a_library_file_works_alone(open_llm: Callable[..., LLM], llm: LLM, tiny
 def test_weights_are_packed_as_the_librarys_target_reads_them(
     open_llm: Callable[..., LLM], llm: LLM, tiny_gguf: Path, tmp_path: Path
 ) -> None:
-    compile_in_child(llm.artifact.folder, "generic", "int8", {"max_batch_size": 3}, tmp_path / "generic.tar", "f16")
+    model, formats = llm.artifact.manifest.model, matrix_formats(llm.artifact)
+    generic = LibrarySpec(model, formats, find_target("generic"), "int8", {"max_batch_size": 3}, ("f16",))
+    compile_library(generic, tmp_path / "generic.tar")
     target = model_lib.library_target(tmp_path / "generic.tar", llm.artifact.manifest, "int8", "f16")
     assert target == find_target("generic")
     with open_llm(tiny_gguf, model_lib=tmp_path / "generic.tar") as other:
