@@ -10,6 +10,7 @@ NUMBERS_BYTES = 64
 """The uniform numbers of a launch, at most."""
 
 _DO = "use a smaller model, KV cache or prefill_chunk_size"
+_BOUNDS_CHECKS = 1
 _ASKED = (*LIMITS, "max-compute-workgroup-size-x")
 
 
@@ -64,8 +65,21 @@ class WebgpuGpu:
     def pipeline(self, text: str, writes: tuple[bool, ...]) -> Any:
         """The compiled shader, with one uniform binding behind those of ``writes``."""
         layout = self.device.create_pipeline_layout(bind_group_layouts=[self.layout(writes)])
-        module = self.device.create_shader_module(code=text)
+        module = self._unbounded(text)
         return self.device.create_compute_pipeline(layout=layout, compute={"module": module, "entry_point": "main"})
+
+    def _unbounded(self, text: str) -> Any:
+        """A shader module that trusts the shader's loops to end: wgpu would count the turns of each, inner loops too.
+        What is read and written is checked all the same."""
+        from wgpu.backends.wgpu_native import ffi, lib
+        from wgpu.backends.wgpu_native._api import GPUShaderModule
+
+        code = ffi.new("char[]", text.encode())
+        source, descriptor = ffi.new("WGPUShaderSourceWGSL *"), ffi.new("WGPUShaderModuleDescriptor *")
+        source.chain.sType, source.code.data, source.code.length = lib.WGPUSType_ShaderSourceWGSL, code, len(code) - 1
+        descriptor.nextInChain = ffi.cast("WGPUChainedStruct *", source)
+        handle = lib.wgpuDeviceCreateShaderModuleTrusted(self.device._internal, descriptor, _BOUNDS_CHECKS)
+        return GPUShaderModule("", handle, self.device)
 
     def layout(self, writes: tuple[bool, ...]) -> Any:
         if writes not in self._layouts:
