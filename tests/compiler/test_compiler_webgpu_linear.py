@@ -54,11 +54,11 @@ def test_rows_of_a_weight(name: str) -> None:
 
 def test_a_large_weight_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     packed, reference = weight("q8f16_1")
-    row_bytes = packed[0].nbytes // len(packed[0])
+    row_bytes, scale_bytes = (array.nbytes // len(array) for array in packed)
     monkeypatch.setattr(shaders, "PART_BYTES", 4 * row_bytes + 16)
     parts: dict[str, Any] = {"linear": linear_function, "rows": embedding_function}
     cut = ShaderKernels({name: function(FORMATS["q8f16_1"], N, K) for name, function in parts.items()})
-    tensors = [cut.tensor(packed[0], 4 * row_bytes), packed[1]]
+    tensors = [cut.tensor(packed[0], 4 * row_bytes), cut.tensor(packed[1], 4 * scale_bytes)]
     x = np.random.default_rng(1).standard_normal((20, K)).astype(np.float32)
     for n in (1, 20):
         (y,) = cut("linear", [*tensors, x[:n]], [((n, N), "float32")])

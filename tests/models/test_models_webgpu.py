@@ -11,7 +11,7 @@ from numpy_llama import NumpyLlama
 from built_tiny import BuildTiny, BuiltTiny, matrix_formats
 from kvscape.analysis.adapters import adapters
 from kvscape.analysis.memory import kv_cache_bytes
-from kvscape.artifact import Artifact
+from kvscape.artifact import Artifact, shaders
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.webgpu_target import WGSL
 from kvscape.config import EngineConfig
@@ -104,6 +104,15 @@ def test_choices_share_a_prompt_and_then_copy_its_last_page(built: BuiltTiny) ->
                 got.setdefault(output.index, []).extend(output.token_ids)
         found.append(got)
     assert found[0] == found[1] and found[0][0] != found[0][1]
+
+
+def test_weights_in_parts_change_nothing(built: BuiltTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, library = plain(built, "f16"), tmp_path / "parts.tar"
+    monkeypatch.setattr(shaders, "PART_BYTES", 1700)
+    model, formats = built.artifact.manifest.model, matrix_formats(built.artifact)
+    compile_library(LibrarySpec(model, formats, WGSL, "float32", {}, ("f16",)), library)
+    cut = WebgpuDevice(library, built.artifact.packed_weights(WGSL.layout.name), adapters().found[0])
+    assert run(Engine(cut, EngineConfig(256, prefill_chunk_size=256))) == wanted
 
 
 def test_the_library_holds_shaders_and_runs_on_no_other_device(built: BuiltTiny, tmp_path: Path) -> None:

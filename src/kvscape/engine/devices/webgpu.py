@@ -66,7 +66,7 @@ class WebgpuDevice:
         self._tiling = Tiling(self.metadata.query_tile_tokens, self.metadata.key_range_tokens, heads, _THREADS)
         arrays = map_tensors(weights)
         self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
-        self._parameters = tensor_list(self._uploaded(name, _named(arrays, name)) for name in self.metadata.param_names)
+        self._parameters = tensor_list(self._uploaded(name, arrays) for name in self.metadata.param_names)
         functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = WebgpuInts(self._memory, partial(arranged, groups=len(self.model.layer_groups)))
@@ -149,10 +149,11 @@ class WebgpuDevice:
         """Wait until the GPU has done all that it was asked."""
         self._player.fetch(address_of(self._parameters[0]), 4)
 
-    def _uploaded(self, name: str, array: Any) -> Any:
-        """A parameter; a large matrix lies in parts, as the kernels bind it."""
-        rows = len(array)
-        part_bytes = part_rows(rows, array.nbytes) * (array.nbytes // rows)
+    def _uploaded(self, name: str, arrays: dict[str, Any]) -> Any:
+        """A parameter; a large matrix and its scales lie in parts of the same rows, as the kernels bind them."""
+        array = arrays[name]
+        codes = arrays.get(f"{name.removesuffix('.scales')}.codes", array)
+        part_bytes = part_rows(len(codes), codes.nbytes) * (array.nbytes // len(array))
         allocation = self._memory.allocate(array.nbytes, name, part_bytes)
         self._memory.write(allocation, array)
         return tensor_at(allocation.start, array.shape, str(array.dtype))

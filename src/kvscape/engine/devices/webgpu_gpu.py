@@ -11,6 +11,7 @@ NUMBERS_BYTES = 64
 
 _DO = "use a smaller model, KV cache or prefill_chunk_size"
 _BOUNDS_CHECKS = 1
+_OFFSET_BYTES = 256  # what offsets are multiples of, in every GPU
 _ASKED = (*LIMITS, "max-compute-workgroup-size-x")
 
 
@@ -94,6 +95,7 @@ class WebgpuGpu:
 
     def group(self, writes: tuple[bool, ...], places: Sequence[tuple[Any, int]], uniforms: Any) -> Any:
         """Bindings: buffers from an offset to their end, and the uniform numbers."""
+        assert not any(offset % _OFFSET_BYTES for _, offset in places), "a tensor begins where some GPUs cannot bind it"
         entries = [
             {"binding": index, "resource": {"buffer": buffer, "offset": offset, "size": buffer.size - offset}}
             for index, (buffer, offset) in enumerate(places)

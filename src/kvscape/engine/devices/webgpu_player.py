@@ -1,13 +1,15 @@
 """Plays recorded launches, and fetches what they wrote."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from kvscape.engine.devices.device import IntArray
 from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory
 from kvscape.engine.devices.webgpu_recorder import Dispatch
 
-_SUBMITTED = 64  # launches at a time: the GPU works on them while the next ones are written down
+# Launches at a time: the GPU works on them while the next ones are written down, and begins soon.
+_FIRST, _SUBMITTED = 16, 64
 
 
 class WebgpuPlayer:
@@ -24,9 +26,10 @@ class WebgpuPlayer:
         return self._memory.gpu
 
     def play(self, dispatches: Sequence[Dispatch]) -> None:
-        for first in range(0, len(dispatches), _SUBMITTED):
+        starts = [0, *range(_FIRST, len(dispatches), _SUBMITTED), len(dispatches)]
+        for first, last in pairwise(starts):
             encoder = self._gpu.device.create_command_encoder()
-            self._encode(encoder, dispatches[first : first + _SUBMITTED])
+            self._encode(encoder, dispatches[first:last])
             self._gpu.queue.submit([encoder.finish()])
 
     def fetch(self, address: int, nbytes: int, dispatches: Sequence[Dispatch] = ()) -> Any:

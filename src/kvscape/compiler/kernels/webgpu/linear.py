@@ -82,11 +82,11 @@ def _weight(host: Host, fmt: Format, N: int, K: int) -> list[Tensor]:
 
 
 def _bound(weight: list[Tensor], fmt: Format, part: Part, element: str) -> list[Any]:
-    """The part's codes, and all scales."""
-    codes, *scales = weight
+    """The part's codes and scales."""
+    elements = [element, "u32" if fmt.scale_dtype == "float16" else "f32"]
     if part.first:
-        codes = codes.skipping(part.first * part.row_bytes)
-    return [codes.read(element), *(each.read("u32" if fmt.scale_dtype == "float16" else "f32") for each in scales)]
+        weight = [each.skipping(each.nbytes // part.of * part.first) for each in weight]
+    return [each.read(name) for each, name in zip(weight, elements, strict=False)]
 
 
 def _in_order(statements: list[Any]) -> Any:

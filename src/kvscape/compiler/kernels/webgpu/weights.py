@@ -24,14 +24,14 @@ class Part:
 
     first: int
     blocks: int
-    row_bytes: int
+    of: int
 
 
 def parts(fmt: Format, N: int, K: int) -> list[Part]:
     """Larger weights lie in parts, each of which is bound by itself."""
     (rows, row_bytes), _ = WordLayout().shapes(fmt, N, K)["codes"]
     step = part_rows(rows, rows * row_bytes)
-    return [Part(first, min(step, rows - first), row_bytes) for first in range(0, rows, step)]
+    return [Part(first, min(step, rows - first), rows) for first in range(0, rows, step)]
 
 
 def matvec_text(fmt: Format, N: int, K: int, part: Part, tokens: int) -> str:

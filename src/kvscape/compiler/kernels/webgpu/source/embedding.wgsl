@@ -11,7 +11,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let column = i % (QUADS * 4u);
     let inside = column % (QUADS * 4u / LOADS);
     let word = codes[((place * LOADS + column / (QUADS * 4u / LOADS)) * 16u + row % 16u) * 4u + inside % 4u];
-    let scale = constants(FIRST * GROUPS + place, row % 16u);
+    let scale = constants(place, row % 16u);
     y[group.x * K + i] = fma(number(word, inside / 4u), scale.x, scale.y);
   }
 }

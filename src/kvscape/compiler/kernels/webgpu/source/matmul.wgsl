@@ -10,7 +10,7 @@ fn weight(row: u32, group: u32, quad: u32) -> vec4<f32> {
   let place = min(row / 16u, BLOCKS - 1u) * GROUPS + group;
   let words = codes[(place * LOADS + quad / (QUADS / LOADS)) * 16u + row % 16u];
   let j = quad % (QUADS / LOADS);
-  let scale = constants(FIRST * GROUPS + place, row % 16u);
+  let scale = constants(place, row % 16u);
   let found = vec4(number(words.x, j), number(words.y, j), number(words.z, j), number(words.w, j));
   return fma(found, vec4(scale.x), vec4(scale.y));
 }

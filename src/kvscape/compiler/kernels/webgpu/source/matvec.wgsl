@@ -8,8 +8,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let token = group.y * TOKENS;
   $declared
   for (var g = range * LENGTH; g < min((range + 1u) * LENGTH, GROUPS); g += 1u) {
-    let place = (FIRST + group.x) * GROUPS + g;
-    let at = (group.x * GROUPS + g) * LOADS * 16u + row;
+    let place = group.x * GROUPS + g;
+    let at = place * LOADS * 16u + row;
     let column = g * QUADS;
     $product
   }
