@@ -1,6 +1,7 @@
 """A request that fails ends alone: its neighbours get the tokens that they get without it, and no page stays behind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from generation import expected_greedy, prompt, tokens
 from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Output, Request, SamplingParams, model_runner
 from kvscape.engine.devices import KVPools, StepInput
+from kvscape.engine.devices.device import Draw, Logits
 from kvscape.engine.sampler import add_bias, choose
 from kvscape.engine.sequence import Sequence
 from kvscape.errors import ConfigError, EngineError
@@ -100,6 +102,25 @@ def test_a_raising_sampler_ends_its_request_alone(
     assert len(tokens(bad)) == at and bad[-1].finish_reason == "error" and not bad[-1].token_ids
     assert isinstance(bad[-1].error, EngineError) and "ArithmeticError: bad sampler" in str(bad[-1].error)
     assert bad[-1].metrics is not None and bad[-1].metrics.finished_s is not None
+
+
+def test_logits_that_cannot_be_drawn_from_end_their_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(max_tokens=20, temperature=1, ignore_eos=True)
+    alone = answers(beside(Engine(FakeDevice(), EngineConfig(**KNOBS)), params))
+    sample = FakeDevice.sample
+
+    def poisoned(self: FakeDevice, logits: Logits, draws: list[Draw]) -> list[int]:
+        if any(draw.temperature == 0.5 for draw in draws):
+            raise ArithmeticError("bad logits")
+        return sample(self, logits, draws)
+
+    monkeypatch.setattr(FakeDevice, "sample", poisoned)
+    poison_sampler(monkeypatch, 0)
+    outputs = beside(
+        Engine(FakeDevice(), EngineConfig(**KNOBS)), params, Request("bad", POISONED, replace(params, temperature=0.5))
+    )
+    assert answers(outputs) == alone
+    assert [output.finish_reason for output in outputs["bad"]] == ["error"]
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])

@@ -104,8 +104,11 @@ class ModelRunner:
                     (chosen if one.needs_logits else greedy if one.is_greedy else drawn).append((index, one))
         if drawn:
             greedy += drawn
-            tokens = self._drawn(logits, [wanted_draw(index, one) for index, one in greedy])
-            result.tokens |= zip([one for _, one in greedy], tokens, strict=True)
+            try:
+                tokens = self._drawn(logits, [wanted_draw(index, one) for index, one in greedy])
+                result.tokens |= zip([one for _, one in greedy], tokens, strict=True)
+            except Exception:
+                chosen += greedy  # one after the other, so that only those fail that cannot be drawn
         elif greedy:
             tokens = self._device.greedy(logits)
             for index, one in greedy:
