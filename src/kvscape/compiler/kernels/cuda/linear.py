@@ -36,7 +36,7 @@ GATES = {"swiglu": "Silu", "geglu": "Gelu"}
 ROWS = 16  # of a block of the weight
 MATVECS = {
     **dict.fromkeys(((bits, 1) for bits in (3, 4)), Few(chunks=2, blocks=1, together=4)),
-    **dict.fromkeys(((bits, 2) for bits in (3, 4)), Few(chunks=2, blocks=2, together=3)),
+    **dict.fromkeys(((bits, 2) for bits in (3, 4)), Few(chunks=4, blocks=2, together=2)),
     (8, 1): Few(chunks=2, blocks=1, together=3),
     (8, 2): Few(chunks=2, blocks=1, together=2),
     **dict.fromkeys(((bits, 1) for bits in (16, 32)), Few(chunks=1, blocks=1, together=3)),

@@ -226,27 +226,35 @@ DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
   load_transposed(shared_address(span.values + row * Span<D>::VALUE_STRIDE + piece + lane / 16), v);
 }
 
-// The scores of 8 keys of a span, the tile-th of them.
-template <bool GROUPED, int D>
-DEVICE void score(const uint4* keys, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first, int tile,
-                  const int* position, bool own, float* s) {
-  const int t = threadIdx.x % 4, key = first + tile * 8;
-  const uint4* from = keys + tile * 8 * Span<D>::KEY_STRIDE;
-  for (int j = 0; j < 4; ++j) s[j] = 0;
-  q.multiply(from, s);
-  if (key < how.sinks) {
-    float sink_s[4] = {};
-#pragma unroll 1
-    for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
-      Queries<32> other;
-      other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
-      other.multiply(from + 4 * c, sink_s);
-    }
-    for (int j = 0; j < 4; ++j)
-      if (key + 2 * t + j % 2 < how.sinks) s[j] = sink_s[j];
+// The scores of TILES times 8 keys of a span, which begin at `first`.
+template <bool GROUPED, int D, int TILES>
+DEVICE void score(const uint4* keys, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
+                  const int* position, bool own, float (*s)[4]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int i = 0; i < TILES; ++i) {
+    for (int j = 0; j < 4; ++j) s[i][j] = 0;
+    q.multiply(keys + i * 8 * Span<D>::KEY_STRIDE, s[i]);
   }
-  for (int j = 0; j < 4; ++j)
-    s[j] = how.visible<GROUPED>(key + 2 * t + j % 2, position[j / 2], own) ? how.of(s[j]) : LOWEST;
+  if (first < how.sinks) {
+#pragma unroll
+    for (int i = 0; i < TILES; ++i) {
+      if (first + i * 8 >= how.sinks) break;
+      float sink_s[4] = {};
+#pragma unroll 1
+      for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
+        Queries<32> other;
+        other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
+        other.multiply(keys + i * 8 * Span<D>::KEY_STRIDE + 4 * c, sink_s);
+      }
+      for (int j = 0; j < 4; ++j)
+        if (first + i * 8 + 2 * t + j % 2 < how.sinks) s[i][j] = sink_s[j];
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < TILES; ++i)
+    for (int j = 0; j < 4; ++j)
+      s[i][j] = how.visible<GROUPED>(first + i * 8 + 2 * t + j % 2, position[j / 2], own) ? how.of(s[i][j]) : LOWEST;
 }
 
 // The highest of a row's scores in TILES tiles, and of `peak`.
@@ -268,8 +276,7 @@ DEVICE void weigh(const Span<D>& span, const Queries<D>& q, const float* const* 
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
   const uint4* keys = span.keys + g * Span<D>::KEY_STRIDE + t;
   if constexpr (PARTS < WARPS) {
-#pragma unroll
-    for (int i = 0; i < TILES; ++i) score<GROUPED>(keys, q, sink_q, how, first, i, position, own, s[i]);
+    score<GROUPED, D, TILES>(keys, q, sink_q, how, first, position, own, s);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       peaks[h] = highest<TILES>(s, h, peaks[h]);
@@ -281,8 +288,8 @@ DEVICE void weigh(const Span<D>& span, const Queries<D>& q, const float* const* 
     constexpr int EACH = TILES / PARTS;
     __shared__ float peaks_of[PARTS][16], weights[16][TILES * 8 + 8];
     float few[EACH][4];
-#pragma unroll
-    for (int i = 0; i < EACH; ++i) score<GROUPED>(keys, q, sink_q, how, first, part * EACH + i, position, own, few[i]);
+    const int skip = part * EACH * 8;
+    score<GROUPED, D, EACH>(keys + skip * Span<D>::KEY_STRIDE, q, sink_q, how, first + skip, position, own, few);
 #pragma unroll
     for (int h = 0; h < 2; ++h)
       if (h == 0 || upper) {

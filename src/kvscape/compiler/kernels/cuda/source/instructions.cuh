@@ -68,11 +68,12 @@ DEVICE void load_transposed(u32 from, u32* v) {
                : "r"(from));
 }
 
-// A kernel may begin before the one before it has ended, and waits here for what that one wrote. The next one may begin
-// as soon as all blocks of this one have.
+// A kernel may begin before the ones before it have ended, and waits here until they have. The next one may begin as soon
+// as all blocks of this one have. So what is read before must be older than the step: weights, the step's own numbers,
+// which are copied before its first kernel, and keys and values of earlier steps.
 DEVICE void after_previous() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
   asm volatile("griddepcontrol.launch_dependents;");
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
