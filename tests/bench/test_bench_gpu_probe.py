@@ -1,8 +1,8 @@
 """What is measured of a GPU, of which all is known: it is a made-up one."""
 
 import pytest
-from fake_gpu import BYTES_PER_S, LAUNCH_S, OPERATIONS_PER_S, FakeLibrary, fake_driver
 
+from fake_gpu import BYTES_PER_S, LAUNCH_S, OPERATIONS_PER_S, FakeLibrary, fake_driver
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
 from kvscape.bench.gpu_timer import GpuTimer
