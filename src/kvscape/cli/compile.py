@@ -132,7 +132,7 @@ def _facts(built: "Built", library: Path) -> dict[str, Any]:
         "target": metadata.target,
         "quantization": manifest.quantization,
         "bits_per_weight": manifest.bits_per_weight,
-        "weights_bytes": manifest.weights_bytes,
+        "weights_bytes": built.weights_bytes,
         "weights_key": manifest.weights_key,
         "model": manifest.model.to_json(),
         "workspaces": {name: asdict(workspace) for name, workspace in metadata.workspaces.items()},

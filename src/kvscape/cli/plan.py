@@ -33,7 +33,7 @@ def _plan(flags: Flags) -> "Plan":
     manifest = built.artifact.manifest
     workspaces = library_metadata(built.library).workspaces
     free = available_memory_bytes(point.build.device)
-    return plan_memory(point, manifest.model, manifest.weights_bytes, workspaces, free)
+    return plan_memory(point, manifest.model, built.weights_bytes, workspaces, free)
 
 
 def _print(plan: "Plan") -> None:

@@ -126,7 +126,7 @@ def _total(flags: Flags) -> dict[str, Any]:
     point, built = built_point(flags)
     manifest, workspaces = built.artifact.manifest, library_metadata(built.library).workspaces
     free = int(available_memory_bytes(point.build.device) * _MEMORY_SHARE)
-    total = fitting_total(manifest.model, point.engine, manifest.weights_bytes, workspaces, free)
+    total = fitting_total(manifest.model, point.engine, built.weights_bytes, workspaces, free)
     return {"max_total_sequence_length": total, "jit": done_jit(flags)}
 
 

@@ -30,7 +30,7 @@ from kvscape.llm.model_lib import check_key, library_target
 from kvscape.plain_text import Text, built_in_text, text_from_file
 from kvscape.quantization.scheme import Scheme
 from kvscape.weights.convert import convert, weights_key
-from kvscape.weights.pack import pack_weights
+from kvscape.weights.pack import pack_weights, packed_bytes
 from kvscape.weights.readers.random import RANDOM, RandomSource
 from kvscape.weights.source import Source
 from kvscape.weights.sources import check_weightless, open_source
@@ -49,6 +49,11 @@ class Built:
     @property
     def packed_weights(self) -> Path:
         return self.artifact.packed_weights(self.target.layout.name)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Bytes of the packed weights, known before they are packed."""
+        return packed_bytes(self.artifact, self.target.layout)
 
 
 def build_artifact(

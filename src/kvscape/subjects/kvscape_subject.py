@@ -15,10 +15,12 @@ from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import BuildConfig, Calibration, DesignPoint, ModelConfig, cuda_index
 from kvscape.engine import Request, SamplingParams
 from kvscape.hub import Progress, silent
+from kvscape.quantization.layouts import LAYOUTS
 from kvscape.quantization.scheme import Scheme
 from kvscape.subjects.endpoint import KNOBS, check_local
 from kvscape.subjects.subject import Token
 from kvscape.version import __version__
+from kvscape.weights.pack import packed_bytes
 
 if TYPE_CHECKING:
     from kvscape.llm import LLM
@@ -78,7 +80,7 @@ class KvscapeSubject:
 
     @property
     def predicted_memory(self) -> Memory:
-        weights_bytes = self._llm.artifact.manifest.weights_bytes
+        weights_bytes = packed_bytes(self._llm.artifact, LAYOUTS[self._llm.metadata.layout])
         return predict_memory(self.model, self._llm.engine.config, weights_bytes, self._llm.metadata.workspaces)
 
     @property

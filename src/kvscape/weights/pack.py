@@ -31,6 +31,11 @@ def pack_weights(artifact: Artifact, layout: Layout) -> None:
             pass
 
 
+def packed_bytes(artifact: Artifact, layout: Layout) -> int:
+    """Bytes of the weights as the kernels read them; a layout may fill rows up."""
+    return sum(spec.nbytes for spec in _specs(artifact, layout).values())
+
+
 def _specs(artifact: Artifact, layout: Layout) -> dict[str, TensorSpec]:
     specs = {}
     for name, info in artifact.manifest.tensors.items():
