@@ -85,6 +85,7 @@ class FakeLLM:
         self.engine, self.tokenizer = FakeEngine(), FakeTokenizer()
         self.memory = Memory(10, 20, 30, 40)
         self.metadata = SimpleNamespace(
+            layout="rows16",
             key="library",
             model=MODEL,
             workspaces=workspaces,
@@ -92,7 +93,9 @@ class FakeLLM:
             kv_dtypes=KV_DTYPES,
         )
         self.artifact = SimpleNamespace(
-            manifest=SimpleNamespace(weights_bytes=1000, bits_per_weight=5.0, weights_key="weights")
+            manifest=SimpleNamespace(
+                bits_per_weight=5.0, weights_key="weights", tensors={"w": SimpleNamespace(format="f16", shape=(16, 32))}
+            )
         )
 
     def close(self) -> None:
@@ -148,7 +151,7 @@ def test_ordinary_tokens_have_text(llm: FakeLLM) -> None:
 def test_allocated_and_predicted_bytes_are_told_apart(llm: FakeLLM) -> None:
     measured = subject(llm)
     assert measured.memory == llm.memory
-    assert measured.predicted_memory == predict_memory(MODEL, llm.engine.config, 1000, llm.metadata.workspaces)
+    assert measured.predicted_memory == predict_memory(MODEL, llm.engine.config, 16 * 32 * 2, llm.metadata.workspaces)
 
 
 def test_it_answers_for_the_model_and_its_tokenizer(llm: FakeLLM) -> None:
