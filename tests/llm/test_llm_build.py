@@ -65,9 +65,9 @@ class Home:
 def home(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     with open_llm(tiny_gguf) as llm:
         token_ids, whole = llm.generate("the thing", GREEDY).token_ids, llm.artifact.folder
-        library = llm.artifact.library(llm.metadata.key)
+        library, packed = llm.artifact.library(llm.metadata.key), llm.artifact.packed_weights(llm.metadata.layout)
     folder = tmp_path / "home" / "artifacts" / whole.name
-    shutil.copytree(whole, folder)
+    shutil.copytree(whole, folder, ignore=lambda _, names: others(names, library, packed))
     compiled: list[Path] = []
 
     def compile_in_child(
@@ -79,6 +79,12 @@ def home(open_llm: Callable[..., LLM], tiny_gguf: Path, tmp_path: Path, monkeypa
 
     monkeypatch.setattr(build, "compile_in_child", compile_in_child)
     return Home(tmp_path / "home", tiny_gguf, folder, library, token_ids, compiled, open_llm)
+
+
+def others(names: list[str], *mine: Path) -> list[str]:
+    """What other tests have compiled and packed of the same model."""
+    built = [name for name in names if name.endswith(".tar") or name.startswith("packed-")]
+    return [name for name in built if name not in {path.name for path in mine}]
 
 
 def cut(path: Path, keep: float = 0.5) -> None:
