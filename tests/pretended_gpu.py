@@ -18,7 +18,7 @@ from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntTensors, zeros
 
 GPU = Gpu("made up", "sm_90", 4, 80 << 30, "0000:00:00.0")
-CUDA = "kvscape.engine.devices.cuda"
+CUDA = "kvscape.engine.devices.cuda.device"
 
 
 def pretend_gpu(patch: pytest.MonkeyPatch) -> None:

@@ -14,10 +14,10 @@ from kvscape.analysis.adapters import adapters
 from kvscape.compiler.pipeline import lowering
 from kvscape.compiler.shaders import shaders_of
 from kvscape.compiler.webgpu_target import WGSL
-from kvscape.engine.devices.webgpu_gpu import WebgpuGpu
-from kvscape.engine.devices.webgpu_memory import WebgpuMemory, tensor_at
-from kvscape.engine.devices.webgpu_player import WebgpuPlayer
-from kvscape.engine.devices.webgpu_recorder import WebgpuRecorder
+from kvscape.engine.devices.webgpu.gpu import WebgpuGpu
+from kvscape.engine.devices.webgpu.memory import WebgpuMemory, tensor_at
+from kvscape.engine.devices.webgpu.player import WebgpuPlayer
+from kvscape.engine.devices.webgpu.recorder import WebgpuRecorder
 
 Array = npt.NDArray[Any]
 needs_adapter = pytest.mark.skipif(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from kvscape.engine.devices import cuda_graph
-from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
+from kvscape.engine.devices.cuda import graph
+from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
 from kvscape.errors import DeviceError
 
 
@@ -53,7 +53,7 @@ class Streams(list[Any]):
 @pytest.fixture
 def streams(monkeypatch: pytest.MonkeyPatch) -> Streams:
     streams = Streams()
-    monkeypatch.setattr(cuda_graph, "tvm_ffi", streams)
+    monkeypatch.setattr(graph, "tvm_ffi", streams)
     return streams
 
 

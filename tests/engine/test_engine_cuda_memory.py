@@ -8,11 +8,10 @@ from built_tiny import BuildTiny
 from kvscape.analysis.memory import Workspace, predict_memory
 from kvscape.config import GPU_KV_DTYPES, EngineConfig, Window
 from kvscape.engine import Engine
-from kvscape.engine.devices import cuda_runtime
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cpu import CpuDevice
-from kvscape.engine.devices.cuda import CudaDevice
-from kvscape.engine.devices.cuda_runtime import fitting
+from kvscape.engine.devices.cuda import CudaDevice, runtime
+from kvscape.engine.devices.cuda.runtime import fitting
 from kvscape.engine.devices.device import StepInput
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntTensors
@@ -53,7 +52,7 @@ def test_a_steps_sizes_are_those_of_its_numbers() -> None:
 
 
 def test_memory_that_does_not_suffice_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_runtime, "free_gpu_bytes", lambda index: 3 << 20)
+    monkeypatch.setattr(runtime, "free_gpu_bytes", lambda index: 3 << 20)
     line = "^out of memory on cuda:1 for the weights: 3 MiB are free; use a smaller batch, context or quantization"
     with pytest.raises(CapacityError, match=line), fitting(1, "the weights"):
         raise RuntimeError("CUDAError: cuMemAlloc failed with error: CUDA_ERROR_OUT_OF_MEMORY: out of memory")

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from kvscape.engine.devices import cuda_scratch
-from kvscape.engine.devices.cuda_scratch import CudaScratch
-from kvscape.engine.devices.cuda_tensors import empty
+from kvscape.engine.devices.cuda import scratch as scratch_module
+from kvscape.engine.devices.cuda.scratch import CudaScratch
+from kvscape.engine.devices.cuda.tensors import empty
 from kvscape.engine.devices.runtime import tvm
 from kvscape.errors import CapacityError
 
@@ -34,7 +34,7 @@ def test_a_step_that_does_not_fit_is_one_line_and_a_smaller_one_goes_on(monkeypa
             raise RuntimeError("CUDA: out of memory")
         return empty(shape, dtype, device)
 
-    monkeypatch.setattr(cuda_scratch, "empty", small)
+    monkeypatch.setattr(scratch_module, "empty", small)
     scratch = CudaScratch(MACHINE, tvm.runtime.device("cpu", 0), lambda: None)
     step(scratch, 1)
     with pytest.raises(CapacityError, match="out of memory on cuda:0 for a step's scratch memory"):

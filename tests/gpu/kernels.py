@@ -105,7 +105,7 @@ class Kernels:
     """``kernels(name, inputs, outputs)`` runs one on the GPU; outputs hold garbage before."""
 
     def __init__(self, library: Path) -> None:
-        from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device
+        from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device
         from kvscape.engine.devices.library import load_library, read_device_code
         from kvscape.engine.devices.runtime import tvm
 
@@ -194,7 +194,7 @@ def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
 
 def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     """Flat and peaked rows, ties, tokens that cannot be; every shape of a distribution."""
-    from kvscape.engine.devices.cuda_tensors import CudaDraws
+    from kvscape.engine.devices.cuda.tensors import CudaDraws
     from kvscape.engine.devices.device import Draw
     from kvscape.engine.draws import sampled
 

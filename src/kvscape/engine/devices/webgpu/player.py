@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 from kvscape.engine.devices.device import IntArray
-from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory
-from kvscape.engine.devices.webgpu_recorder import Dispatch
+from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory
+from kvscape.engine.devices.webgpu.recorder import Dispatch
 
 # Launches at a time: the GPU works on them while the next ones are written down, and begins soon.
 _FIRST, _SUBMITTED = 16, 64

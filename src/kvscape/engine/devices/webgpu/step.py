@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Any
 
 from kvscape.engine.devices.tensors import Block
-from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory, tensor_at
+from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, tensor_at
 
 _LEAST_BYTES = 256  # also what offsets are multiples of
 

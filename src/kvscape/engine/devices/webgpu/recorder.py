@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from kvscape.artifact.shaders import Shader
 from kvscape.engine.devices.runtime import tvm, tvm_ffi
-from kvscape.engine.devices.webgpu_gpu import NUMBERS_BYTES
-from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory, tensor_at
+from kvscape.engine.devices.webgpu.gpu import NUMBERS_BYTES
+from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, tensor_at
 
 _LAUNCH = "kvscape.webgpu.launch"
 _SLOT_BYTES = 256

@@ -18,10 +18,10 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
-from kvscape.engine.devices.cuda_graph import CudaDriver, CudaRecorder
-from kvscape.engine.devices.cuda_runtime import add_device_code, cuda_device, fitting
-from kvscape.engine.devices.cuda_scratch import CudaScratch
-from kvscape.engine.devices.cuda_tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
+from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
+from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting
+from kvscape.engine.devices.cuda.scratch import CudaScratch
+from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput

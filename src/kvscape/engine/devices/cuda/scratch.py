@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from kvscape.engine.devices.cuda_runtime import fitting
-from kvscape.engine.devices.cuda_tensors import empty
+from kvscape.engine.devices.cuda.runtime import fitting
+from kvscape.engine.devices.cuda.tensors import empty
 from kvscape.engine.devices.runtime import tvm_ffi
 
 _GRAIN_BYTES = 1 << 20

@@ -7,10 +7,10 @@ import numpy as np
 
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.devices.pools import TensorLogits
-from kvscape.engine.devices.webgpu_memory import WebgpuMemory, address_of, tensor_at
-from kvscape.engine.devices.webgpu_player import WebgpuPlayer
-from kvscape.engine.devices.webgpu_recorder import Recordings, WebgpuRecorder
-from kvscape.engine.devices.webgpu_step import WebgpuInts
+from kvscape.engine.devices.webgpu.memory import WebgpuMemory, address_of, tensor_at
+from kvscape.engine.devices.webgpu.player import WebgpuPlayer
+from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder
+from kvscape.engine.devices.webgpu.step import WebgpuInts
 
 
 class WebgpuChoices:

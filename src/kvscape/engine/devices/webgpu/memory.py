@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from kvscape.engine.devices.runtime import tvm
-from kvscape.engine.devices.webgpu_gpu import WebgpuGpu
+from kvscape.engine.devices.webgpu.gpu import WebgpuGpu
 
 _FIRST = 1 << 60  # no host has memory there
 _GAP = 1 << 16

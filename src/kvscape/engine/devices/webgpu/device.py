@@ -21,12 +21,12 @@ from kvscape.engine.devices.library import load_library, read_metadata, read_sha
 from kvscape.engine.devices.pools import TensorLogits, check_page_size, forward_name
 from kvscape.engine.devices.tensors import Block, tensor_list
 from kvscape.engine.devices.tiles import Tiling
-from kvscape.engine.devices.webgpu_choices import WebgpuChoices
-from kvscape.engine.devices.webgpu_gpu import WebgpuGpu
-from kvscape.engine.devices.webgpu_memory import Allocation, WebgpuMemory, address_of, tensor_at
-from kvscape.engine.devices.webgpu_player import WebgpuPlayer
-from kvscape.engine.devices.webgpu_recorder import Recordings, WebgpuRecorder, recorded_machine
-from kvscape.engine.devices.webgpu_step import WebgpuInts
+from kvscape.engine.devices.webgpu.choices import WebgpuChoices
+from kvscape.engine.devices.webgpu.gpu import WebgpuGpu
+from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, address_of, tensor_at
+from kvscape.engine.devices.webgpu.player import WebgpuPlayer
+from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
+from kvscape.engine.devices.webgpu.step import WebgpuInts
 from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError
 

@@ -1,0 +1,3 @@
+"""NVIDIA GPUs."""
+
+from kvscape.engine.devices.cuda.device import CudaDevice as CudaDevice
