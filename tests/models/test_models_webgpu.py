@@ -18,6 +18,7 @@ from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Output, Request, SamplingParams
 from kvscape.engine.devices.library import load_library
 from kvscape.engine.devices.webgpu import WebgpuDevice
+from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError, CapacityError, ConfigError
 from kvscape.hub.cache import locked
 from kvscape.weights.pack import pack_weights
@@ -67,6 +68,24 @@ def run(target: Engine) -> list[tuple[list[int], list[float]]]:
 def plain(built: BuiltTiny, kv_dtype: str) -> list[tuple[list[int], list[float]]]:
     """One request after the other, each prompt at once."""
     return run(engine(built, kv_dtype=kv_dtype, prefill_chunk_size=256))
+
+
+def test_tokens_are_drawn_without_their_logits(built: BuiltTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = SamplingParams(max_tokens=12, temperature=0.9, top_k=50, top_p=0.95, seed=5, ignore_eos=True)
+    drawn = answer(engine(built), params)
+    with monkeypatch.context() as patch:
+        patch.setattr(WebgpuDevice, "sample", lambda self, logits, draws: sampled(self.fetch(logits), draws))
+        assert answer(engine(built), params) == drawn != answer(engine(built), PARAMS)
+    monkeypatch.setattr(WebgpuDevice, "fetch", None)
+    assert answer(engine(built), params) == drawn
+
+
+def answer(target: Engine, params: SamplingParams) -> list[int]:
+    target.add(Request("0", PROMPTS[1], params))
+    steps = []
+    while target.has_work:
+        steps += target.step()
+    return [token for output in steps for token in output.token_ids]
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)

@@ -9,7 +9,7 @@ from kvscape.analysis.memory import Workspace
 from kvscape.config import KEY_GROUP
 
 ALLOC_STORAGE = ir.Op.get("relax.memory.alloc_storage")
-_PARTS = ("n", "s", "r", "t")  # tokens, sequences, rows of logits, tiles
+_PARTS = (("n",), ("s",), ("r", "c"), ("t",))  # tokens, sequences, rows of logits and draws from them, tiles
 _STEP = KEY_GROUP  # some storages grow with every so many tokens
 
 
@@ -37,10 +37,10 @@ def workspace(function: Any) -> Workspace:
             analyzer.bind(variable, tirx.IntImm("int64", values.get(name, 0)))
         return int(analyzer.simplify(collector.total).value)
 
-    unknown = set(variables) - set(_PARTS)
+    unknown = set(variables).difference(*_PARTS)
     assert not unknown, f"scratch memory depends on {unknown}"
     fixed = at()
-    tokens, sequences, logit_rows, tiles = ((at(**{name: _STEP}) - fixed) // _STEP for name in _PARTS)
+    tokens, sequences, logit_rows, tiles = ((at(**dict.fromkeys(names, _STEP)) - fixed) // _STEP for names in _PARTS)
     return Workspace(fixed, tokens, sequences, logit_rows, tiles)
 
 

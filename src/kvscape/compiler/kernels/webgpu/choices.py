@@ -1,4 +1,4 @@
-"""What is asked of logits (source/greedy*.wgsl, logprobs.wgsl)."""
+"""What is asked of logits (source/greedy*.wgsl, logprobs.wgsl, draw.wgsl)."""
 
 from typing import Any
 
@@ -7,6 +7,8 @@ from kvscape.compiler.kernels.webgpu.host import Host, blocks
 from kvscape.compiler.kernels.webgpu.text import text
 
 PIECES = 64  # of a row that is looked through
+DRAW_INTS = 6  # row, top_k, f32 1 / temperature, top_p of 2^32, f32 log(min_p), uniform of 2^32
+_CANDIDATES = 1024
 
 
 def logprobs(op: Operator) -> Kernel:
@@ -18,6 +20,17 @@ def greedy(op: Operator) -> Kernel:
     """The result is a new tensor; what the operator would write in place is not looked at."""
     r, V = op.shape(0)
     return Kernel("greedy", lambda: greedy_function(V), op.tensors[:1], scratch=(((r * PIECES * 2,), "float32"),))
+
+
+def draw_ints(V: int) -> int:
+    """Numbers that ``sample`` takes for each draw from V tokens."""
+    return DRAW_INTS
+
+
+def sample(op: Operator) -> Kernel:
+    """The result is a new tensor, as that of ``greedy``."""
+    V = op.shape(0)[-1]
+    return Kernel("sample", lambda: sample_function(V), op.tensors[:2])
 
 
 def logprobs_function(V: int) -> Any:
@@ -39,3 +52,15 @@ def greedy_function(V: int) -> Any:
     piece, join = (text("greedy", f"greedy_{name}", V=V, PIECES=pieces, LENGTH=length) for name in ("piece", "join"))
     of_pieces = host.launch(piece, [logits.read("f32"), found.write("vec2<u32>")], [], [pieces, r])
     return host.function(of_pieces, host.launch(join, [found.read("vec2<u32>"), y.write("i32")], [], [r]))
+
+
+def sample_function(V: int) -> Any:
+    """Arguments: logits f32 [r, V], draws int32 [c, 6] as ``DRAW_INTS`` says; y int32 [c]."""
+    host = Host("sample")
+    bindings = [
+        host.tensor("logits", ("r", V), "float32").read("f32"),
+        host.tensor("draws", ("c", DRAW_INTS), "int32").read("i32"),
+        host.tensor("y", ("c",), "int32").write("i32"),
+    ]
+    constants = {"V": V, "STRETCH": blocks(V, 256), "CANDIDATES": _CANDIDATES, "DRAW_INTS": DRAW_INTS}
+    return host.function(host.launch(text("greedy", "draw", **constants), bindings, [], [host.size("c")]))

@@ -25,5 +25,6 @@ WEBGPU_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "paged_attention": attention.paged_attention,
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,
+        "sample": choices.sample,
     }
 )

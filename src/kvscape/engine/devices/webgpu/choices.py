@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from kvscape.engine.devices.device import FloatArray
+from kvscape.engine.devices.device import Draw, FloatArray
 from kvscape.engine.devices.pools import TensorLogits
+from kvscape.engine.devices.webgpu.draws import draw_block
 from kvscape.engine.devices.webgpu.memory import WebgpuMemory, address_of, tensor_at
 from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder
@@ -18,7 +19,7 @@ class WebgpuChoices:
 
     def __init__(self, memory: WebgpuMemory, recorder: WebgpuRecorder, player: WebgpuPlayer) -> None:
         self._player, self._recordings = player, Recordings(recorder)
-        self._ids = WebgpuInts(memory)
+        self._ids, self._draws = WebgpuInts(memory), WebgpuInts(memory)
 
     def logprobs(self, function: Any, logits: TensorLogits, token_ids: Sequence[int]) -> FloatArray:
         (shape,) = self._ids.write([((len(token_ids),), token_ids)])
@@ -39,5 +40,19 @@ class WebgpuChoices:
 
         recording = self._recordings.of("greedy", ("greedy", address, logits.rows), call)
         data = self._player.fetch(address_of(recording.result), 4 * logits.rows, recording.dispatches)
+        token_ids: list[int] = np.frombuffer(data, np.int32).tolist()
+        return token_ids
+
+    def sample(self, function: Any, logits: TensorLogits, draws: Sequence[Draw]) -> list[int]:
+        (shape,) = self._draws.write([draw_block(draws)])
+        address = address_of(logits.tensor)
+
+        def call() -> Any:
+            not_looked_at = tensor_at(address, (len(draws),), "int32")
+            return function(logits.tensor, *self._draws.arguments((shape,)), not_looked_at)
+
+        key = ("sample", address, logits.rows, len(draws), self._draws.generation)
+        recording = self._recordings.of("sample", key, call)
+        data = self._player.fetch(address_of(recording.result), 4 * len(draws), recording.dispatches)
         token_ids: list[int] = np.frombuffer(data, np.int32).tolist()
         return token_ids

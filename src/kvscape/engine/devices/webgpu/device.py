@@ -27,7 +27,6 @@ from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, addre
 from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
 from kvscape.engine.devices.webgpu.step import WebgpuInts
-from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError
 
 _THREADS = 64  # tiles that a GPU is kept busy by, an eighth of them
@@ -67,7 +66,7 @@ class WebgpuDevice:
         arrays = map_tensors(weights)
         self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
         self._parameters = tensor_list(self._uploaded(name, arrays) for name in self.metadata.param_names)
-        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
+        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy", "sample")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = WebgpuInts(self._memory, partial(arranged, groups=len(self.model.layer_groups)))
         self._choices = WebgpuChoices(self._memory, self._recorder, self._player)
@@ -133,7 +132,8 @@ class WebgpuDevice:
         return self._choices.greedy(self._functions["greedy"], logits)
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        return sampled(self.fetch(logits), draws)
+        assert isinstance(logits, TensorLogits)
+        return self._choices.sample(self._functions["sample"], logits, draws)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)
