@@ -17,12 +17,12 @@ from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
+from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
-from kvscape.errors import ArtifactError
 
 
 class CpuDevice:
@@ -38,8 +38,8 @@ class CpuDevice:
         self._vm = tvm.runtime.vm.VirtualMachine(load_library(library), [tvm.runtime.device("cpu", 0)], "naive")
         self.metadata = read_metadata(self._vm, library)
         self._tiling = _tiling(self.metadata, threads)
-        self._arrays = read_tensors(weights, allocate)
-        self._parameters = tensor_list(tvm.runtime.from_dlpack(self._array(name)) for name in self.metadata.param_names)
+        self._arrays = parameters_of(read_tensors(weights, allocate), self.metadata.param_names)
+        self._parameters = tensor_list(map(tvm.runtime.from_dlpack, self._arrays.values()))
         functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = IntTensors(partial(arranged, groups=len(self.model.layer_groups)))
@@ -62,7 +62,7 @@ class CpuDevice:
     @property
     def weights_bytes(self) -> int:
         """Bytes of the weights as the kernels read them."""
-        return sum(self._arrays[name].nbytes for name in self.metadata.param_names)
+        return sum(array.nbytes for array in self._arrays.values())
 
     def allocate(
         self, kv_dtype: str, num_pages: Sequence[int], page_size: int, num_tails: int, seen_tokens: int = 0
@@ -113,15 +113,6 @@ class CpuDevice:
     def instrument(self, instrument: Any) -> None:
         """Call ``instrument(function, name, before, result, *arguments)`` around every call of the machine, or none."""
         self._vm.set_instrument(instrument)
-
-    def _array(self, name: str) -> Any:
-        if name not in self._arrays:
-            raise ArtifactError(
-                f"the weights lack {name}",
-                "they were packed for another library",
-                "convert and compile the model again",
-            )
-        return self._arrays[name]
 
 
 def _tiling(metadata: LibraryMetadata, threads: int) -> Tiling:

@@ -26,12 +26,12 @@ from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import function_of, load_library, read_device_code, read_metadata
+from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
-from kvscape.errors import ArtifactError
 
 _BLOCKS_PER_PROCESSOR = 4
 
@@ -46,17 +46,16 @@ class CudaDevice:
     def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = True) -> None:
         self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
-        module, arrays = load_library(library), map_tensors(weights)
+        module = load_library(library)
         with fitting(index, "code and weights"):
             add_device_code(module, read_device_code(library))
             # "pooled": taking memory from the driver stops the GPU.
             self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
             self.metadata = read_metadata(self._vm, library)
             self._tiling = _tiling(self.metadata, index)
-            self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
-            self._parameters = tensor_list(
-                tvm.runtime.tensor(arrays[name], self._device) for name in self.metadata.param_names
-            )
+            arrays = parameters_of(map_tensors(weights), self.metadata.param_names).values()
+            self.weights_bytes = sum(array.nbytes for array in arrays)
+            self._parameters = tensor_list(tvm.runtime.tensor(array, self._device) for array in arrays)
         functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
         self._functions = {name: self._vm[name] for name in functions}
         self._sample = function_of(self._vm, "sample")
@@ -163,13 +162,6 @@ class CudaDevice:
         """
         self._vm.set_instrument(instrument)
         self._instrumented = instrument is not None
-
-
-def _named(arrays: dict[str, Any], name: str) -> Any:
-    if name not in arrays:
-        why, do = "they were packed for another library", "convert and compile the model again"
-        raise ArtifactError(f"the weights lack {name}", why, do)
-    return arrays[name]
 
 
 def _tiling(metadata: LibraryMetadata, index: int) -> Tiling:

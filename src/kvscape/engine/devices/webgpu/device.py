@@ -18,6 +18,7 @@ from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
 from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_metadata, read_shaders
+from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, check_page_size, forward_name
 from kvscape.engine.devices.tensors import Block, tensor_list
 from kvscape.engine.devices.tiles import Tiling
@@ -27,7 +28,6 @@ from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, addre
 from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
 from kvscape.engine.devices.webgpu.step import WebgpuInts
-from kvscape.errors import ArtifactError
 
 _THREADS = 64  # tiles that a GPU is kept busy by, an eighth of them
 _WIDTH = 16  # page tables and tiles come in so many, so that few steps are recorded
@@ -63,9 +63,9 @@ class WebgpuDevice:
         self.metadata = read_metadata(self._vm, library)
         heads = self.metadata.model.num_key_value_heads
         self._tiling = Tiling(self.metadata.query_tile_tokens, self.metadata.key_range_tokens, heads, _THREADS)
-        arrays = map_tensors(weights)
-        self.weights_bytes = sum(_named(arrays, name).nbytes for name in self.metadata.param_names)
-        self._parameters = tensor_list(self._uploaded(name, arrays) for name in self.metadata.param_names)
+        arrays = parameters_of(map_tensors(weights), self.metadata.param_names)
+        self.weights_bytes = sum(array.nbytes for array in arrays.values())
+        self._parameters = tensor_list(self._uploaded(name, arrays) for name in arrays)
         functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy", "sample")
         self._functions = {name: self._vm[name] for name in functions}
         self._step = WebgpuInts(self._memory, partial(arranged, groups=len(self.model.layer_groups)))
@@ -172,10 +172,3 @@ def _padded(blocks: list[Block]) -> list[Block]:
     missing = -tiles % _WIDTH if blocks[_PIECES][1] else 0
     blocks[_TILES] = (tiles + missing, width), [*numbers, *[0] * (missing * width)]
     return blocks
-
-
-def _named(arrays: dict[str, Any], name: str) -> Any:
-    if name not in arrays:
-        why, do = "they were packed for another library", "convert and compile the model again"
-        raise ArtifactError(f"the weights lack {name}", why, do)
-    return arrays[name]
