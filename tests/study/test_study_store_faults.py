@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from made_records import made_records
 RECORD = made_records()[0]
 WRITER = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from kvscape.study import Store
 from made_records import made_records
@@ -42,19 +44,34 @@ def test_two_processes_that_write_at_once_lose_and_double_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
-    writers = [started(tmp_path / "study.sqlite", own) for own in ("one", "two")]
-    for writer in writers:  # both open a file that is not there yet
-        assert writer.stdin is not None
-        writer.stdin.write("go\n")
-        writer.stdin.flush()
-    assert [writer.wait(60) for writer in writers] == [0, 0]
-    for writer in writers:
-        writer.communicate()
+    with started(tmp_path / "study.sqlite", "one") as one, started(tmp_path / "study.sqlite", "two") as two:
+        for writer in (one, two):  # both open a file that is not there yet
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+    assert (one.returncode, two.returncode) == (0, 0)
     with Store(tmp_path / "study.sqlite") as store:
         assert len(store.repeats("shared")) == 30
         for own in ("one", "two"):
             assert store.points(own) == [(f"{own}-{number}", None) for number in range(30)]
             assert len(store.study_records(own)) == 30
+
+
+def test_a_store_is_opened_while_another_process_makes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(tmp_path / "study.sqlite", isolation_level=None)) as other:
+        other.execute("CREATE TABLE other (x)")
+        other.execute("BEGIN IMMEDIATE")  # SQLite fails a change of the log's mode at once, whatever the timeout
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr("kvscape.study.store.time.sleep", wait)
+        with Store(tmp_path / "study.sqlite") as store:
+            store.put("one", RECORD)
+            assert store.record("one") == RECORD
+        assert len(waits) == 1
 
 
 def fill(store: Store) -> int:
@@ -84,6 +101,7 @@ def test_a_store_that_cannot_grow_says_so_and_keeps_what_it_has(tmp_path: Path) 
 
 ON_A_SMALL_DISK = """
 import sys
+from contextlib import closing
 from pathlib import Path
 from test_study_store_faults import RECORD, fill
 from kvscape.study import Store

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,7 +38,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(self._connection)
             self._connection.execute("PRAGMA synchronous = FULL")
             prepare(self._connection, str(path))
         except (OSError, sqlite3.DatabaseError) as error:
@@ -182,6 +183,19 @@ class Store:
         except sqlite3.Error as error:
             do = "mend that and run the command again: what is in the store is kept"
             raise ResultsError(f"cannot write the store {self.path}", str(error), do) from None
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch the file to write-ahead logging; where two processes do so at once, SQLite fails one without waiting."""
+    deadline_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.01)
 
 
 def _record(content: str) -> Record:
