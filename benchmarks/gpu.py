@@ -1,30 +1,35 @@
-"""Speed on a GPU with random weights: ``gpu.py LIBRARY... FOLDER [--long] [--rounds N] [--peer PYTHON]``.
+"""Speed on a GPU with random weights: ``gpu.py LIBRARY... FOLDER [--long] [--only ROW] [--rounds N] [--peer PYTHON]``.
 
 ``gpu_library.py`` makes the libraries anywhere. Needs TVM's runtime and numpy only. The weights go to ``FOLDER`` once.
 Prefill is timed until the first token of every prompt is there, decode from then on; host time is what ``forward``
-takes before it returns, while the GPU works. In each round all libraries have their turn, then the peer
-(``gpu_peer.py``, by a Python that has PyTorch); medians count.
+takes before it returns, while the GPU works. In each round all libraries have their turn.
+
+With ``--peer``, a Python that has PyTorch, each library alternates with ``gpu_peer.py`` at batch 1 and 16: both
+processes of a library compile at first, at the same time, and then stay for all rounds. One that fails is told of and
+left out. Each measurement is printed and kept (``--json``) as soon as it is there, and whatever ends the run, the
+tables of what there is come last. ``gpu_tables.py`` makes them again from the files.
 """
 
 import argparse
-import json
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from gpu_peer_process import PeerError, PeerProcess
+from gpu_tables import METRICS, OURS, Row, Samples, said, tables
+from gpu_weights import write_weights
 
 from kvscape.analysis.adapters import adapters
-from kvscape.artifact import LibraryMetadata
-from kvscape.artifact.tensor_file import TensorSpec, is_whole
-from kvscape.artifact.tensor_writer import TensorWriter
+from kvscape.artifact.tensor_file import is_whole
 from kvscape.config import EngineConfig
 from kvscape.engine import Request, SamplingParams
 from kvscape.engine.devices.cuda import CudaDevice
@@ -32,15 +37,11 @@ from kvscape.engine.devices.device import KVPools, Logits, StepInput
 from kvscape.engine.devices.library import library_metadata
 from kvscape.engine.devices.webgpu import WebgpuDevice
 from kvscape.engine.engine import Engine
-from kvscape.files import written_file
-from kvscape.quantization.format import FORMATS
-from kvscape.quantization.layouts import LAYOUTS
-from kvscape.weights.canonical import canonical_shapes
+from kvscape.results import current_environment
 
 DECODED = 64
-SHORT, LONG = ((1, 512, "f16"), (4, 512, "f16"), (16, 512, "f16")), ((1, 8000, "f16"), (1, 8000, "int8"))
-PEERS = tuple((weights, batch) for weights in ("int4", "bf16") for batch in (1, 16))
-METRICS = ("prefill_tokens_per_s", "decode_tokens_per_s")
+SHORT = ((1, 512, "f16"), (4, 512, "f16"), (16, 512, "f16"))
+LONG = tuple((1, 8000, kv_dtype) for kv_dtype in ("f16", "int8", "int4", "fp8"))
 
 Point = tuple[int, int, str]
 """Batch, tokens of each prompt, KV precision."""
@@ -61,51 +62,6 @@ class TimedDevice:
         logits = self._device.forward(step, pools)
         self.host_s.append(time.perf_counter() - start)
         return logits
-
-
-@dataclass
-class Row:
-    """What was measured of one point, round after round."""
-
-    metrics: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, found: dict[str, float]) -> None:
-        for name, value in found.items():
-            self.metrics.setdefault(name, []).append(value)
-
-    def __getitem__(self, name: str) -> float:
-        return median(self.metrics[name])
-
-
-def packed(metadata: LibraryMetadata) -> Iterator[tuple[str, TensorSpec]]:
-    """Name and shape of each packed tensor."""
-    for name, shape in canonical_shapes(metadata.model).items():
-        if len(shape) == 1:
-            yield f"{name}.weight", TensorSpec("float32", shape)
-            continue
-        layout, fmt = LAYOUTS[metadata.layout], FORMATS[metadata.tensor_formats[name]]
-        for part, (packed_shape, dtype) in layout.shapes(fmt, *shape).items():
-            yield f"{name}.{part}", TensorSpec(dtype, packed_shape)
-
-
-def numbers(spec: TensorSpec, is_float: bool, rng: np.random.Generator) -> NDArray[np.generic]:
-    """Random codes or f16 numbers, small scales, norms of 1."""
-    if spec.dtype == "float32":
-        return np.ones(spec.shape, np.float32)
-    if is_float:
-        halves = (rng.standard_normal(1 << 20) * 0.02).astype(np.float16)
-        return np.resize(halves, prod(spec.shape) // 2).view(np.uint8)
-    if spec.dtype == "uint8":
-        return np.frombuffer(rng.bytes(prod(spec.shape)), np.uint8)
-    return np.resize((rng.random(1 << 16) * 0.008 + 0.002).astype(np.float16), spec.shape)
-
-
-def write_weights(metadata: LibraryMetadata, path: Path) -> None:
-    specs, rng = dict(packed(metadata)), np.random.default_rng(0)
-    with written_file(path) as temporary, TensorWriter(temporary, specs) as writer:
-        for name, spec in specs.items():
-            fmt = metadata.tensor_formats.get(name.rsplit(".", 1)[0])
-            writer.write(name, numbers(spec, fmt == "f16", rng))
 
 
 def opened(library: Path, folder: Path) -> TimedDevice:
@@ -139,80 +95,146 @@ def measure(device: TimedDevice, batch: int, prompt: int, kv_dtype: str) -> dict
     return {**dict(zip(METRICS, found, strict=True)), "step_s": median(steps), "host_s": median(device.host_s)}
 
 
-class Peer:
-    """``gpu_peer.py`` in a process of its own, by a Python that has PyTorch."""
+@dataclass
+class Run:
+    """What was asked for, and what was found so far."""
 
-    def __init__(self, python: str) -> None:
-        command = [python, str(Path(__file__).with_name("gpu_peer.py"))]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    folder: Path
+    points: Sequence[Point]
+    rounds: int
+    patience_s: float
+    file: Path | None
+    samples: Samples
 
-    def ask(self, line: str) -> dict[str, float]:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(line, file=self._process.stdin, flush=True)
-        answer: dict[str, float] = json.loads(self._process.stdout.readline())
-        return answer
+    def rows(self, library: Path) -> list[Row]:
+        """Those that the library has a KV precision for."""
+        known = library_metadata(library).kv_dtypes
+        return [Row(OURS, library.stem, *point) for point in self.points if point[2] in known]
 
-    def close(self) -> None:
-        self._process.communicate()
+    def note(self, row: Row, found: Mapping[str, float]) -> None:
+        self.samples.add(row, found)
+        rest = "".join(f", {name[:-2]} {found[name] * 1e3:.2f} ms" for name in ("step_s", "host_s") if name in found)
+        rates = ", ".join(f"{name.split('_')[0]} {found[name]:,.0f}" for name in METRICS)
+        print(f"{row.who} {row.weights} {row.label}: {rates} tokens/s{rest}", flush=True)
+        self.keep()
 
+    def missing(self, failure: object) -> None:
+        print(failure, flush=True)
+        self.samples.failures.append(str(failure))
+        self.keep()
 
-def rounds(
-    libraries: Sequence[Path], folder: Path, points: Sequence[Point], count: int, peer: Peer | None
-) -> tuple[dict[tuple[str, Point], Row], dict[tuple[str, int], Row]]:
-    """Ours by library and point, the peer's by weights and batch."""
-    devices = {library.stem: opened(library, folder) for library in libraries}
-    ours = {(name, point): Row() for name in devices for point in points}
-    theirs = {entry: Row() for entry in PEERS if peer is not None}
-    for _ in range(count):
-        for (name, point), row in ours.items():
-            row.add(found := measure(devices[name], *point))
-            print(name, *point, {key: round(value, 6) for key, value in found.items()}, file=sys.stderr, flush=True)
-        for (weights, batch), row in theirs.items():
-            assert peer is not None
-            row.add(peer.ask(f"{weights} {batch}"))
-    return ours, theirs
+    def keep(self) -> None:
+        if self.file is not None:
+            self.file.write_text(self.samples.to_json(), encoding="utf-8")
 
 
-def print_tables(ours: dict[tuple[str, Point], Row], theirs: dict[tuple[str, int], Row]) -> None:
-    print("| weights | batch | prompt | KV | prefill tokens/s | decode tokens/s | step ms | host ms |")
-    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
-    for (name, (batch, prompt, kv_dtype)), row in ours.items():
-        speeds = " | ".join(f"{row[metric]:,.0f}" for metric in METRICS)
-        times = f"{row['step_s'] * 1e3:.2f} | {row['host_s'] * 1e3:.2f}"
-        print(f"| {name} | {batch} | {prompt:,} | {kv_dtype} | {speeds} | {times} |")
-    if not theirs:
-        return
-    print("\n| weights | batch | prefill | PyTorch's | ratio | decode | PyTorch's | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for (name, (batch, prompt, kv_dtype)), row in ours.items():
-        other = theirs.get(("bf16" if name.startswith("q0") else "int4", batch))
-        if other is not None and (prompt, kv_dtype) == (512, "f16"):
-            pairs = [(row[metric], other[metric]) for metric in METRICS]
-            parts = (f"{mine:,.0f} | {peers:,.0f} | {mine / peers:.2f}" for mine, peers in pairs)
-            print(f"| {name} | {batch} | {' | '.join(parts)} |")
+def alternate(run: Run, libraries: Sequence[Path]) -> None:
+    """Ours alone: in each round every row of every library."""
+    devices: dict[Path, TimedDevice] = {}
+    for _, library in product(range(run.rounds), libraries):
+        device = devices[library] = devices.get(library) or opened(library, run.folder)
+        for row in run.rows(library):
+            run.note(row, measure(device, *row[2:]))
+
+
+def alternate_with_peer(run: Run, library: Path, python: str) -> None:
+    """One library's rows that have a peer, one after the other's."""
+    rows = [(row, row.peer) for row in run.rows(library)]
+    with ExitStack() as stack:
+        peers = {peer: started(stack, python, peer) for _, peer in rows if peer}
+        device = opened(library, run.folder)
+        ready(run, peers)
+        for _ in range(run.rounds):
+            for row, peer in rows:
+                run.note(row, measure(device, *row[2:]))
+                if peer in peers:
+                    attempt(run, peers, peer, lambda process, peer=peer: run.note(peer, process.ask()))
+        for peer in list(peers)[:1]:
+            attempt(run, peers, peer, lambda process: run.samples.facts.update(process.ask("copy")))
+
+
+def started(stack: ExitStack, python: str, peer: Row) -> PeerProcess:
+    process = PeerProcess(python, peer.weights, peer.batch)
+    stack.callback(process.close)
+    return process
+
+
+def ready(run: Run, peers: dict[Row, PeerProcess]) -> None:
+    """Wait until all have compiled: what they do meanwhile would disturb a measurement."""
+    end = time.monotonic() + run.patience_s
+    for peer in list(peers):
+        attempt(run, peers, peer, lambda process: process.wait(end - time.monotonic()))
+
+
+def attempt(run: Run, peers: dict[Row, PeerProcess], peer: Row, do: Callable[[PeerProcess], object]) -> None:
+    """A peer that fails once is asked no more."""
+    try:
+        do(peers[peer])
+    except PeerError as failure:
+        run.missing(failure)
+        peers.pop(peer).close()
+
+
+def facts() -> dict[str, Any]:
+    """Where and when; nothing of a GPU that is not NVIDIA's."""
+    here = current_environment("cuda:0")
+    gpu = {"gpu": here.gpu, "driver": f"driver {here.gpu_driver}"} if here.gpu else {}
+    return {**gpu, "kvscape": here.kvscape_version, "date": f"{datetime.now(UTC):%Y-%m-%d}", "command": sys.argv[1:]}
+
+
+@contextmanager
+def told(run: Run) -> Iterator[None]:
+    """The tables at last, also where a signal ends the run."""
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        run.keep()
+        print("\n".join([said(run.samples), "", *tables(run.samples), "", *run.samples.failures]), flush=True)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def chosen(arguments: argparse.Namespace) -> list[Point]:
+    """Rows by their labels, or those that were asked for in kind."""
+    rows = [Row(OURS, "", *point) for point in SHORT + LONG]
+    if arguments.only:
+        rows = [row for row in rows if any(text in row.label for text in arguments.only)]
+    elif arguments.peer:
+        rows = [row for row in rows if row.peer]
+    elif not arguments.long:
+        rows = rows[: len(SHORT)]
+    return [row[2:] for row in rows]
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Measure speeds on a GPU, alternating with PyTorch.")
+    parser.add_argument("places", nargs="+", type=Path, metavar="LIBRARY... FOLDER")
+    parser.add_argument("--long", action="store_true", help="prompts of 8,000 tokens, too, in every KV precision")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="what is in a row's name, e.g. 16x512 or 'x8000 int8'")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
+    parser.add_argument("--patience", type=float, default=240.0, help="seconds that the peers may compile")
+    parser.add_argument("--json", type=Path, help="file that gets every sample")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure speeds on a GPU, alternating with PyTorch.")
-    parser.add_argument("places", nargs="+", type=Path, metavar="LIBRARY... FOLDER")
-    parser.add_argument("--long", action="store_true", help="prompts of 8,000 tokens, too")
-    parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
-    parser.add_argument("--json", type=Path, help="file that gets every sample")
-    arguments = parser.parse_args()
+    arguments = parsed()
     *libraries, folder = arguments.places
-    points = SHORT + LONG if arguments.long else SHORT
-    peer = Peer(arguments.peer) if arguments.peer else None
-    ours, theirs = rounds(libraries, folder, points, arguments.rounds, peer)
-    print_tables(ours, theirs)
-    if peer is not None:
-        print(f"\nPyTorch copies {peer.ask('copy')['copied_bytes_per_s'] / 1e9:,.0f} GB/s.")
-        peer.close()
-    if arguments.json is not None:
-        samples: list[dict[str, Any]] = [{"who": list(map(str, key)), **row.metrics} for key, row in ours.items()]
-        samples += [{"who": ["PyTorch", *map(str, key)], **row.metrics} for key, row in theirs.items()]
-        arguments.json.write_text(json.dumps(samples) + "\n", encoding="utf-8")
+    if not libraries:
+        sys.exit("error: which library? gpu.py LIBRARY... FOLDER; gpu_library.py makes one")
+    samples = Samples(facts=facts())
+    run = Run(folder, chosen(arguments), arguments.rounds, arguments.patience, arguments.json, samples)
+    with told(run):
+        if arguments.peer:
+            for library in libraries:
+                alternate_with_peer(run, library, arguments.peer)
+        else:
+            alternate(run, libraries)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

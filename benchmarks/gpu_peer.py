@@ -1,13 +1,13 @@
 """What PyTorch alone reaches on a GPU, at the shape of Llama-3-8B with random weights: the peer of ``gpu.py``.
 
-Reads lines ``int4 16`` or ``bf16 1`` (weights and batch) and answers each with a line of JSON: tokens a second of
-prefill and of decode, as ``gpu.py`` measures its own. Decode is ``torch.compile`` over a static cache, in one graph,
-which leaves the host nothing to do; int4 is PyTorch's own product in groups of 32. Prefill is eager. ``copy`` is the
-copy rate.
+``gpu_peer.py int4 16`` (weights, or bf16, and batch) compiles, says ``{"ready_s": ...}`` and answers each line that it
+reads with a line of JSON: tokens a second of prefill and of decode, as ``gpu.py`` measures its own; after ``copy`` the
+copy rate. Decode is ``torch.compile`` over a static cache, in one graph, which leaves the host nothing to do; int4 is
+PyTorch's own product in groups of 32. Prefill is eager.
 """
 
-import gc
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -125,6 +125,7 @@ class Peer:
         self.compiled = torch.compile(self.model.forward, fullgraph=True)
         for _ in range(2):
             self.model(self.prompts, self.prompt_positions)
+        torch.cuda.empty_cache()
         self.graph = self.recorded()
 
     def step(self) -> None:
@@ -168,18 +169,15 @@ def copied_bytes_per_s() -> float:
 
 @torch.no_grad()
 def main() -> None:
+    answers, start = os.fdopen(os.dup(1), "w"), time.perf_counter()
+    os.dup2(2, 1)  # what libraries print is no answer
     torch.set_float32_matmul_precision("high")
-    peers: dict[str, Peer] = {}
+    peer = Peer(sys.argv[1], int(sys.argv[2]))
+    print(json.dumps({"ready_s": time.perf_counter() - start}), file=answers, flush=True)
     for line in sys.stdin:
-        if line.strip() == "copy":
-            answer = {"copied_bytes_per_s": copied_bytes_per_s()}
-        else:
-            if line not in peers:
-                weights, batch = line.split()
-                peers[line] = Peer(weights, int(batch))
-            answer = peers[line].measure()
-        print(json.dumps(answer), flush=True)
-        gc.collect()
+        answer = {"copied_bytes_per_s": copied_bytes_per_s()} if line.strip() == "copy" else peer.measure()
+        print(json.dumps(answer), file=answers, flush=True)
+        torch.cuda.empty_cache()  # the other one on this GPU needs memory, too
 
 
 if __name__ == "__main__":
