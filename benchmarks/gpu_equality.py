@@ -3,13 +3,15 @@
 The first writes a text, greedy answers and perplexities of the processor, with activations in f32, to a JSON file; the
 text is the built-in one, which is another where Python is of another version. The second makes the same on ``cuda:0``
 with the libraries ``DIR/<quantization>.tar`` and prints both. It ends with status 1 where a perplexity is off by more
-than its limit. Where two answers part, it prints the logits of both tokens on the GPU.
+than its limit. Where two answers part, it prints the logits of both tokens on the GPU. ``--kv-dtypes f16 int8 int4``
+does so for each precision of the cache; a processor has no fp8, and its f16 stands there.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,23 @@ PROMPTS = (
 TOKENS = 64
 SETTINGS = Settings("llamacpp", context=512, limit=20)
 LIMITS = {"q0f16": 0.003, "q4f16_1": 0.005, "q4af16_1": 0.005}
+KV, GPUS_KV = "f16", "fp8"
 EQUAL = "equal"
 GREEDY = SamplingParams(max_tokens=TOKENS, temperature=0.0, ignore_eos=True)
 
 
-def opened(model: str, quantization: str, **fields: Any) -> LLM:
-    return LLM(model, quantization=quantization, context_window_size=512, **fields)
+Case = tuple[str, str]
+"""Quantization and KV precision."""
+
+
+def opened(model: str, case: Case, **fields: Any) -> LLM:
+    return LLM(model, quantization=case[0], kv_dtype=case[1], context_window_size=512, **fields)
+
+
+def name(case: Case) -> str:
+    """In the file."""
+    quantization, kv_dtype = case
+    return quantization if kv_dtype in (KV, GPUS_KV) else f"{quantization} {kv_dtype}"
 
 
 def known(file: Path) -> dict[str, Any]:
@@ -71,31 +84,33 @@ def parting(llm: LLM, prompt: Sequence[int], here: Sequence[int], there: Sequenc
     return f"token {first + 1}: {mine} has {logits[mine]:.4f}, the CPU's {other} {logits[other]:.4f}"
 
 
-def on_cpu(file: Path, model: str, quantizations: Sequence[str]) -> int:
+def on_cpu(file: Path, model: str, cases: Sequence[Case]) -> int:
     found = known(file)
-    for quantization in quantizations:
-        with opened(model, quantization, activation="float32") as llm:
-            found[quantization] = measured(llm, quantization, "cpu", found["text"])
+    for case in cases:
+        if case[1] == GPUS_KV:
+            continue
+        with opened(model, case, activation="float32") as llm:
+            found[name(case)] = measured(llm, case[0], "cpu", found["text"])
         file.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        print(quantization, found[quantization]["perplexity"], flush=True)
+        print(name(case), found[name(case)]["perplexity"], flush=True)
     return 0
 
 
-def on_gpu(file: Path, model: str, quantizations: Sequence[str], libraries: Path) -> int:
+def on_gpu(file: Path, model: str, cases: Sequence[Case], libraries: Path) -> int:
     bad, found = 0, known(file)
-    print("| weights | CPU | GPU | off by | equal answers |\n| --- | ---: | ---: | ---: | ---: |")
-    for quantization in quantizations:
-        cpu, library = found[quantization], libraries / f"{quantization}.tar"
-        with opened(model, quantization, device="cuda:0", model_lib=library) as llm:
+    print("| weights | KV | CPU | GPU | off by | equal answers |\n| --- | --- | ---: | ---: | ---: | ---: |")
+    for case in cases:
+        (quantization, kv_dtype), cpu = case, found[name(case)]
+        with opened(model, case, device="cuda:0", model_lib=libraries / f"{quantization}.tar") as llm:
             gpu = measured(llm, quantization, "cuda:0", found["text"])
             answers = zip(cpu["prompts"], gpu["answers"], cpu["answers"], strict=True)
             parts = [parting(llm, *one) for one in answers]
         off = gpu["perplexity"] / cpu["perplexity"] - 1
-        bad += abs(off) > LIMITS[quantization] or cpu["prompts"] != gpu["prompts"]
+        bad += (kv_dtype != GPUS_KV and abs(off) > LIMITS[quantization]) or cpu["prompts"] != gpu["prompts"]
         both = f"{cpu['perplexity']:.4f} | {gpu['perplexity']:.4f} | {off:+.3%}"
-        print(f"| {quantization} | {both} | {parts.count(EQUAL)} of {len(parts)} |")
+        print(f"| {quantization} | {kv_dtype} | {both} | {parts.count(EQUAL)} of {len(parts)} |")
         ties = [f"  prompt {number + 1}: {part}" for number, part in enumerate(parts) if part != EQUAL]
-        print("\n".join(ties), flush=True)
+        print(*ties, sep="\n", end="\n" * bool(ties), flush=True)
     return int(bad > 0)
 
 
@@ -105,8 +120,10 @@ def main() -> int:
     parser.add_argument("--libraries", type=Path)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--quantizations", nargs="+", default=list(LIMITS))
+    parser.add_argument("--kv-dtypes", nargs="+", default=[KV], metavar="KV")
     arguments = parser.parse_args()
-    common = arguments.file, arguments.model, arguments.quantizations
+    cases = list(product(arguments.quantizations, arguments.kv_dtypes))
+    common = arguments.file, arguments.model, cases
     return on_gpu(*common, arguments.libraries) if arguments.libraries else on_cpu(*common)
 
 

@@ -74,14 +74,16 @@ class Seen:
     split: bool = False
 
 
-LONG = (1, 64, 65, 300, 1000)
-STEPS = (
-    Seen("decode", LONG, (1,) * 5),
-    Seen("decode split", LONG, (1,) * 5, split=True),
-    Seen("prefill", (37, 700), (37, 300)),
-    Seen("window", (300, 700), (40, 1), 4, 150),
-    Seen("window split", LONG, (1,) * 5, 4, 150, True),
-)
+def steps(longest: int) -> tuple[Seen, ...]:
+    """Of every kind, with some lengths around a range's and one as long as that."""
+    some, one_each = (1, 64, 65, longest // 3, longest), (1,) * 5
+    return (
+        Seen("decode", some, one_each),
+        Seen("decode split", some, one_each, split=True),
+        Seen("prefill", (37, longest * 7 // 10), (37, longest * 3 // 10)),
+        Seen("window", (longest * 3 // 10, longest * 7 // 10), (40, 1), 4, longest * 3 // 20),
+        Seen("window split", some, one_each, 4, longest * 3 // 20, True),
+    )
 
 
 class Run(Protocol):
@@ -105,8 +107,8 @@ def functions(heads: Heads) -> Iterator[tuple[str, Any]]:
         yield f"group_{heads.name}", attention.group_append_function(shape, f"group_{heads.name}")
 
 
-def check(heads: Heads, run: Run, rng: np.random.Generator) -> Iterator[Checked]:
-    for seen in STEPS:
+def check(heads: Heads, steps: Sequence[Seen], run: Run, rng: np.random.Generator) -> Iterator[Checked]:
+    for seen in steps:
         yield _checked(heads, run, rng, seen)
 
 

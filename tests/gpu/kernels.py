@@ -21,15 +21,32 @@ from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
 from kvscape.quantization.layouts.fragments import FragmentLayout
 
-_SHAPES = ((576, 576), (320, 1536), (1024, 4096))
-SHAPES = {
-    **dict.fromkeys(("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1"), _SHAPES),
-    **dict.fromkeys(("f32", "q8f32_1", "q4f32_1"), _SHAPES[:1]),
-}
-VOCAB = 128_256
-DRAWS = 4  # from each distribution
-TOKENS = (1, 5, 8, 9, 16, 17, 130)
+FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1", "f32", "q8f32_1", "q4f32_1")
 Named: TypeAlias = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is checked: ``shapes`` of weights [N, K], those of f32 numbers or scales in the first one alone.
+
+    ``tokens`` of products, tokens to draw from and ``draws`` from each distribution, and the steps of attention.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    tokens: tuple[int, ...]
+    vocab: int
+    draws: int
+    steps: tuple[attention_checks.Seen, ...]
+
+    def of(self, name: str) -> tuple[tuple[int, int], ...]:
+        return self.shapes[:1] if "f32" in name else self.shapes
+
+
+WHOLE = Sizes(
+    ((576, 576), (320, 1536), (1024, 4096)), (1, 5, 8, 9, 16, 17, 130), 128_256, 4, attention_checks.steps(1000)
+)
+# For tools that watch every access: each kernel, each of its paths, not more.
+SMALL = Sizes(((320, 1536),), (1, 9, 17, 130), 9_000, 1, attention_checks.steps(200))
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,8 @@ class Part:
     check: Callable[["Kernels", np.random.Generator], Iterator[Checked]]
 
 
-def build(output: Path, architecture: str, only: str) -> None:
-    """Compile what ``run`` calls of the parts that are chosen."""
+def build(output: Path, architecture: str, chosen: Sequence[Part]) -> None:
+    """Compile what these parts call."""
     import tvm
     from tvm import ir, relax
     from tvm.target import Target
@@ -53,7 +70,7 @@ def build(output: Path, architecture: str, only: str) -> None:
     from kvscape.compiler.write import write_library
 
     builder = relax.BlockBuilder()
-    for name, function in (named for part in chosen(only) for named in part.functions()):
+    for name, function in (named for part in chosen for named in part.functions()):
         builder.add_func(function.with_attr("global_symbol", name), name)
     with builder.function("nothing", []):
         builder.emit_func_output(ir.StringImm(""))
@@ -65,11 +82,11 @@ def build(output: Path, architecture: str, only: str) -> None:
     write_library(executable, output, device_code(mod, architecture))
 
 
-def linear_functions(name: str) -> Iterator[Named]:
+def linear_functions(name: str, sizes: Sizes) -> Iterator[Named]:
     from kvscape.compiler.kernels.cuda import linear
 
     fmt = FORMATS[name]
-    for N, K in SHAPES[name]:
+    for N, K in sizes.of(name):
         yield f"linear_{name}_{N}x{K}", linear.linear_function(fmt, N, K)
         yield f"linear_swiglu_{name}_{N}x{K}", linear.linear_function(fmt, N, K, "swiglu")
         yield f"embedding_{name}_{N}x{K}", linear.embedding_function(fmt, N, K)
@@ -95,10 +112,10 @@ def choice_functions() -> Iterator[Named]:
     yield "greedy", choices.greedy_function(5000)
 
 
-def draw_functions() -> Iterator[Named]:
+def draw_functions(sizes: Sizes) -> Iterator[Named]:
     from kvscape.compiler.kernels.cuda import choices
 
-    yield "sample", choices.sample_function(VOCAB)
+    yield "sample", choices.sample_function(sizes.vocab)
 
 
 class Kernels:
@@ -137,23 +154,25 @@ def weights(name: str, N: int, K: int, rng: np.random.Generator) -> tuple[list[A
     return list(FragmentLayout().pack(arrays, fmt).values()), reference.astype(np.float64)
 
 
-def check_linear(name: str, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
-    for N, K in SHAPES[name]:
+def check_linear(name: str, sizes: Sizes, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
+    for N, K in sizes.of(name):
         packed, reference = weights(name, N, K, rng)
-        x = rng.standard_normal((max(TOKENS), K)).astype(np.float16)
+        x = rng.standard_normal((max(sizes.tokens), K)).astype(np.float16)
         wanted = x.astype(np.float64) @ reference.T
         gates, ups = np.split(wanted, 2, axis=1)
-        yield _products(kernels, f"linear_{name}_{N}x{K}", packed, x, wanted, "float32")
+        yield _products(kernels, sizes.tokens, f"linear_{name}_{N}x{K}", packed, x, wanted, "float32")
         gated = ups * gates / (1 + np.exp(-gates))
-        yield _products(kernels, f"linear_swiglu_{name}_{N}x{K}", packed, x, gated, "float16")
+        yield _products(kernels, sizes.tokens, f"linear_swiglu_{name}_{N}x{K}", packed, x, gated, "float16")
         ids = rng.integers(0, N, 7).astype(np.int32)
         (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])
         yield Checked(f"embedding_{name}_{N}x{K}", error(y, reference[ids]))
 
 
-def _products(kernels: Kernels, key: str, packed: list[Array], x: Array, wanted: Array, dtype: str) -> Checked:
+def _products(
+    kernels: Kernels, tokens: Sequence[int], key: str, packed: list[Array], x: Array, wanted: Array, dtype: str
+) -> Checked:
     """A product for each number of tokens: of each token there must be the same numbers, to the last bit."""
-    found = [kernels(key, [*packed, x[:n]], [((n, wanted.shape[1]), dtype)])[0] for n in TOKENS]
+    found = [kernels(key, [*packed, x[:n]], [((n, wanted.shape[1]), dtype)])[0] for n in tokens]
     worst = max(error(y, wanted[: len(y)]) for y in found)
     return Checked(key, worst, all(np.array_equal(y, found[-1][: len(y)]) for y in found))
 
@@ -192,15 +211,15 @@ def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     yield Checked("rope_table", error(y, 1.5 * np.concatenate([np.cos(angle), np.sin(angle)], 1)))
 
 
-def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
+def check_draws(sizes: Sizes, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     """Flat and peaked rows, ties, tokens that cannot be; every shape of a distribution."""
     from kvscape.engine.devices.cuda.tensors import CudaDraws
     from kvscape.engine.devices.device import Draw
     from kvscape.engine.draws import sampled
 
-    scales = np.array([0.0, 0.01, 1, 3, 12])[:, None]
-    rows = [*(scales * rng.standard_normal((len(scales), VOCAB))), rng.integers(-6, 6, VOCAB).astype(np.float64)]
-    rows.append(np.where(rng.random(VOCAB) < 0.999, -np.inf, rows[2]))
+    vocab, scales = sizes.vocab, np.array([0.0, 0.01, 1, 3, 12])[:, None]
+    rows = [*(scales * rng.standard_normal((len(scales), vocab))), rng.integers(-6, 6, vocab).astype(np.float64)]
+    rows.append(np.where(rng.random(vocab) < 0.999, -np.inf, rows[2]))
     logits = np.array(rows, np.float32)
     for top_k, top_p, min_p in (
         (0, 1, 0),
@@ -215,7 +234,7 @@ def check_draws(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]
             Draw(row, top_k, temperature, top_p, min_p, float(rng.random()))
             for row in range(len(logits))
             for temperature in (0.0, 0.6, 1.0, 2.0)
-            for _ in range(DRAWS)
+            for _ in range(sizes.draws)
         ]
         tensor = CudaDraws(kernels.device).fill(draws)
         (y,) = kernels("sample", [logits, tensor], [((len(draws),), "int32")])
@@ -235,26 +254,33 @@ def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checke
     yield Checked("logprobs", error(y, (shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))[range(4), ids]))
 
 
-def parts() -> list[Part]:
+def parts(sizes: Sizes = WHOLE) -> list[Part]:
     return [
         Part("rows", row_functions, check_rows),
         Part("choices", choice_functions, check_choices),
-        Part("draws", draw_functions, check_draws),
-        *(Part(f"linear {name}", partial(linear_functions, name), partial(check_linear, name)) for name in SHAPES),
+        Part("draws", partial(draw_functions, sizes), partial(check_draws, sizes)),
         *(
-            Part(heads.title, partial(attention_checks.functions, heads), partial(attention_checks.check, heads))
+            Part(f"linear {name}", partial(linear_functions, name, sizes), partial(check_linear, name, sizes))
+            for name in FORMAT_NAMES
+        ),
+        *(
+            Part(
+                heads.title,
+                partial(attention_checks.functions, heads),
+                partial(attention_checks.check, heads, sizes.steps),
+            )
             for heads in attention_checks.HEADS
         ),
     ]
 
 
-def chosen(only: str) -> list[Part]:
-    return [part for part in parts() if only in part.name]
+def chosen(only: str, sizes: Sizes = WHOLE) -> list[Part]:
+    return [part for part in parts(sizes) if only in part.name]
 
 
-def run(library: Path, only: str) -> int:
+def run(library: Path, parts: Sequence[Part]) -> int:
     kernels, rng = Kernels(library), np.random.default_rng(0)
-    return report(checked for part in chosen(only) for checked in part.check(kernels, rng))
+    return report(checked for part in parts for checked in part.check(kernels, rng))
 
 
 def main() -> int:
@@ -263,10 +289,12 @@ def main() -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("architecture", nargs="?", default="sm_90")
     parser.add_argument("--only", default="", help="what is in a part's name, e.g. rows, linear or 'attention int4 64'")
+    parser.add_argument("--small", action="store_true", help="few sizes, as for sanitizers: give it to both commands")
     asked = parser.parse_args()
+    found = chosen(asked.only, SMALL if asked.small else WHOLE)
     if asked.command == "run":
-        return run(asked.file, asked.only)
-    build(asked.file, asked.architecture, asked.only)
+        return run(asked.file, found)
+    build(asked.file, asked.architecture, found)
     return 0
 
 

@@ -17,23 +17,21 @@ pytestmark = pytest.mark.skipif(
 ATTENTION = [heads.title for heads in attention_checks.HEADS if heads.D == 32]
 
 
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    steps = [
+SIZES = kernels.Sizes(
+    shapes=((96, 96),),
+    tokens=(1, 9, 20),
+    vocab=9_000,  # more tokens than are gathered
+    draws=1,
+    steps=(
         attention_checks.Seen("window", (70, 40), (17, 1), 4, 50),
         attention_checks.Seen("split", (1, 64, 130), (1, 1, 1), 4, 90, split=True),
-    ]
-    monkeypatch.setattr("attention_checks.STEPS", steps)
-    monkeypatch.setattr("kernels.SHAPES", dict.fromkeys(kernels.SHAPES, ((96, 96),)))
-    monkeypatch.setattr("kernels.TOKENS", (1, 9, 20))
-    monkeypatch.setattr("kernels.VOCAB", 9_000)  # more tokens than are gathered
-    monkeypatch.setattr("kernels.DRAWS", 1)
+    ),
+)
 
 
-@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("part", ["rows", "choices", "draws", "linear f16", "linear q", *ATTENTION])
 def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
-    parts = kernels.chosen(part)
+    parts = kernels.chosen(part, SIZES)
     emulated = EmulatedKernels((named for each in parts for named in each.functions()), tmp_path)
     checked = [one for each in parts for one in each.check(emulated, np.random.default_rng(0))]
     assert checked and all(one.is_good for one in checked), "\n".join(map(str, checked))
