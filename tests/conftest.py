@@ -1,6 +1,7 @@
 """What several tests share."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +26,9 @@ from kvscape.files import written_file
 from kvscape.hub import resolve
 from kvscape.hub.cache import locked, make_folder
 from tiny import TinyShape, write_tiny_gguf
+
+# A shell's background jobs ignore Ctrl-C, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["served"]
 USERS_HOME = os.environ.get("KVSCAPE_HOME")

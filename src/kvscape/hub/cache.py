@@ -2,12 +2,15 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from kvscape.errors import HubError
+
+_AGAIN_S = 0.05
 
 
 def cache_dir() -> Path:
@@ -47,11 +50,21 @@ def locked(folder: Path, waits: Callable[[], None] = lambda: None) -> Iterator[N
 
 
 def _take(lock: IO[str], waits: Callable[[], None]) -> None:
+    """Ask again and again: a Ctrl-C that comes just before a call that blocks is seen only when that call returns."""
+    if _free(lock):
+        return
+    waits()
+    while not _free(lock):
+        time.sleep(_AGAIN_S)
+
+
+def _free(lock: IO[str]) -> bool:
+    """Take the lock if nobody has it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        waits()
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        return False
+    return True
 
 
 def cannot_write(path: Path, error: OSError) -> HubError:
