@@ -19,8 +19,10 @@ import numpy.typing as npt
 from kvscape.artifact import LibraryMetadata
 from kvscape.config import KVPrecision, LayerGroup, ModelConfig, Window
 from kvscape.engine.devices import KVPools, Logits, StepInput
-from kvscape.engine.devices.device import Draw, FloatArray, IntArray
+from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray
 from kvscape.engine.draws import sampled
+from kvscape.engine.logprobs import token_logprobs
+from kvscape.engine.token_logprob import TokenLogprob
 
 EOS = 1
 FIRST = (-1, -1, 0)
@@ -240,6 +242,9 @@ class FakeDevice:
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
         self.drawn_tokens += len(draws)
         return sampled(self._values(logits), draws)
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        return token_logprobs(self._values(logits), asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         self.fetched_rows += logits.shape[0]

@@ -10,8 +10,9 @@ from kvscape.compiler.kernels.cpu.pages import Pages
 from kvscape.config import KVPrecision, ModelConfig, Window
 from kvscape.engine.devices import StepInput
 from kvscape.engine.devices.cpu import CpuDevice
-from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits
+from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits
 from kvscape.engine.devices.pools import TensorLogits, TensorPools
+from kvscape.engine.token_logprob import TokenLogprob
 
 Bytes = npt.NDArray[np.uint8]
 Forward = Callable[[StepInput], TensorLogits]
@@ -153,6 +154,9 @@ class MutatedDevice:
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
         return self._device.sample(logits, draws)
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        return self._device.token_logprobs(logits, asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         return self._device.fetch(logits)

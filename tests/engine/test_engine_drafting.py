@@ -248,8 +248,8 @@ def test_a_guided_answer_is_not_drafted_and_its_neighbour_is(monkeypatch: pytest
 def test_what_fails_while_a_draft_is_decided_ends_its_request_alone(
     monkeypatch: pytest.MonkeyPatch, params: SamplingParams
 ) -> None:
-    from kvscape.engine import drafting
-    from kvscape.engine.sampler import choose
+    from kvscape.engine import model_runner
+    from kvscape.engine.sampler import wanted_draw
 
     class Failing(Letters):
         number = 0
@@ -260,13 +260,14 @@ def test_what_fails_while_a_draft_is_decided_ends_its_request_alone(
                 raise LookupError("text")
             return super().add(token_id)
 
-    def poisoned(logits: Any, sequence: Any) -> int:
-        if sequence.request_id == "bad" and len(sequence.token_ids) > 30:
+    def poisoned(row: int, sequence: Any, ahead: int) -> Any:
+        if sequence.request_id == "bad" and ahead > 0 and len(sequence.token_ids) > 30:
             raise ArithmeticError("sampler")
-        return choose(logits, sequence)
+        return wanted_draw(row, sequence, ahead)
 
     alone = told(run(small(max_batch_size=2), [Request("well", PROMPTS[1], params)])["well"])
-    monkeypatch.setattr(drafting, "choose", poisoned)
+    if params is not LONG:
+        monkeypatch.setattr(model_runner, "wanted_draw", poisoned)
     bad = Request("bad", PROMPTS[1], params, detokenizer=Failing if params is LONG else None)
     target = small(max_batch_size=2, prompt_lookup_tokens=4)
     outputs = run(target, [bad, Request("well", PROMPTS[1], params)])
@@ -319,7 +320,7 @@ def test_lookup_that_grows_knows_what_a_fresh_one_knows() -> None:
 def test_chosen_tokens_are_kept_up_to_the_first_that_was_not_drafted(
     chosen: list[int], draft: list[int], kept: list[int]
 ) -> None:
-    assert agreeing(chosen, draft) == kept
+    assert agreeing([(token, None) for token in chosen], draft) == [(token, None) for token in kept]
 
 
 def test_a_negative_number_of_drafts_is_refused() -> None:

@@ -1,6 +1,7 @@
 """Tokens do not depend on how the work is cut: batch, chunk, page size, prefix cache, preemption, neighbours."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ from generation import engine, expected_greedy, generate, prompt, run, tokens
 
 from kvscape.engine import Request, SamplingParams
 from kvscape.engine.draws import distribution, drawn, uniform
-from kvscape.engine.sampler import penalize
 
 PROMPTS = [prompt(seed, length) for seed, length in enumerate([1, 17, 5, 40, 33, 16, 2, 9])]
 EXPECTED = [expected_greedy(one, 30) for one in PROMPTS]
@@ -206,8 +206,10 @@ def test_samples_are_drawn_from_the_models_own_distribution() -> None:
     sequence = list(PROMPTS[3])
     for position in range(len(sequence), len(sequence) + 30):
         logits = toy_logits(sequence).astype(np.float64)
-        penalized = penalize(logits, SAMPLED, PROMPTS[3], sequence[len(PROMPTS[3]) :])
-        token_ids, probabilities = distribution(penalized, SAMPLED)
+        for token in set(sequence):
+            logits[token] *= 1 / 1.2 if logits[token] > 0 else 1.2
+            logits[token] -= 0.3 * sequence[len(PROMPTS[3]) :].count(token)
+        token_ids, probabilities = distribution(logits, SAMPLED)
         sequence.append(int(token_ids[drawn(probabilities, uniform(SAMPLED.seed, position))]))
     got = tokens(generate(engine(), PROMPTS[3], replace(SAMPLED, ignore_eos=True)))
     assert got == sequence[len(PROMPTS[3]) :]
@@ -220,10 +222,13 @@ def test_logits_are_computed_only_where_they_are_needed() -> None:
     assert device.fetched_rows == 0
 
 
-def test_common_sampling_needs_no_logits_on_the_host() -> None:
-    device, params = FakeDevice(), replace(SAMPLED, repetition_penalty=1.0, frequency_penalty=0.0, ignore_eos=True)
-    got = tokens(generate(engine(device), PROMPTS[3], params))
-    assert (device.drawn_tokens, device.fetched_rows) == (30, 0)
-    biased = replace(params, logit_bias=((0, 0.0),))  # which is for the host, and changes nothing
-    assert tokens(generate(engine(device), PROMPTS[3], biased)) == got
-    assert (device.drawn_tokens, device.fetched_rows) == (30, 30)
+@pytest.mark.parametrize(
+    "fields", [{}, {"temperature": 0.0}, {"repetition_penalty": 1.0}, {"logit_bias": ((0, 1.0),)}, {"logprobs": 3}]
+)
+def test_no_logits_come_to_the_host(fields: dict[str, Any]) -> None:
+    device, params = FakeDevice(), replace(SAMPLED, ignore_eos=True, **fields)
+    outputs = run(engine(device), [Request("one", PROMPTS[3], params, prompt_logprobs=True)])["one"]
+    assert (len(tokens(outputs)), device.drawn_tokens, device.fetched_rows) == (30, 30, 0)
+    assert outputs[-1].prompt_logprobs is not None and len(outputs[-1].prompt_top_logprobs) == (
+        39 if "logprobs" in fields else 0
+    )

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 from fake_device import FakeDevice, FakeLogits
 from generation import expected_greedy, prompt, tokens
@@ -13,7 +12,7 @@ from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Output, Request, SamplingParams, model_runner
 from kvscape.engine.devices import KVPools, StepInput
 from kvscape.engine.devices.device import Draw, Logits
-from kvscape.engine.sampler import add_bias, choose
+from kvscape.engine.sampler import wanted_draw
 from kvscape.engine.sequence import Sequence
 from kvscape.errors import ConfigError, EngineError
 
@@ -80,12 +79,12 @@ def answers(outputs: dict[str, list[Output]]) -> list[list[int]]:
 
 
 def poison_sampler(monkeypatch: pytest.MonkeyPatch, at: int, index: int = 0) -> None:
-    def poisoned(logits: Any, sequence: Sequence) -> int:
+    def poisoned(row: int, sequence: Sequence, ahead: int = 0) -> Draw:
         if sequence.request_id == "bad" and (sequence.num_output_tokens, sequence.index) == (at, index):
             raise ArithmeticError("bad sampler")
-        return choose(logits, sequence)
+        return wanted_draw(row, sequence, ahead)
 
-    monkeypatch.setattr(model_runner, "choose", poisoned)
+    monkeypatch.setattr(model_runner, "wanted_draw", poisoned)
 
 
 @pytest.mark.parametrize("at", [0, 1, 7])
@@ -115,7 +114,6 @@ def test_logits_that_cannot_be_drawn_from_end_their_request_alone(monkeypatch: p
         return sample(self, logits, draws)
 
     monkeypatch.setattr(FakeDevice, "sample", poisoned)
-    poison_sampler(monkeypatch, 0)
     outputs = beside(
         Engine(FakeDevice(), EngineConfig(**KNOBS)), params, Request("bad", POISONED, replace(params, temperature=0.5))
     )
@@ -227,9 +225,3 @@ def test_a_bias_that_makes_no_sense_is_turned_away(bias: tuple[tuple[int, float]
     target = Engine(FakeDevice(), EngineConfig(**KNOBS))
     with pytest.raises(ConfigError, match=message):
         target.add(Request("one", POISONED, SamplingParams(logit_bias=bias)))
-
-
-def test_bias_is_added_by_hand() -> None:
-    logits = np.array([1, 2, 3], np.float32)
-    np.testing.assert_array_equal(add_bias(logits, ((0, 2.5), (2, -1.0), (0, 1.0))), [4.5, 2, 2])
-    np.testing.assert_array_equal(logits, [1, 2, 3])

@@ -11,16 +11,18 @@ from kvscape.errors import ConfigError
 
 def test_the_defaults_are_greedy() -> None:
     params = SamplingParams()
-    assert (params.max_tokens, params.temperature, params.needs_logits) == (128, 0.0, False)
+    assert (params.max_tokens, params.temperature, params.is_plain) == (128, 0.0, True)
 
 
-@pytest.mark.parametrize("fields", [{"logprobs": 0}, {"presence_penalty": -0.5}, {"logit_bias": ((1, 2.0),)}])
-def test_some_choices_need_logits_on_the_host(fields: dict[str, Any]) -> None:
-    assert SamplingParams(**fields).needs_logits
+@pytest.mark.parametrize(
+    "fields", [{"logprobs": 0}, {"presence_penalty": -0.5}, {"logit_bias": ((1, 2.0),)}, {"temperature": 0.1}]
+)
+def test_some_want_more_than_the_likeliest_token(fields: dict[str, Any]) -> None:
+    assert not SamplingParams(**fields).is_plain
 
 
-def test_a_device_draws_by_itself() -> None:
-    assert not SamplingParams(temperature=0.8, top_k=40, top_p=0.95, min_p=0.05, seed=1, n=2).needs_logits
+def test_what_shapes_a_distribution_does_nothing_where_none_is_drawn_from() -> None:
+    assert SamplingParams(top_k=40, top_p=0.95, min_p=0.05, seed=1, n=2, max_tokens=5).is_plain
 
 
 @pytest.mark.parametrize(

@@ -142,19 +142,16 @@ def test_a_poisoned_request_fails_alone(
 
 
 def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the host's sampler raise for one temperature."""
-    from kvscape.engine import model_runner, sampler
-    from kvscape.engine.request import SamplingParams
+    """Let the sampler raise for one temperature."""
+    from kvscape.engine import model_runner
+    from kvscape.engine.sampler import wanted_draw
 
-    choose = sampler.choose
-
-    def poisoned(logits: Any, sequence: Any) -> int:
+    def poisoned(row: int, sequence: Any, ahead: int) -> Any:
         if sequence.request.params.temperature == 0.123:
             raise ZeroDivisionError("a secret")
-        return choose(logits, sequence)
+        return wanted_draw(row, sequence, ahead)
 
-    monkeypatch.setattr(SamplingParams, "needs_logits", True)
-    monkeypatch.setattr(model_runner, "choose", poisoned)
+    monkeypatch.setattr(model_runner, "wanted_draw", poisoned)
 
 
 def test_a_server_whose_engine_failed_is_not_healthy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jsonschema
+import numpy as np
 import openai
 import pytest
 from pydantic import BaseModel, Field
@@ -163,16 +164,20 @@ def test_a_call_that_the_model_writes_by_itself_is_read(
 
 
 def dictate(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    """Let the host's sampler say ``text``, byte by byte, and end."""
+    """Let the sampler say ``text``, byte by byte, and end."""
     from kvscape.engine import model_runner
+    from kvscape.engine.devices.device import CHANGE, Edits
     from kvscape.engine.request import SamplingParams
+    from kvscape.engine.sampler import wanted_draw
 
-    def choose(logits: Any, sequence: Any) -> int:
+    def wanted(row: int, sequence: Any, ahead: int) -> Any:
         said = sequence.num_output_tokens
-        return TOKENS[text.encode()[said]] if said < len(text) else EOS
+        token = TOKENS[text.encode()[said]] if said < len(text) else EOS
+        edits = Edits(np.array([(token, 1, 1, 1e6)], CHANGE), None)
+        return wanted_draw(row, sequence, ahead)._replace(edits=edits)
 
-    monkeypatch.setattr(SamplingParams, "needs_logits", True)
-    monkeypatch.setattr(model_runner, "choose", choose)
+    monkeypatch.setattr(SamplingParams, "is_plain", False)
+    monkeypatch.setattr(model_runner, "wanted_draw", wanted)
 
 
 def test_what_does_not_go_together_is_refused(calling: openai.OpenAI) -> None:

@@ -10,7 +10,8 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message
 
-from kvscape.engine.request import Output, TokenLogprob
+from kvscape.engine.request import Output
+from kvscape.engine.token_logprob import TokenLogprob
 from kvscape.errors import CapacityError, ConfigError, EngineError, KvscapeError, QueueFullError, StoppedError
 from kvscape.serve import ServedModel, served_name
 from kvscape.serve.abandoned import ClientGoneError, unless_gone

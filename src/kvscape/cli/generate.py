@@ -14,7 +14,8 @@ from kvscape.cli.output import print_json
 from kvscape.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kvscape.engine.request import SamplingParams, TokenLogprob
+    from kvscape.engine.request import SamplingParams
+    from kvscape.engine.token_logprob import TokenLogprob
     from kvscape.llm import LLM, Choice, Completion
     from kvscape.llm.json_guide import MakeGuide
 

@@ -6,7 +6,8 @@ from kvscape.engine.engine import Engine
 from kvscape.engine.gauges import Gauges
 from kvscape.engine.guide import Guide
 from kvscape.engine.metrics import EngineMetrics, RequestMetrics
-from kvscape.engine.request import FinishReason, Output, Request, SamplingParams, TokenLogprob
+from kvscape.engine.request import FinishReason, Output, Request, SamplingParams
+from kvscape.engine.token_logprob import TokenLogprob
 
 __all__ = [
     "Answer",

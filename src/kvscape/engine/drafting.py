@@ -6,20 +6,15 @@ it says the same. So the tokens, sampled ones too, are those of plain decoding.
 """
 
 from collections.abc import Sequence as Ordered
-from itertools import islice
-from typing import TypeAlias
+from itertools import chain
 
 from kvscape.config import EngineConfig
 from kvscape.engine.batch import LogitRow
-from kvscape.engine.devices.device import FloatArray, Logits
+from kvscape.engine.devices.device import Logits
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.model_runner import ModelRunner, StepResult
-from kvscape.engine.request import TokenLogprob
-from kvscape.engine.sampler import choose, token_logprob, wanted_draw
+from kvscape.engine.model_runner import Choice, ModelRunner, Place, StepResult
 from kvscape.engine.scheduler import Scheduler
 from kvscape.engine.sequence import Chunk, Sequence
-
-Choice: TypeAlias = tuple[int, TokenLogprob | None]
 
 
 class DraftChunk(Chunk):
@@ -78,48 +73,25 @@ class VerifyingRunner(ModelRunner):
     """Decides each place of the drafts."""
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        drafted: dict[Sequence, list[int]] = {}
+        drafted: dict[Sequence, list[Place]] = {}
         for index, row in enumerate(rows):
             if row.target is None and row.sequence.draft:
-                drafted.setdefault(row.sequence, []).append(index)
+                places = drafted.setdefault(row.sequence, [])
+                places.append(Place(index, row.sequence, len(places)))
         super()._sample([row._replace(target=0) if row.sequence in drafted else row for row in rows], logits, result)
-        drawing = [sequence for sequence in drafted if not sequence.needs_logits]
-        places = [(one, index, ahead) for one in drawing for ahead, index in enumerate(drafted[one])]
-        tokens = iter(self._drawn(logits, [wanted_draw(index, one, ahead) for one, index, ahead in places]))
-        fetched = self._device.fetch(logits) if len(drawing) < len(drafted) else None
-        result.verified = {
-            sequence: _kept(sequence, list(islice(tokens, len(indices))))
-            if fetched is None or not sequence.needs_logits
-            else self._chosen(sequence, fetched[indices[0] : indices[-1] + 1], result)
-            for sequence, indices in drafted.items()
-        }
-
-    def _chosen(self, sequence: Sequence, logits: FloatArray, result: StepResult) -> list[Choice]:
-        """Choose token after token as if the ones before were there, up to the first that is not the draft's."""
-        known, number = len(sequence.token_ids), sequence.request.params.logprobs
-        kept: list[Choice] = []
-        try:
-            for row, drafted in zip(logits, [*sequence.draft, None], strict=True):
-                token = choose(row, sequence)
-                kept.append((token, None if number is None else token_logprob(row, token, number)))
-                if token != drafted:
-                    break
-                sequence.token_ids.append(token)
-        except Exception as error:
-            result.fail(sequence.request_id, error)
-            return []
-        finally:
-            del sequence.token_ids[known:]
-        return kept
+        if drafted:
+            choices = self._choose([*chain.from_iterable(drafted.values())], logits, result)
+            result.verified = {
+                sequence: agreeing([choices[place] for place in places], sequence.draft)
+                if sequence.request_id not in result.errors
+                else []
+                for sequence, places in drafted.items()
+            }
 
 
-def _kept(sequence: Sequence, chosen: list[int]) -> list[Choice]:
-    return [(token, None) for token in agreeing(chosen, sequence.draft)]
-
-
-def agreeing(chosen: list[int], draft: list[int]) -> list[int]:
-    """The chosen tokens up to the first one that is not the draft's, this one included."""
-    for place, drafted in enumerate(draft):
-        if chosen[place] != drafted:
-            return chosen[: place + 1]
-    return chosen
+def agreeing(choices: list[Choice], draft: list[int]) -> list[Choice]:
+    """What was chosen up to the first token that is not the draft's, this one included."""
+    for place, ((token, _), drafted) in enumerate(zip(choices, draft, strict=False)):
+        if token != drafted:
+            return choices[: place + 1]
+    return choices

@@ -6,11 +6,13 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from kvscape.engine.devices.device import Draw, FloatArray
+from kvscape.engine.devices.device import Draw, Edits, FloatArray
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 TokenIds: TypeAlias = npt.NDArray[np.intp]
 
+MOST = float(np.finfo(np.float32).max)
+"""The largest logit that edits make."""
 _BLOCK = 64
 
 
@@ -36,10 +38,23 @@ def sampled(logits: FloatArray, draws: Sequence[Draw]) -> list[int]:
 
 
 def _sampled(logits: FloatArray, draw: Draw) -> int:
+    if draw.edits is not None:
+        logits = edited(logits, draw.edits)
     if draw.temperature == 0:
         return int(np.argmax(logits))
     token_ids, probabilities = distribution(logits, draw)
     return int(token_ids[drawn(probabilities, draw.uniform)])
+
+
+def edited(logits: FloatArray, edits: Edits) -> FloatArray:
+    """A row of logits with its edits; products and sums are f64, the result is f32."""
+    result, made = logits.copy(), edits.changes
+    before = logits[made["token_id"]].astype(np.float64)
+    after = before * np.where(before > 0, made["positive"], made["other"]) + made["offset"]
+    result[made["token_id"]] = np.clip(after, -MOST, MOST)
+    if edits.allowed is not None:
+        result[~edits.allowed] = -np.inf
+    return result
 
 
 def uniform(seed: int, position: int) -> float:

@@ -20,10 +20,11 @@ from kvscape.engine.guided import GuidedText, Lead
 from kvscape.engine.kv_cache import PagedKVCache
 from kvscape.engine.metrics import EngineMetrics, RequestMetrics
 from kvscape.engine.model_runner import ModelRunner, StepResult
-from kvscape.engine.request import FinishReason, Output, Request, SamplingParams, TokenLogprob
+from kvscape.engine.request import FinishReason, Output, Request, SamplingParams
 from kvscape.engine.scheduler import Scheduler
 from kvscape.engine.sequence import Chunk, Sequence
 from kvscape.engine.text import Detokenizer, TextStream
+from kvscape.engine.token_logprob import TokenLogprob
 from kvscape.errors import ConfigError, EngineError, KvscapeError
 
 
@@ -106,7 +107,7 @@ class Engine:
 
     def _choice(self, request: Request, arrival: int, index: int, now_s: float) -> Sequence:
         guide = request.guide() if request.guide is not None else None
-        lead = None if guide is None else Lead(guide, self.model.eos_token_ids)
+        lead = None if guide is None else Lead(guide, self.model.vocab_size, self.model.eos_token_ids)
         text = self._text(request, guide)
         return Sequence(request.choice(index), text, RequestMetrics(now_s), arrival, index, lead=lead)
 

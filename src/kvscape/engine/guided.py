@@ -12,14 +12,14 @@ from kvscape.errors import EngineError
 class Lead:
     """A guide, and the tokens that end an answer where it may end."""
 
-    def __init__(self, guide: Guide, eos_token_ids: Iterable[int]) -> None:
+    def __init__(self, guide: Guide, vocab_size: int, eos_token_ids: Iterable[int]) -> None:
         self.guide = guide
-        self._eos_token_ids = list(eos_token_ids)
+        self._vocab_size, self._eos_token_ids = vocab_size, list(eos_token_ids)
 
-    def allowed(self, vocab_size: int) -> BoolArray:
+    def allowed(self) -> BoolArray:
         """Which tokens may come next: [vocab_size]; raise EngineError if none may."""
-        known = self.guide.allowed()[:vocab_size]
-        allowed = np.zeros(vocab_size, np.bool_)
+        known = self.guide.allowed()[: self._vocab_size]
+        allowed = np.zeros(self._vocab_size, np.bool_)
         allowed[: len(known)] = known
         allowed[self._eos_token_ids] = self.guide.may_end
         if not allowed.any():

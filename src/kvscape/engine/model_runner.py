@@ -3,20 +3,27 @@
 from collections.abc import Sequence as Ordered
 from itertools import groupby
 from operator import attrgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from kvscape.engine.batch import LogitRow, logit_rows, step_input
 from kvscape.engine.copies import pairs
-from kvscape.engine.devices.device import Device, Draw, FloatArray, KVPools, Logits
+from kvscape.engine.devices.device import Asked, Device, Draw, FloatArray, KVPools, Logits
 from kvscape.engine.kv_cache import PagedKVCache
-from kvscape.engine.request import TokenLogprob, TopLogprobs
-from kvscape.engine.sampler import choose, token_logprob, top_logprobs, wanted_draw
+from kvscape.engine.sampler import wanted_draw
 from kvscape.engine.sequence import Chunk, Sequence
+from kvscape.engine.token_logprob import TokenLogprob, TopLogprobs
 
-Choosing: TypeAlias = list[tuple[int, Sequence]]
-"""Rows, and the sequences whose next token they choose."""
+Choice: TypeAlias = tuple[int, TokenLogprob | None]
 
 _TARGET = attrgetter("target")
+
+
+class Place(NamedTuple):
+    """A row of logits that chooses the token behind a sequence and the first ``ahead`` of its draft."""
+
+    row: int
+    sequence: Sequence
+    ahead: int = 0
 
 
 class StepResult:
@@ -33,7 +40,7 @@ class StepResult:
         self.tokens: dict[Sequence, int] = {}
         self.logprobs: dict[Sequence, TokenLogprob] = {}
         self.errors: dict[str, Exception] = {}
-        self.verified: dict[Sequence, list[tuple[int, TokenLogprob | None]]] = {}
+        self.verified: dict[Sequence, list[Choice]] = {}
 
     def fail(self, request_id: str, error: Exception) -> None:
         """Note what went wrong first."""
@@ -77,13 +84,14 @@ class ModelRunner:
 
     def _find_tops(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
         """The likeliest tokens in the places that are scored, where a request asked for them."""
-        numbers = [(row.sequence.request.params.logprobs or 0) if row.target is not None else 0 for row in rows]
-        if any(numbers):
-            fetched = self._device.fetch(logits)
-            for index, number in enumerate(numbers):
-                if number:
-                    tops = result.tops.setdefault(rows[index].sequence, [])
-                    tops.append(top_logprobs(fetched[index], number))
+        asked = [
+            Asked(index, row.target, row.sequence.request.params.logprobs)
+            for index, row in enumerate(rows)
+            if row.target is not None and row.sequence.request.params.logprobs
+        ]
+        if asked:
+            for one, found in zip(asked, self._device.token_logprobs(logits, asked), strict=True):
+                result.tops.setdefault(rows[one.row].sequence, []).append(found.top)
 
     def _handed_out(self, rows: Ordered[LogitRow], logits: Logits) -> dict[Sequence, FloatArray]:
         """A sequence's scored rows lie side by side, in the order of its tokens."""
@@ -95,47 +103,64 @@ class ModelRunner:
         return {sequence: fetched[group[0] : group[-1] + 1] for sequence, group in groups.items()}
 
     def _sample(self, rows: Ordered[LogitRow], logits: Logits, result: StepResult) -> None:
-        greedy: Choosing = []
-        drawn: Choosing = []
-        chosen: Choosing = []
+        plain: list[tuple[int, Sequence]] = []
+        others: list[tuple[int, Sequence]] = []
         for index, row in enumerate(rows):
             if row.target is None:
                 for one in (row.sequence, *row.sequence.siblings):
-                    (chosen if one.needs_logits else greedy if one.is_greedy else drawn).append((index, one))
-        if drawn:
-            greedy += drawn
-            try:
-                tokens = self._drawn(logits, [wanted_draw(index, one) for index, one in greedy])
-                result.tokens |= zip([one for _, one in greedy], tokens, strict=True)
-            except Exception:
-                chosen += greedy  # one after the other, so that only those fail that cannot be drawn
-        elif greedy:
+                    (plain if one.is_plain else others).append((index, one))
+        if others:
+            places = [Place(index, one) for index, one in (*plain, *others)]
+            for place, (token, logprob) in self._choose(places, logits, result).items():
+                result.tokens[place.sequence] = token
+                if logprob is not None:
+                    result.logprobs[place.sequence] = logprob
+        elif plain:
             tokens = self._device.greedy(logits)
-            for index, one in greedy:
+            for index, one in plain:
                 result.tokens[one] = tokens[index]
-        if chosen:
-            self._choose_here(chosen, logits, result)
 
-    def _choose_here(self, choosing: Choosing, logits: Logits, result: StepResult) -> None:
-        """Choose from rows of logits as the host sees them."""
-        fetched = self._device.fetch(logits)
-        for index, sequence in choosing:
-            try:
-                self._choose(fetched[index], sequence, result)
-            except Exception as error:
-                result.fail(sequence.request_id, error)
+    def _choose(self, places: Ordered[Place], logits: Logits, result: StepResult) -> dict[Place, Choice]:
+        """What comes in each place, but for those whose choosing fails."""
+        tokens = self._tokens(places, logits, result)
+        asked = {
+            place: Asked(place.row, token, number)
+            for place, token in tokens.items()
+            if (number := place.sequence.request.params.logprobs) is not None
+        }
+        found = self._device.token_logprobs(logits, [*asked.values()]) if asked else []
+        logprobs = dict(zip(asked, found, strict=True))
+        return {place: (token, logprobs.get(place)) for place, token in tokens.items()}
+
+    def _tokens(self, places: Ordered[Place], logits: Logits, result: StepResult) -> dict[Place, int]:
+        """The token of each place; where not all can be drawn, one after the other, so that only those fail."""
+        draws = {place: draw for place in places if (draw := _wanted(place, result)) is not None}
+        try:
+            return dict(zip(draws, self._drawn(logits, [*draws.values()]), strict=True))
+        except Exception:
+            return {place: token for place in draws for token in self._alone(place, draws[place], logits, result)}
+
+    def _alone(self, place: Place, draw: Draw, logits: Logits, result: StepResult) -> list[int]:
+        try:
+            return self._drawn(logits, [draw])
+        except Exception as error:
+            result.fail(place.sequence.request_id, error)
+            return []
 
     def _drawn(self, logits: Logits, draws: Ordered[Draw]) -> list[int]:
         """The token of each draw, by the device."""
         if not draws:
             return []
-        if any(draw.temperature for draw in draws):
+        if any(draw.temperature or draw.edits is not None for draw in draws):
             return self._device.sample(logits, draws)
         greedy = self._device.greedy(logits)
         return [greedy[draw.row] for draw in draws]
 
-    def _choose(self, logits: FloatArray, sequence: Sequence, result: StepResult) -> None:
-        token_id = choose(logits, sequence)
-        result.tokens[sequence] = token_id
-        if sequence.request.params.logprobs is not None:
-            result.logprobs[sequence] = token_logprob(logits, token_id, sequence.request.params.logprobs)
+
+def _wanted(place: Place, result: StepResult) -> Draw | None:
+    """How a token is drawn, if its guide says which may come."""
+    try:
+        return wanted_draw(*place)
+    except Exception as error:
+        result.fail(place.sequence.request_id, error)
+        return None

@@ -10,6 +10,7 @@ from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.guide import Guide
 from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.text import Detokenizer
+from kvscape.engine.token_logprob import TokenLogprob, TopLogprobs
 from kvscape.errors import ConfigError, KvscapeError
 
 FinishReason: TypeAlias = Literal["stop", "length", "cancelled", "error"]
@@ -74,9 +75,9 @@ class SamplingParams:
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1.0, 0.0, 0.0)
 
     @cached_property
-    def needs_logits(self) -> bool:
-        """Whether a device that draws from the logits as they are is not enough."""
-        return self.penalized or bool(self.logit_bias) or self.logprobs is not None
+    def is_plain(self) -> bool:
+        """Whether the likeliest token is all that is wanted of the logits."""
+        return self.temperature == 0 and not self.penalized and not self.logit_bias and self.logprobs is None
 
 
 def _check_range(name: str, value: float, least: float, most: float) -> None:
@@ -116,19 +117,6 @@ class Request:
         first = index == 0
         scores, logits = self.prompt_logprobs and first, self.prompt_logits and first
         return replace(self, params=params, prompt_logprobs=scores, prompt_logits=logits)
-
-
-TopLogprobs: TypeAlias = tuple[tuple[int, float], ...]
-"""The likeliest tokens in one place with their log-probabilities, best first."""
-
-
-@dataclass(frozen=True)
-class TokenLogprob:
-    """Log-probability of a token, and the likeliest tokens in its place with theirs, best first."""
-
-    token_id: int
-    logprob: float
-    top: TopLogprobs = ()
 
 
 class Output(NamedTuple):

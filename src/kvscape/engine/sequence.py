@@ -7,8 +7,10 @@ from typing import NamedTuple
 from kvscape.engine.guided import Lead
 from kvscape.engine.metrics import RequestMetrics
 from kvscape.engine.prompt_lookup import PromptLookup
-from kvscape.engine.request import Request, TopLogprobs
+from kvscape.engine.request import Request
+from kvscape.engine.tally import Tally
 from kvscape.engine.text import TextStream
+from kvscape.engine.token_logprob import TopLogprobs
 
 HOLE = -1  # in a page table: no query sees the page any more
 
@@ -50,8 +52,8 @@ class Sequence:
         self.token_ids = list(self.request.prompt_token_ids)
         self.lookup = PromptLookup()
         self.request_id = self.request.request_id
-        self.needs_logits = self.request.params.needs_logits or self.lead is not None
-        self.is_greedy = self.request.params.temperature == 0
+        self.is_plain = self.request.params.is_plain and self.lead is None
+        self.tally = _tally(self.request)
         self._never_computed = 0 if self.request.generates else 1
 
     @property
@@ -84,6 +86,12 @@ class Sequence:
     def token_after(self, position: int) -> int | None:
         """The token behind ``position``; None if it is not chosen yet."""
         return self.token_ids[position + 1] if position + 1 < len(self.token_ids) else None
+
+
+def _tally(request: Request) -> Tally | None:
+    """What penalties need to know of an answer; the prompt's tokens count for the repetition penalty alone."""
+    params, prompt = request.params, request.prompt_token_ids
+    return Tally(prompt if params.repetition_penalty != 1 else (), len(prompt)) if params.penalized else None
 
 
 class Chunk(NamedTuple):

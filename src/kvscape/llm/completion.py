@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvscape.engine.metrics import RequestMetrics
-from kvscape.engine.request import FinishReason, Output, TokenLogprob
+from kvscape.engine.request import FinishReason, Output
+from kvscape.engine.token_logprob import TokenLogprob
 
 
 @dataclass(frozen=True)

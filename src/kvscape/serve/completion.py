@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from kvscape.engine.request import Output, TokenLogprob
+from kvscape.engine.request import Output
+from kvscape.engine.token_logprob import TokenLogprob
 from kvscape.serve.answers import Answers
 from kvscape.serve.completion_plan import CompletionPlan
 from kvscape.serve.envelope import Envelope

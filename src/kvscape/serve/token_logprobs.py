@@ -5,7 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from kvscape.engine.request import Output, TokenLogprob
+from kvscape.engine.request import Output
+from kvscape.engine.token_logprob import TokenLogprob
 from kvscape.serve.protocol.chat import ChatLogprobs, TokenLogprobs, TopLogprob
 from kvscape.serve.protocol.completion import CompletionLogprobs
 from kvscape.serve.served_model import ServedModel

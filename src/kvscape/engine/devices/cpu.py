@@ -14,7 +14,7 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import read_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
-from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.library import load_library, read_metadata
 from kvscape.engine.devices.parameters import parameters_of
@@ -23,6 +23,8 @@ from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntResult, IntTensors, numbers, tensor_list, zeros
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
+from kvscape.engine.logprobs import token_logprobs
+from kvscape.engine.token_logprob import TokenLogprob
 
 
 class CpuDevice:
@@ -105,6 +107,9 @@ class CpuDevice:
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
         return sampled(self.fetch(logits), draws)
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        return token_logprobs(self.fetch(logits), asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

@@ -1,16 +1,23 @@
 """What the engine asks of a device: one ragged forward serves prefill, decode, mixed batches and scoring."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from kvscape.artifact import LibraryMetadata
 from kvscape.config import ModelConfig, Window
+from kvscape.engine.guide import BoolArray
+from kvscape.engine.token_logprob import TokenLogprob
 
 IntArray: TypeAlias = npt.NDArray[np.int32]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+Changes: TypeAlias = npt.NDArray[Any]
+"""Of ``CHANGE``."""
+
+CHANGE = np.dtype([("token_id", np.int32), ("positive", np.float32), ("other", np.float32), ("offset", np.float32)])
+"""A logit is multiplied by ``positive`` where it is above 0, else by ``other``; then ``offset`` is added."""
 
 
 class StepInput(NamedTuple):
@@ -46,8 +53,17 @@ class StepInput(NamedTuple):
     """[s] where each sequence keeps the keys of its unfinished group; no two sequences have the same place."""
 
 
+class Edits(NamedTuple):
+    """What is done to a row of logits before a token is drawn from it; what else is asked of it is as before."""
+
+    changes: Changes
+    """[e] of different tokens."""
+    allowed: BoolArray | None
+    """[vocab_size]: the other tokens cannot come."""
+
+
 class Draw(NamedTuple):
-    """How one token is drawn from a row of logits: temperature, top-k, top-p and min-p, in this order.
+    """How one token is drawn from a row of logits: edits, temperature, top-k, top-p and min-p, in this order.
 
     With ``temperature`` 0 it is the likeliest one. Tokens equal to the last that is kept stay too. Of what is kept, in
     the order of the ids, it is the first up to which the probabilities are more than ``uniform`` of their sum.
@@ -60,6 +76,15 @@ class Draw(NamedTuple):
     min_p: float
     uniform: float
     """[0, 1)"""
+    edits: Edits | None = None
+
+
+class Asked(NamedTuple):
+    """A token in a row of logits whose log-probability is asked for, with those of the ``number`` likeliest ones."""
+
+    row: int
+    token_id: int
+    number: int
 
 
 class KVPools(Protocol):
@@ -112,6 +137,9 @@ class Device(Protocol):
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
         """The token of each draw."""
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        """Log softmax of each asked row at its token and at the likeliest ones, the lowest id first among equals."""
 
     def fetch(self, logits: Logits) -> FloatArray:
         """The logits themselves, on the host: [r, vocab_size]."""

@@ -24,7 +24,7 @@ from kvscape.engine.devices.cuda.scratch import CudaScratch
 from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
-from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import function_of, load_library, read_device_code, read_metadata
 from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
@@ -32,6 +32,8 @@ from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.engine.draws import sampled
+from kvscape.engine.logprobs import token_logprobs
+from kvscape.engine.token_logprob import TokenLogprob
 
 _BLOCKS_PER_PROCESSOR = 4
 
@@ -139,13 +141,16 @@ class CudaDevice:
         return token_ids
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        if self._sample is None:  # the vocabulary is too large for the kernel
+        if self._sample is None or any(draw.edits for draw in draws):  # the vocabulary is too large for the kernel
             return sampled(self.fetch(logits), draws)
         assert isinstance(logits, TensorLogits)
         chosen = self._chosen.of(len(draws))
         self._sample(logits.tensor, self._draws.fill(draws), chosen)
         token_ids: list[int] = fetched(chosen).tolist()
         return token_ids
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        return token_logprobs(self.fetch(logits), asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

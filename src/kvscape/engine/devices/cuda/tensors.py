@@ -75,7 +75,7 @@ class CudaDraws:
             self._length = len(draws)
             self._layout = Struct("=" + self._FIELDS * len(draws))
             self._memory = CudaMemory(self._device, [(len(draws), self._layout.size // len(draws) // 4)])
-        fields = ((row, min(top_k, self._MOST), *others) for row, top_k, *others in draws)
+        fields = ((draw.row, min(draw.top_k, self._MOST), *draw[2:6]) for draw in draws)
         self._layout.pack_into(self._memory.memory.data, 0, *chain.from_iterable(fields))
         self._memory.send()
         return self._memory.tensors[0]

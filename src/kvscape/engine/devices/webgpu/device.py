@@ -16,7 +16,7 @@ from kvscape.artifact.shaders import part_rows
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
-from kvscape.engine.devices.device import Draw, FloatArray, IntArray, KVPools, Logits, StepInput
+from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_metadata, read_shaders
 from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, check_page_size, forward_name
@@ -28,6 +28,9 @@ from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, addre
 from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
 from kvscape.engine.devices.webgpu.step import WebgpuInts
+from kvscape.engine.draws import sampled
+from kvscape.engine.logprobs import token_logprobs
+from kvscape.engine.token_logprob import TokenLogprob
 
 _THREADS = 64  # tiles that a GPU is kept busy by, an eighth of them
 _WIDTH = 16  # page tables and tiles come in so many, so that few steps are recorded
@@ -132,8 +135,13 @@ class WebgpuDevice:
         return self._choices.greedy(self._functions["greedy"], logits)
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
+        if any(draw.edits for draw in draws):
+            return sampled(self.fetch(logits), draws)
         assert isinstance(logits, TensorLogits)
         return self._choices.sample(self._functions["sample"], logits, draws)
+
+    def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
+        return token_logprobs(self.fetch(logits), asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

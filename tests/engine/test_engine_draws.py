@@ -1,4 +1,4 @@
-"""The sampler against a plain reference that looks at tokens one by one."""
+"""Drawing against a plain reference that looks at tokens one by one."""
 
 import math
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from kvscape.engine import SamplingParams
 from kvscape.engine.draws import Vector, distribution, drawn, largest, uniform
-from kvscape.engine.sampler import log_softmax, penalize, token_logprob
 
 # apart enough that no two tokens have the same probability
 LOGITS = st.lists(st.integers(-80, 80), min_size=2, max_size=30, unique=True).map(lambda values: np.array(values) / 8)
@@ -95,14 +94,6 @@ def test_the_largest_are_those_of_the_sorted_values(size: int, number: int, seed
     np.testing.assert_array_equal(largest(values, number), np.flatnonzero(values >= edge))
 
 
-def test_penalties_by_hand() -> None:
-    params = SamplingParams(repetition_penalty=2, presence_penalty=0.5, frequency_penalty=0.25)
-    logits = np.array([4.0, -4.0, 4.0, 4.0, -1.0])
-    got = penalize(logits, params, prompt=[0, 1, 1], output=[2, 1, 2])
-    np.testing.assert_array_equal(got, [4 / 2, -4 * 2 - 0.5 - 0.25, 4 / 2 - 0.5 - 2 * 0.25, 4, -1])
-    np.testing.assert_array_equal(logits, [4, -4, 4, 4, -1])
-
-
 def test_a_draw_is_the_inverse_of_the_distribution_function() -> None:
     probabilities = np.array([0, 0.25, 0, 0.5, 0.25, 0])
     assert [drawn(probabilities, number) for number in (0, 0.249, 0.25, 0.749, 0.75, 1 - 2**-53)] == [1, 1, 3, 3, 4, 4]
@@ -118,22 +109,3 @@ def test_random_numbers_follow_seed_and_position_alone() -> None:
 def test_a_draw_never_takes_a_token_without_probability() -> None:
     certain = np.array([0.0, 1.0, 0.0])
     assert {drawn(certain, number) for number in (0.0, 0.5, 1 - 2**-53, 1.0)} == {1}
-
-
-def test_logprobs_are_the_models_own() -> None:
-    logits = np.log(np.array([0.5, 0.125, 0.25, 0.125])).astype(np.float32) + np.float32(7)
-    got = token_logprob(logits, 3, number=3)
-    assert (got.token_id, [token for token, _ in got.top]) == (3, [0, 2, 1])
-    assert [got.logprob, *(value for _, value in got.top)] == pytest.approx(
-        np.log([0.125, 0.5, 0.25, 0.125]).tolist(), rel=1e-6
-    )
-
-
-@pytest.mark.parametrize(("number", "expected"), [(0, []), (1, [2]), (2, [2, 0]), (3, [2, 0, 1]), (9, [2, 0, 1, 3])])
-def test_the_likeliest_come_first_and_the_lowest_id_among_equals(number: int, expected: list[int]) -> None:
-    logits = np.array([1, 1, 2, 0.5], np.float32)
-    assert [token for token, _ in token_logprob(logits, 0, number).top] == expected
-
-
-def test_log_softmax_of_large_logits_is_finite() -> None:
-    np.testing.assert_allclose(log_softmax(np.array([1e4, 1e4])), np.log([0.5, 0.5]))
