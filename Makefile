@@ -28,7 +28,7 @@ check: $(VENV)/.developing ## Lint, types, import layers, file lengths
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@find src tests examples benchmarks -name '*.py' -exec awk -v most=$(MAX_LINES) \
+	@find src tests examples benchmarks -regex '.*\.\(py\|cuh\|h\|wgsl\|js\|css\|html\)' -exec awk -v most=$(MAX_LINES) \
 	  'END { if (NR > most) { print FILENAME ": " NR " lines, at most " most; exit 1 } }' {} \; | { ! grep .; }
 
 format: $(VENV)/.developing ## Format the sources

@@ -15,7 +15,19 @@ from kvscape.compiler.nvrtc import compile_cuda
 _EARLY = "tirx.use_programtic_dependent_launch"
 _SOURCE = Path(__file__).parent / "kernels" / "cuda" / "source"
 # In the order in which they need each other.
-_PARTS = ("instructions", "common", "formats", "rows", "linear", "choices", "draws", "pages", "rope", "attention")
+_PARTS = (
+    "instructions",
+    "common",
+    "formats",
+    "rows",
+    "linear",
+    "choices",
+    "draws",
+    "pages",
+    "rope",
+    "spans",
+    "attention",
+)
 
 
 def device_code(mod: Any, architecture: str) -> DeviceCode:

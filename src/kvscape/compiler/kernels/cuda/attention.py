@@ -1,4 +1,4 @@
-"""Rotary positions, the step's keys and values, and what queries see of them (source/rope.cuh, attention.cuh)."""
+"""Rotary positions, the step's keys and values, and what queries see of them (source/{rope,spans,attention}.cuh)."""
 
 from dataclasses import dataclass
 from typing import Any
