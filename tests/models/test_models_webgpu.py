@@ -25,7 +25,7 @@ from kvscape.weights.pack import pack_weights
 from shader_kernels import needs_adapter
 
 pytestmark = needs_adapter
-KV_DTYPES = ("f16", "int8")
+KV_DTYPES = ("f16", "int8", "int4")
 PROMPTS = [tuple(np.random.default_rng(n).integers(3, 300, n).tolist()) for n in (1, 40, 90)]
 PARAMS = SamplingParams(max_tokens=12, ignore_eos=True)
 
@@ -103,7 +103,7 @@ def test_answers_are_those_of_numpy(built: BuiltTiny, kv_dtype: str) -> None:
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)
-@pytest.mark.parametrize(("batch", "chunk", "page_size"), [(3, 5, 16), (1, 64, 4)])
+@pytest.mark.parametrize(("batch", "chunk", "page_size"), [(3, 5, 16), (1, 64, 8)])
 def test_batch_chunk_and_page_size_change_nothing(
     built: BuiltTiny, kv_dtype: str, batch: int, chunk: int, page_size: int
 ) -> None:
@@ -112,11 +112,12 @@ def test_batch_chunk_and_page_size_change_nothing(
     assert target.pools.nbytes == kv_cache_bytes(target.model, target.config)
 
 
-def test_choices_share_a_prompt_and_then_copy_its_last_page(built: BuiltTiny) -> None:
+@pytest.mark.parametrize("kv_dtype", ["f16", "int4"])
+def test_choices_share_a_prompt_and_then_copy_its_last_page(built: BuiltTiny, kv_dtype: str) -> None:
     warm = SamplingParams(max_tokens=6, temperature=1.5, seed=3, n=2, ignore_eos=True)
     found: list[dict[int, list[int]]] = []
     for knobs in ({"max_batch_size": 2}, {"prefix_cache": False}):
-        target, got = engine(built, **knobs), dict[int, list[int]]()
+        target, got = engine(built, kv_dtype=kv_dtype, **knobs), dict[int, list[int]]()
         target.add(Request("all", PROMPTS[1], warm))
         while target.has_work:
             for output in target.step():
@@ -143,7 +144,7 @@ def test_the_library_holds_shaders_and_runs_on_no_other_device(built: BuiltTiny,
 
 def test_what_cannot_be_had_is_one_clear_line(built: BuiltTiny) -> None:
     target = device(built.artifact)
-    with pytest.raises(ConfigError, match="page_size = 2: the kernels take 4 keys at once"):
-        target.allocate("f16", [4], 2, 1)
+    with pytest.raises(ConfigError, match="page_size = 4: the kernels take 8 keys at once"):
+        target.allocate("f16", [4], 4, 1)
     with pytest.raises(CapacityError, match=r"a layer's KV cache takes .* max-storage-buffer-binding-size"):
         target.allocate("f16", [1 << 24], 16, 1)

@@ -17,6 +17,7 @@ from kvscape.compiler.kernels.cuda.registry import CUDA_KERNELS
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.kernels.webgpu import attention as webgpu_attention
 from kvscape.compiler.kernels.webgpu import choices as webgpu_choices
+from kvscape.compiler.kernels.webgpu import pages as webgpu_pages
 from kvscape.compiler.kernels.webgpu.registry import WEBGPU_KERNELS
 from kvscape.compiler.shaders import library_shaders
 from kvscape.compiler.target import CpuTarget, Target
@@ -85,4 +86,5 @@ def _webgpu() -> Backend:
 
     multiples = (("head_dim", 16), ("hidden_size", 4), ("intermediate_size", 4))
     tile_tokens, range_tokens = webgpu_attention.tile_tokens, webgpu_attention.RANGE
-    return Backend(dispatch, multiples, tile_tokens, range_tokens, 4, library_shaders, webgpu_choices.draw_ints)
+    pages = webgpu_pages.PAGE_MULTIPLE
+    return Backend(dispatch, multiples, tile_tokens, range_tokens, pages, library_shaders, webgpu_choices.draw_ints)

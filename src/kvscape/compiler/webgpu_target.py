@@ -9,8 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kvscape.analysis.adapters import adapters
-from kvscape.config import WEBGPU_KV_DTYPES, KVPrecision, library_kv_dtypes
-from kvscape.errors import ConfigError
+from kvscape.config import GPU_KV_DTYPES, library_kv_dtypes
 from kvscape.quantization.layouts import LAYOUTS, Layout
 
 
@@ -32,11 +31,7 @@ class WebgpuTarget:
 
     def library_kv_dtypes(self, kv_dtype: str) -> tuple[str, ...]:
         """The KV precisions of the library that has ``kv_dtype``; ConfigError for one that the kernels lack."""
-        precision = KVPrecision.parse(kv_dtype)
-        if precision.key != precision.value:
-            why = "the kernels of this device keep keys and values alike"
-            raise ConfigError(f"kv_dtype = {precision.name}", why, f"use {precision.key} or {precision.value}")
-        return library_kv_dtypes(kv_dtype, WEBGPU_KV_DTYPES)
+        return library_kv_dtypes(kv_dtype, GPU_KV_DTYPES)
 
     def activation(self, asked: str) -> str:
         """What products read: f32, whatever was asked for; that is more precise than the CPU's 8 bit."""

@@ -11,7 +11,6 @@ from kvscape.config.precision import (
     GPU_KV_DTYPES,
     KEY_GROUP,
     KV_DTYPES,
-    WEBGPU_KV_DTYPES,
     KVPrecision,
     library_kv_dtypes,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "SLIDING",
     "SLO_NAMES",
     "UNSCALED",
-    "WEBGPU_KV_DTYPES",
     "AdapterName",
     "Asked",
     "BuildConfig",

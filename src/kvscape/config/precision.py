@@ -7,8 +7,7 @@ from kvscape.errors import ConfigError, near_match
 
 KV_DTYPES = ("f32", "f16", "int8", "int4")
 GPU_KV_DTYPES = (*KV_DTYPES, "fp8")
-WEBGPU_KV_DTYPES = ("f32", "f16", "int8")
-"""Those that NVIDIA GPUs have."""
+"""Those that GPUs have."""
 KEY_GROUP = 16
 """Tokens that share a channel's scale in int4 keys (KIVI, arXiv 2402.02750)."""
 

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from kvscape.config import (
     GPU_KV_DTYPES,
     KV_DTYPES,
-    WEBGPU_KV_DTYPES,
     BuildConfig,
     DesignPoint,
     adapter_name,
@@ -33,9 +32,7 @@ def library(point: DesignPoint) -> Library:
 
 
 def _known(device: str) -> tuple[str, ...]:
-    if adapter_name(device) is not None:
-        return WEBGPU_KV_DTYPES
-    return KV_DTYPES if cuda_index(device) is None else GPU_KV_DTYPES
+    return KV_DTYPES if cuda_index(device) is None and adapter_name(device) is None else GPU_KV_DTYPES
 
 
 def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:

@@ -97,8 +97,7 @@ class Host:
 
     def function(self, *body: Any) -> Any:
         """The PrimFunc that runs the statements of ``body`` on what was declared."""
-        whole = body[0] if len(body) == 1 else tirx.SeqStmt(list(body))
-        function = tirx.PrimFunc(self._params, whole, ir.TupleType([]))
+        function = tirx.PrimFunc(self._params, in_order(body), ir.TupleType([]))
         texts = json.dumps([asdict(shader) for shader in self._shaders])
         return function.with_attrs({"tirx.noalias": True, "s_tir": True, SHADERS: texts})
 
@@ -108,6 +107,11 @@ def by_size(size: Any, choices: Sequence[tuple[int, Any]], otherwise: Any) -> An
     for limit, statement in reversed(choices):
         otherwise = tirx.IfThenElse(size <= limit, statement, otherwise)
     return otherwise
+
+
+def in_order(statements: Sequence[Any]) -> Any:
+    """One statement of several."""
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(list(statements))
 
 
 def blocks(total: Any, each: int) -> Any:

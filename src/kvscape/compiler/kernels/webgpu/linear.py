@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from tvm import tirx
-
 from kvscape.compiler.kernels.kernel import Kernel, Operator
-from kvscape.compiler.kernels.webgpu.host import Host, Tensor, blocks, by_size
+from kvscape.compiler.kernels.webgpu.host import Host, Tensor, blocks, by_size, in_order
 from kvscape.compiler.kernels.webgpu.weights import (
     TILE,
     TILES,
@@ -53,7 +51,7 @@ def linear_function(fmt: Format, N: int, K: int) -> Any:
         return launch
 
     def all_parts(launch: Callable[[Part], Any]) -> Any:
-        return _in_order([launch(part) for part in parts(fmt, N, K)])
+        return in_order([launch(part) for part in parts(fmt, N, K)])
 
     few = [(limit, all_parts(matvec(tokens))) for limit, tokens in ((1, 1), (4, 4), (16, 8))]
     some, many = all_parts(matmul(1, 1)), all_parts(matmul(*TILES))
@@ -74,7 +72,7 @@ def embedding_function(fmt: Format, N: int, K: int) -> Any:
         )
         for part in parts(fmt, N, K)
     ]
-    return host.function(_in_order(launches))
+    return host.function(in_order(launches))
 
 
 def _weight(host: Host, fmt: Format, N: int, K: int) -> list[Tensor]:
@@ -87,7 +85,3 @@ def _bound(weight: list[Tensor], fmt: Format, part: Part, element: str) -> list[
     if part.first:
         weight = [each.skipping(each.nbytes // part.of * part.first) for each in weight]
     return [each.read(name) for each, name in zip(weight, elements, strict=False)]
-
-
-def _in_order(statements: list[Any]) -> Any:
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)

@@ -22,6 +22,7 @@ WEBGPU_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "rope_frequencies": rope.rope_frequencies,
         "rope_table": rope.rope_table,
         "rope_append": rope.rope_append,
+        "group_append": rope.group_append,
         "paged_attention": attention.paged_attention,
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,

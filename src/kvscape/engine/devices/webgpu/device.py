@@ -39,16 +39,17 @@ _TILES, _PIECES = 3, 4  # among a step's blocks
 
 @dataclass(frozen=True, eq=False)
 class WebgpuPools:
-    """For each layer group its pages; a layer's lie in a buffer of their own."""
+    """For each layer group its pages and tails; a layer's lie in buffers of their own."""
 
     function: str
     pages: Sequence[Allocation]
+    tails: Sequence[Allocation]
     arguments: Sequence[Any]
     recordings: Recordings
 
     @property
     def nbytes(self) -> int:
-        return sum(allocation.nbytes for allocation in self.pages)
+        return sum(allocation.nbytes for allocation in (*self.pages, *self.tails))
 
 
 class WebgpuDevice:
@@ -93,19 +94,21 @@ class WebgpuDevice:
     ) -> WebgpuPools:
         check_page_size(page_size, self.metadata.page_size_multiple)
         layers = [len(group.layers) for group in self.model.layer_groups]
-        page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype) // 2
+        page, tail = page_bytes(self.model, kv_dtype, page_size), tail_bytes(self.model, kv_dtype)
         sizes = list(zip(layers, num_pages, strict=True))
-        found = [
-            self._memory.allocate(count * pages * page, "a layer's KV cache", pages * page) for count, pages in sizes
-        ]
+        found = [self._by_layer("a layer's KV cache", count, pages * page) for count, pages in sizes]
+        waiting = [self._by_layer("keys of a group", count, num_tails * tail) for count in layers]
         seen = self._memory.allocate(4, "a number")
         self._memory.write(seen, np.array([seen_tokens], np.int32))
         tensors = [tensor_at(pool.start, (*size, page), "uint8") for pool, size in zip(found, sizes, strict=True)]
-        tails = [tensor_at(seen.start, (count, num_tails, tail), "float16") for count in layers]
+        tails = [
+            tensor_at(each.start, (count, num_tails, tail // 2), "float16")
+            for each, count in zip(waiting, layers, strict=True)
+        ]
         arguments = (tensor_list(tensors), tensor_list(tails), tensor_at(seen.start, (1,), "int32"))
         self._recorder.forget()  # bindings keep buffers alive, those of pools that are gone
-        pools = WebgpuPools(forward_name(kv_dtype), found, arguments, Recordings(self._recorder))
-        for allocation in (*found, seen):
+        pools = WebgpuPools(forward_name(kv_dtype), found, waiting, arguments, Recordings(self._recorder))
+        for allocation in (*found, *waiting, seen):
             finalize(pools, self._memory.free, allocation)
         return pools
 
@@ -113,6 +116,8 @@ class WebgpuDevice:
         assert isinstance(pools, WebgpuPools)
         for pool, pairs, argument in zip(pools.pages, pages, pools.arguments[0], strict=True):
             self._player.copy_pieces(pool, int(argument.shape[2]), pairs)
+        for pool, argument in zip(pools.tails, pools.arguments[1], strict=True):
+            self._player.copy_pieces(pool, 2 * int(argument.shape[2]), tails)
 
     def forward(self, step: StepInput, pools: KVPools) -> TensorLogits:
         assert isinstance(pools, WebgpuPools)
@@ -156,6 +161,9 @@ class WebgpuDevice:
     def synchronize(self) -> None:
         """Wait until the GPU has done all that it was asked."""
         self._player.fetch(address_of(self._parameters[0]), 4)
+
+    def _by_layer(self, what: str, layers: int, nbytes: int) -> Allocation:
+        return self._memory.allocate(layers * nbytes, what, nbytes)
 
     def _uploaded(self, name: str, arrays: dict[str, Any]) -> Any:
         """A parameter; a large matrix and its scales lie in parts of the same rows, as the kernels bind them."""

@@ -84,6 +84,7 @@ class WebgpuGpu:
 
     def layout(self, writes: tuple[bool, ...]) -> Any:
         if writes not in self._layouts:
+            self._check_bindings(len(writes))
             kinds = [{"type": "storage" if each else "read-only-storage"} for each in writes]
             uniform = {"type": "uniform", "has_dynamic_offset": True, "min_binding_size": 0}
             entries = [
@@ -92,6 +93,12 @@ class WebgpuGpu:
             ]
             self._layouts[writes] = self.device.create_bind_group_layout(entries=entries)
         return self._layouts[writes]
+
+    def _check_bindings(self, count: int) -> None:
+        name = "max-storage-buffers-per-shader-stage"
+        if count > self.limits[name]:
+            why, do = f"{self.adapter.name} has {name} {self.limits[name]}", "use another --kv-dtype than int4"
+            raise CapacityError(f"a kernel takes {count} buffers", why, do)
 
     def group(self, writes: tuple[bool, ...], places: Sequence[tuple[Any, int]], uniforms: Any) -> Any:
         """Bindings: buffers from an offset to their end, and the uniform numbers."""

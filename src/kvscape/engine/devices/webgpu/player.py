@@ -54,7 +54,7 @@ class WebgpuPlayer:
 
     def copy_pieces(self, allocation: Allocation, piece_bytes: int, pairs: IntArray) -> None:
         """Copy pieces within each of the allocation's buffers: [c, 2], source and destination."""
-        if not len(pairs):
+        if not len(pairs) or not piece_bytes:
             return
         # A buffer cannot be copied to itself.
         between = self._gpu.buffer(piece_bytes, "a page")

@@ -5,14 +5,26 @@
 // join_ranges.wgsl: a query's numbers depend on neither tile nor batch. kernels/cpu/attention.py says what windows and sinks are.
 const RANGE = 64u;
 const GROUP = Q_HEADS / HEADS;
-const PARTS = 256u / WORDS;
+const PARTS = 256u / UNITS;
 var<workgroup> scores: array<f32, ROWS * RANGE>;
 var<workgroup> marks: array<f32, ROWS * 16u>;
-// Of each key of a range, the word where it begins and that of its scale.
-var<workgroup> places: array<vec2<u32>, RANGE>;
+// Of each key of a range, what place_of returns.
+var<workgroup> places: array<vec4<u32>, RANGE>;
 
 fn stored(word: u32) -> u32 {
   return pool[word / 4u][word % 4u];
+}
+
+fn half_at(index: u32) -> f32 {
+  return unpack2x16float(stored(index / 2u) >> (16u * (index % 2u))).x;
+}
+
+// The exponent's bias is 127 - 7 less than f32's; subnormal numbers are eighths of 2^-6.
+fn e4m3(bytes: vec4<u32>) -> vec4<f32> {
+  let size = bytes & vec4(127u);
+  let normal = bitcast<vec4<f32>>((size << vec4(20u)) + vec4(120u << 23u));
+  let found = select(normal, vec4<f32>(size) * 0.001953125, size < vec4(8u));
+  return select(found, -found, bytes > vec4(127u));
 }
 
 // Four numbers of 16 bytes.
@@ -20,32 +32,38 @@ fn four(raw: vec4<u32>, i: u32) -> vec4<f32> {
   $four
 }
 
-// The numbers of a word.
-fn numbers_of(word: u32) -> $numbers {
+// Those of a word that a thread has at a place of a value.
+fn numbers_of(word: u32, place: u32) -> $numbers {
   $numbers_of
 }
 
-// Of a key and its value.
-fn scale_of(place: vec2<u32>) -> vec2<f32> {
-  $scale
+fn key_scale(place: vec4<u32>) -> f32 {
+  return $key_scale_at;
+}
+
+// Scale and minimum.
+fn value_scale(place: vec4<u32>) -> vec2<f32> {
+  return $value_scale_at;
 }
 
 // Of a query, or of one that meets the sinks, and a key: loads come first, for each takes as long as all of them.
-fn product(start: u32, place: u32) -> f32 {
+fn product(start: u32, place: u32, constants: u32) -> f32 {
   var sum = 0.0;
-  for (var piece = 0u; piece < WORDS / 4u; piece += UNROLLED) {
+  for (var piece = 0u; piece < PIECES; piece += UNROLLED) {
     $product
   }
   return sum;
 }
 
-fn sink_product(start: u32, place: u32) -> f32 {
+fn sink_product(start: u32, place: u32, constants: u32) -> f32 {
   var sum = 0.0;
-  for (var piece = 0u; piece < WORDS / 4u; piece += UNROLLED) {
+  for (var piece = 0u; piece < PIECES; piece += UNROLLED) {
     $sink_product
   }
   return sum;
 }
+
+$own
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
@@ -60,8 +78,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
   let sinks = window[0];
   let last = positions[first_token + tokens - 1u];
   let oldest = positions[first_token] - window[1] + 1;
-  let word = thread % WORDS;
-  let part = thread / WORDS;
+  let word = thread % UNITS;
+  let part = thread / UNITS;
   $declared
   for (var range = $first_range; range < $last_range; range += 1u) {
     let first = range * RANGE;
@@ -74,9 +92,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
       let key = first + min(thread, keys - 1u);
       let page = u32(tables[sequence * numbers.width + key / numbers.page_size]);
       let slot = page * numbers.page_size + key % numbers.page_size;
-      places[thread] = vec2(key_word(head, slot), scale_word(head, slot));
+      places[thread] = place_of(head, slot);
     }
     workgroupBarrier();
+    $staged
     // Scores: a thread has a key and every fourth row.
     for (var i = 0u; i < ROWS; i += 4u) {
       let row = i + thread / RANGE;
@@ -91,12 +110,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             let start = ((token * Q_HEADS) + head * GROUP + row % GROUP) * D / 4u;
             let place = places[key];
             var sum = 0.0;
-            if (at < sinks) {
-              sum = sink_product(start, place.x / 4u);
-            } else {
-              sum = product(start, place.x / 4u);
-            }
-            score = sum * scale_of(place).x * SCALE;
+            $met
+            score = sum * key_scale(place) * SCALE;
             if (SOFT_CAP > 0.0) {
               score = SOFT_CAP * hyperbolic_tangent(score / SOFT_CAP);
             }

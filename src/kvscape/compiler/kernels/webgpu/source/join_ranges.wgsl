@@ -13,5 +13,5 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     total = fma(total, old, ranges[first + D + 1u] * fresh);
     found = fma(found, old, ranges[first + d] * fresh);
   }
-  y[(group.x * Q_HEADS + group.y) * D + d] = found / total;
+  y[(group.x * Q_HEADS + group.y) * D + d] = $result;
 }
