@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TEMPLATE_TOKENS = 7
+_LONGEST_HOLD_S = 60.0  # so that a test that waits for nothing ends
 
 
 @dataclass
 class Behaviour:
-    """What the server does; ``tells`` says of the number of a request what becomes of it: ok, busy, cut, error, 500."""
+    """What the server does; ``tells`` says of the number of a request what becomes of it: ok, busy, cut, error,
+    malformed, 500, or hold, until ``holds`` requests are there at once."""
 
     tells: Callable[[int], str] = lambda number: "ok"
     retry_after: str | None = "0"
@@ -25,6 +27,8 @@ class Behaviour:
     token_s: float = 0.0
     echoes: bool = True
     hangs_up: bool = False
+    holds: int = 1
+    models: Any = field(default_factory=lambda: {"data": [{"id": "tiny"}]})
     encode: Callable[[str], list[int]] = lambda text: list(text.encode())
 
 
@@ -36,6 +40,7 @@ class FakeOpenAI:
     most_at_once: int = 0
     connections: int = 0
     _running: int = 0
+    _all_there: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -56,7 +61,7 @@ class FakeOpenAI:
         if self.behaviour.key is not None and headers.get("authorization") != f"bearer {self.behaviour.key}":
             return await _send(writer, 401, {"error": {"message": "no such key"}})
         if path == "/v1/models":
-            return await _send(writer, 200, {"data": [{"id": "tiny"}]})
+            return await _send(writer, 200, self.behaviour.models)
         request = json.loads(body)
         if "ignore_eos" in request and not self.behaviour.knows_ignore_eos:
             return await _send(writer, 400, {"error": {"message": "unknown field ignore_eos"}})
@@ -70,7 +75,11 @@ class FakeOpenAI:
             return await _send(writer, 500, {"detail": "broken"})
         self._running += 1
         self.most_at_once = max(self.most_at_once, self._running)
+        if self.most_at_once >= self.behaviour.holds:
+            self._all_there.set()
         try:
+            if tells == "hold":
+                await asyncio.wait_for(self._all_there.wait(), _LONGEST_HOLD_S)
             return await self._stream(path.endswith("/chat/completions"), request, tells, writer)
         finally:
             self._running -= 1
@@ -95,6 +104,8 @@ class FakeOpenAI:
             if tells == "error" and number:
                 self._event(writer, {"error": {"message": "the sampler raised"}})
                 break
+            if tells == "malformed" and number:
+                self._event(writer, [1, 2])
             text = " w" * min(size, tokens - number)
             self._event(writer, {"choices": [{"delta": {"content": text}} if chat else {"text": text}]})
             await asyncio.sleep(self.behaviour.token_s)
@@ -108,7 +119,7 @@ class FakeOpenAI:
         await writer.drain()
         return self.behaviour.is_chunked and not self.behaviour.hangs_up
 
-    def _event(self, writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:
+    def _event(self, writer: asyncio.StreamWriter, event: Any) -> None:
         """In two pieces, as a network may cut it."""
         payload = b"data: " + json.dumps(event).encode() + b"\n\n"
         self._write(writer, payload[:9])
@@ -118,9 +129,7 @@ class FakeOpenAI:
         writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if self.behaviour.is_chunked else piece)
 
 
-async def _send(
-    writer: asyncio.StreamWriter, status: int, told: dict[str, Any], retry_after: str | None = None
-) -> bool:
+async def _send(writer: asyncio.StreamWriter, status: int, told: Any, retry_after: str | None = None) -> bool:
     body = json.dumps(told).encode()
     retry = f"Retry-After: {retry_after}\r\n" if retry_after is not None else ""
     writer.write(f"HTTP/1.1 {status} So\r\n{retry}Content-Length: {len(body)}\r\n\r\n".encode() + body)

@@ -23,6 +23,15 @@ def _cannot_write(path: Path, error: OSError) -> KvscapeError:
     return KvscapeError(f"cannot write {path}", error.strerror or str(error), "choose a folder that can be written")
 
 
+def check_writable(path: Path) -> None:
+    """Make the folder of ``path``; raise KvscapeError now where nothing could be written there after hours of work."""
+    try:
+        with tempfile.TemporaryFile(dir=_parent(path)):
+            pass
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
 @contextmanager
 def written_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; rename it to ``path`` when the block succeeds, remove it otherwise."""

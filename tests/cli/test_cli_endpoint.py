@@ -42,9 +42,20 @@ def test_what_fails_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_server_that_refuses_all_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with fake_openai(Behaviour(lambda number: "ok" if number < 2 else "busy")) as fake:
-        assert run(bench(fake)) == 2
+        assert run(bench(fake, "--concurrency", "12")) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "no request had an answer (12 x 429): too many" in line
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_load(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with fake_openai() as fake:
+        assert run(bench(fake, "--out-dir", str(tmp_path / "file"))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot write" in line and "choose a folder" in line
+    assert fake.asked == []
 
 
 def test_a_study_of_a_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

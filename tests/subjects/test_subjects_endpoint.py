@@ -1,7 +1,8 @@
 """A server is asked over HTTP; whatever it does, every request is accounted for."""
 
-from dataclasses import replace
-from itertools import islice
+import asyncio
+from contextlib import suppress
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from kvscape.config import DesignPoint, EndpointConfig, Workload
 from kvscape.errors import ConfigError, EndpointError, KvscapeError
 from kvscape.subjects import SUBJECTS, find_local, find_subject, is_remote
 from kvscape.subjects.endpoint import Answer, check_endpoint, check_local, load_endpoint
+from kvscape.subjects.endpoint.http import Server
 from kvscape.subjects.endpoint.lengths import Length, lengths, read_lengths
 from kvscape.subjects.endpoint.sse import Events
+from kvscape.subjects.endpoint.traffic import closed_loop
 from kvscape.subjects.endpoint.words import WordCount, make_text
 
 PROBES = 2
@@ -79,27 +82,54 @@ def test_without_usage_pieces_of_text_are_counted() -> None:
     assert {answer.output_tokens for answer in found} == {2}
 
 
+def hold(number: int) -> str:
+    return "hold" if number >= PROBES else "ok"
+
+
 def test_clients_wait_for_their_answers() -> None:
-    with fake_openai(Behaviour(token_s=0.001)) as fake:
+    with fake_openai(Behaviour(hold, holds=3)) as fake:
         assert len(answers(fake, concurrency=3, num_requests=12)) == 12
     assert fake.most_at_once == 3
     assert fake.connections <= 1 + 1 + 3  # models, probes, and one that each client goes on using
 
 
 def test_requests_that_come_over_time_wait_for_none() -> None:
-    with fake_openai(Behaviour(token_s=0.03)) as fake:
+    with fake_openai(Behaviour(hold, holds=8)) as fake:
         found = answers(fake, request_rate=200.0, num_requests=8)
-    assert fake.most_at_once > 3
+    assert fake.most_at_once == 8
     asked = [answer.asked_s for answer in found]
     assert asked == sorted(asked) and asked[0] == 0.0
     assert all(answer.sent_s >= answer.asked_s for answer in found)
 
 
+def asked_for(took_s: float, end_s: float, *statuses: str) -> list[float]:
+    """When one client asked, each of whose answers took so long."""
+    now_s, left = 0.0, list(statuses)
+
+    async def ask(due_s: float) -> Answer:
+        nonlocal now_s
+        now_s += took_s
+        return Answer(due_s, 1, status=left.pop(0) if left else "ok")
+
+    found = asyncio.run(closed_loop(repeat(ask), 1, lambda: now_s, end_s))
+    return [answer.asked_s for answer in found]
+
+
 def test_a_duration_ends_the_asking() -> None:
-    with fake_openai(Behaviour(token_s=0.005)) as fake:
-        found = answers(fake, concurrency=2, num_requests=None, duration_s=0.1)
-    assert 4 <= len(found) < 30
-    assert max(answer.sent_s for answer in found) < 0.1
+    assert asked_for(took_s=0.03, end_s=0.1) == pytest.approx([0.0, 0.03, 0.06, 0.09])
+    with fake_openai() as fake:
+        assert answers(fake, concurrency=2, num_requests=None, duration_s=1e-9) == []
+
+
+def test_a_client_that_was_refused_waits_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("kvscape.subjects.endpoint.traffic.asyncio.sleep", sleep)
+    assert len(asked_for(1.0, 4.0, "429", "ok", "connection")) == 4
+    assert waits == [0.1, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -109,6 +139,7 @@ def test_a_duration_ends_the_asking() -> None:
         ("busy", "429", "too many"),
         ("cut", "cut", "closed the connection"),
         ("error", "error", "the sampler raised"),
+        ("malformed", "malformed", "no event of OpenAI's: [1, 2]"),
     ],
 )
 def test_every_failure_has_its_status(tells: str, status: str, reason: str) -> None:
@@ -170,11 +201,68 @@ def test_what_does_not_answer_is_said_in_one_line() -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("models", [None, [], "tiny", {"data": "tiny"}, {"data": {"id": 1}}, {"data": [{}]}])
+def test_what_is_no_list_of_models_is_said_in_one_line(models: Any) -> None:
+    with (
+        fake_openai(Behaviour(models=models)) as fake,
+        pytest.raises(EndpointError, match="no list of models: it is no OpenAI-compatible server"),
+    ):
+        load_endpoint(point(fake))
+
+
+@pytest.mark.parametrize("models", [{}, {"data": None}, {"data": []}])
+def test_a_server_without_a_model_is_said_to_have_none(models: Any) -> None:
+    with fake_openai(Behaviour(models=models)) as fake, pytest.raises(EndpointError, match="has no model"):
+        load_endpoint(point(fake))
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + bytes(range(97, 123)) * 50_000,
+    ],
+)
+def test_what_is_no_http_is_a_failed_connection_which_is_closed(sent: bytes) -> None:
+    async def answer() -> None:
+        hung_up = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(sent)
+            with suppress(ConnectionError):
+                await reader.read()
+            hung_up.set()
+            writer.close()
+
+        listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+        server = Server(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}", {})
+        async with listener:
+            with pytest.raises(ConnectionError, match=r"no HTTP/1\.1"):
+                async with server.answer("GET", "/") as response:
+                    await response.body()
+            await asyncio.wait_for(hung_up.wait(), 60)
+
+    asyncio.run(answer())
+
+
 @pytest.mark.parametrize(
     ("server", "work", "says"),
     [
         ({}, {}, "no server is named"),
         ({"endpoint": "127.0.0.1:8000"}, {}, "it is no address"),
+        ({"endpoint": "http://"}, {}, "endpoint = http://: it is no address"),
+        ({"endpoint": "http://x:99999"}, {}, "it is no address"),
+        ({"endpoint": "http://x:y"}, {}, "it is no address"),
+        ({"endpoint": "http://[::1"}, {}, "it is no address"),
+        ({"endpoint": "http://x/a b"}, {}, "it is no address"),
+        ({"endpoint": "http://x/\r\nX: y"}, {}, "it is no address"),
+        ({"endpoint": "http://me:secret@x"}, {}, "a user's name in it"),
+        ({"endpoint": "http://x?key=y"}, {}, "leave out what begins with ?"),
         ({"endpoint": "http://x"}, {"request_rate": 1.0}, "it has no end"),
         ({"endpoint": "http://x"}, {"request_rate": 1.0, "concurrency": 2}, "leave one of them out"),
         ({"endpoint": "http://x", "endpoint_route": "chats"}, {}, "did you mean 'chat'?"),
@@ -248,9 +336,12 @@ def test_a_conversations_own_question_is_the_prompt(tmp_path: Path) -> None:
     [
         ("a.jsonl", "{", "line 1 of"),
         ("a.csv", "prompt_tokens,output\n1,2\n", "line 2 of"),
-        ("a.csv", "prompt_tokens,output_tokens\n0,2\n", "each must be at least 1"),
+        ("a.csv", "prompt_tokens,output_tokens\n0,2\n", "each must be 1 to"),
         ("a.csv", "prompt_tokens,output_tokens\n", "it is empty"),
         ("a.json", "[]", "it is empty"),
+        ("a.json", '[1, {"conversations": null}, {"conversations": [3, 4]}]', "it is empty"),
+        ("a.json", '[{"conversations": [{"from": "human", "value": 5}, {"value": "x"}]}]', "it is empty"),
+        ("a.jsonl", '{"prompt_tokens": 99999999999, "output_tokens": 1}', "each must be 1 to 16,777,216"),
     ],
 )
 def test_a_wrong_file_names_its_line(tmp_path: Path, name: str, content: str, says: str) -> None:
@@ -276,8 +367,15 @@ def test_events_come_in_any_pieces() -> None:
 
 
 def test_a_slow_server_is_timed_out() -> None:
-    with fake_openai(Behaviour(token_s=0.02)) as fake:
-        subject = load_endpoint(replace(point(fake, num_requests=1, max_tokens=50)))
+    with fake_openai(Behaviour(hold, holds=99)) as fake:
+        subject = load_endpoint(point(fake, num_requests=1))
         subject._client.timeout_s = 0.05
         (answer,) = subject.answers(0)
-    assert answer.status == "timeout" and answer.ended_s < 0.5
+    assert answer.status == "timeout"
+
+
+def test_a_key_that_no_header_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVSCAPE_API_KEY", "key\r\nX-Other: header")
+    with fake_openai() as fake, pytest.raises(ConfigError, match="control characters"):
+        load_endpoint(point(fake))
+    assert fake.connections == 0

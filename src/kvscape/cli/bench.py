@@ -76,9 +76,12 @@ def command(
 
 def _measure(flags: Flags) -> None:
     point = design_point(flags)
+    from kvscape.files import check_writable
     from kvscape.results.load_table import write_load_table
     from kvscape.results.tables import write_record_tables
 
+    if flags["out_dir"] is not None:
+        check_writable(flags["out_dir"] / "results.csv")
     is_load = point.subject == ENDPOINT
     record = _load(point, flags["model_lib"]) if is_load else _record(point, flags)
     write = write_load_table if is_load else write_record_tables

@@ -10,7 +10,8 @@ class Answer:
     """Times are seconds after the start of the run: when it was due, was sent, and when each piece of text came.
 
     ``status`` is ``ok``, an HTTP status, or what went wrong: ``timeout``, ``connection``, ``cut`` (a stream that ended
-    too early), ``error`` (one that a server's error ended). ``refused`` counts the 429 that were tried again.
+    too early), ``error`` (one that a server's error ended), ``malformed`` (what is no OpenAI stream).
+    ``refused`` counts the 429 that were tried again.
     Token counts are the server's own (``usage``), or None where it gave none.
     """
 
@@ -33,7 +34,9 @@ class Answer:
     @property
     def output_tokens(self) -> int:
         """What the server says, else the pieces of text that came."""
-        return len(self.pieces_s) if self.usage_tokens is None else self.usage_tokens
+        if self.usage_tokens is not None:
+            return self.usage_tokens
+        return len(self.pieces_s) if self.characters else 0  # the end of an empty answer counts as its time alone
 
     @property
     def ttft_s(self) -> float:

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from kvscape.config import DesignPoint, EndpointConfig
-from kvscape.errors import EndpointError
+from kvscape.errors import ConfigError, EndpointError
 from kvscape.subjects.endpoint.answer import OK, Answer
+from kvscape.subjects.endpoint.event import MalformedError, error_words, read_event
 from kvscape.subjects.endpoint.http import Response, Server
 from kvscape.subjects.endpoint.sse import DONE, Events
 
@@ -18,7 +20,6 @@ API_KEY = "KVSCAPE_API_KEY"
 Clock = Callable[[], float]
 
 _PATHS = {"chat": "/chat/completions", "completions": "/completions"}
-_REASON_CHARACTERS = 200
 # Where a server that is too busy does not say when to come back.
 _RETRY_AFTER_S = 1.0
 
@@ -42,7 +43,9 @@ class Client:
                     await asyncio.sleep(wait_s)
         except TimeoutError:
             answer.status = "timeout"
-        except (OSError, EOFError, ValueError) as error:
+        except MalformedError as error:
+            answer.status, answer.reason = "malformed", str(error)
+        except (OSError, EOFError) as error:
             answer.status = "cut" if answer.status == OK else "connection"
             answer.reason = str(error) or type(error).__name__
         answer.ended_s = now()
@@ -50,16 +53,11 @@ class Client:
 
     async def _try(self, message: bytes, answer: Answer, now: Clock) -> float | None:
         """Seconds after which to try again, where the server said that it is too busy and a retry is left."""
-        response = await self.server.send("POST", _PATHS[self._route], message)
-        is_whole = False
-        try:
+        async with self.server.answer("POST", _PATHS[self._route], message) as response:
             if response.status == 200:
                 await _read(response, answer, now)
             else:
                 answer.status, answer.reason = str(response.status), error_words(await response.body())
-            is_whole = True
-        finally:
-            self.server.release(response, is_whole)
         if response.status != 429 or answer.refused >= self._retries:
             return None
         answer.refused += 1
@@ -90,41 +88,34 @@ async def _read(response: Response, answer: Answer, now: Clock) -> None:
             if payload == DONE:
                 is_done, answer.pieces_s = True, answer.pieces_s or [came_s]
             else:
-                _note(json.loads(payload), answer, came_s)
+                _note(payload, answer, came_s)
     if not is_done and answer.status == OK:
         raise EOFError("the stream ended without [DONE]")
 
 
-def _note(event: Mapping[str, Any], answer: Answer, came_s: float) -> None:
-    if "error" in event:
-        answer.status, answer.reason = "error", str(event["error"])[:_REASON_CHARACTERS]
-    for choice in event.get("choices", ()):
-        told = choice.get("delta") or choice
-        if text := told.get("content") or told.get("reasoning_content") or told.get("text"):
-            answer.pieces_s.append(came_s)
-            answer.characters += len(text)
-    if usage := event.get("usage"):
-        answer.prompt_tokens, answer.usage_tokens = usage["prompt_tokens"], usage["completion_tokens"]
-
-
-def error_words(body: bytes) -> str:
-    """What a server says of a failure, in OpenAI's form or in any."""
-    try:
-        told = json.loads(body)
-        message = told["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = body.decode("utf-8", "replace")
-    return str(message)[:_REASON_CHARACTERS]
+def _note(payload: bytes, answer: Answer, came_s: float) -> None:
+    event = read_event(payload)
+    if event.error is not None:
+        answer.status, answer.reason = "error", event.error
+    for text in event.texts:
+        answer.pieces_s.append(came_s)
+        answer.characters += len(text)
+    if event.usage is not None:
+        answer.prompt_tokens, answer.usage_tokens = event.usage
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float:
     try:
-        return max(0.0, float(headers["retry-after"]))
+        wait_s = float(headers["retry-after"])
     except (KeyError, ValueError):
         return _RETRY_AFTER_S
+    return max(0.0, wait_s) if math.isfinite(wait_s) else _RETRY_AFTER_S
 
 
 def key_headers(api_key: str | None) -> dict[str, str]:
+    """Raise ConfigError for a key that no header can hold."""
+    if not (api_key or "").isprintable():
+        raise ConfigError("the API key has control characters", "no header can hold them", "give the key alone")
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
@@ -138,10 +129,8 @@ def base_url(url: str | None) -> str:
 async def get_json(server: Server, path: str, timeout_s: float = 30.0) -> Any:
     """Raise EndpointError where there is no such answer."""
     try:
-        async with asyncio.timeout(timeout_s):
-            response = await server.send("GET", path)
+        async with asyncio.timeout(timeout_s), server.answer("GET", path) as response:
             body = await response.body()
-            server.release(response, True)
     except (OSError, EOFError) as error:
         why = str(error) or f"it did not answer within {timeout_s:.0f} s"
         raise EndpointError("the endpoint does not answer", why, "start the server, or correct --endpoint") from None
@@ -160,13 +149,23 @@ def served_model(point: DesignPoint) -> str:
         return point.server.endpoint_model
     server = Server(base_url(point.server.endpoint), key_headers(os.environ.get(API_KEY)))
 
-    async def first() -> str:
+    async def listed() -> Any:
         try:
-            models = (await get_json(server, "/models")).get("data", ())
+            return await get_json(server, "/models")
         finally:
             server.close()
-        if not models:
-            raise EndpointError("the endpoint has no model", "its list is empty", "name one with --endpoint-model")
-        return str(models[0]["id"])
 
-    return asyncio.run(first())
+    return _first_model(asyncio.run(listed()))
+
+
+def _first_model(listed: Any) -> str:
+    if isinstance(listed, dict) and not listed.get("data"):
+        raise EndpointError("the endpoint has no model", "its list is empty", "name one with --endpoint-model")
+    try:
+        name = listed["data"][0]["id"]
+    except (KeyError, IndexError, TypeError):
+        name = None
+    if not isinstance(name, str):
+        why = "it is no OpenAI-compatible server"
+        raise EndpointError("GET /models gave no list of models", why, "correct --endpoint")
+    return name

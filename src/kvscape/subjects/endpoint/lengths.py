@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ SHAREGPT = "sharegpt"
 # spread: the standard deviations of the logarithms are our choice, long tails as conversations have them.
 _MEANS, _SIGMAS = (161.31, 337.99), (1.3, 1.0)
 _LEAST, _MOST = 4, 1024
+_LONGEST = 2**24  # in a file: more than any context
 # Where a conversation's answer must be counted and no tokenizer is at hand.
 _CHARACTERS_PER_TOKEN = 4.0
 
@@ -83,10 +84,17 @@ def _conversations(text: str, path: Path) -> Iterator[Length]:
     """The first question and its answer of each conversation."""
     entries = _parsed(text, str(path))
     for entry in entries if isinstance(entries, list) else ():
-        turns: Sequence[Any] = entry.get("conversations", ()) if isinstance(entry, Mapping) else ()
-        if len(turns) >= 2 and turns[0].get("from") == "human" and turns[0].get("value"):
-            question, answer = str(turns[0]["value"]), str(turns[1].get("value", ""))
+        if (turns := _first_turns(entry)) is not None:
+            question, answer = turns
             yield Length(_tokens(question), _tokens(answer), question)
+
+
+def _first_turns(entry: Any) -> tuple[str, str] | None:
+    """None where a conversation does not begin with a question and its answer."""
+    match entry:
+        case {"conversations": [{"from": "human", "value": str(question)}, {"value": str(answer)}, *_]} if question:
+            return question, answer
+    return None
 
 
 def _tokens(text: str) -> int:
@@ -109,6 +117,7 @@ def _length(row: Any, where: str) -> Length:
     except (KeyError, TypeError, ValueError):
         why = "it needs whole numbers prompt_tokens and output_tokens"
         raise ConfigError(f"{where} has no lengths", why, "correct the line") from None
-    if prompt < 1 or output < 1:
-        raise ConfigError(f"{where}: {prompt} and {output} tokens", "each must be at least 1", "correct the line")
+    if not (1 <= prompt <= _LONGEST and 1 <= output <= _LONGEST):
+        why = f"each must be 1 to {_LONGEST:,}"
+        raise ConfigError(f"{where}: {prompt} and {output} tokens", why, "correct the line")
     return Length(prompt, output)

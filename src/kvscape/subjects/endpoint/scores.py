@@ -14,7 +14,8 @@ from kvscape.artifact import Artifact
 from kvscape.config import DesignPoint, ModelConfig
 from kvscape.errors import EndpointError
 from kvscape.hub import Progress, resolve, silent
-from kvscape.subjects.endpoint.client import API_KEY, base_url, error_words, key_headers, served_model
+from kvscape.subjects.endpoint.client import API_KEY, base_url, key_headers, served_model
+from kvscape.subjects.endpoint.event import error_words
 from kvscape.subjects.endpoint.http import Server
 from kvscape.tokenizer import Tokenizer
 from kvscape.weights.sources import check_weightless, open_source
@@ -98,6 +99,7 @@ class EndpointScores:
         try:
             found: list[float | None] = json.loads(body)["choices"][0]["logprobs"]["token_logprobs"]
             whole = len(found) >= (1 if isinstance(prompt, str) else len(prompt)) and found[0] is None
+            whole = whole and all(value is None or isinstance(value, float | int) for value in found)
         except (ValueError, KeyError, TypeError, IndexError):
             whole = False
         if not whole:
@@ -111,11 +113,9 @@ class EndpointScores:
 
 async def _post(server: Server, asked: dict[str, Any]) -> tuple[int, bytes]:
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            response = await server.send("POST", "/completions", json.dumps(asked).encode())
-            body = await response.body()
-            server.release(response, True)
-            return response.status, body
+        message = json.dumps(asked).encode()
+        async with asyncio.timeout(_TIMEOUT_S), server.answer("POST", "/completions", message) as response:
+            return response.status, await response.body()
     except (OSError, EOFError) as error:
         why = str(error) or f"nothing came within {_TIMEOUT_S:.0f} s"
         raise EndpointError("the endpoint does not answer", why, "look at the server's log") from None

@@ -9,6 +9,9 @@ Ask = Callable[[float], Awaitable[Answer]]
 """Sends the next request; it was due so many seconds after the start."""
 Now = Callable[[], float]
 
+# A client whose request failed is not at once there again: a server that refuses, or is gone, would be run over.
+_PAUSE_S = 0.1
+
 
 async def closed_loop(asks: Iterator[Ask], clients: int, now: Now, end_s: float) -> list[Answer]:
     """So many clients, each of which asks again when it has its answer, until ``end_s`` or there is nothing to ask."""
@@ -17,6 +20,8 @@ async def closed_loop(asks: Iterator[Ask], clients: int, now: Now, end_s: float)
     async def client() -> None:
         while now() < end_s and (ask := next(asks, None)) is not None:
             answers.append(await ask(now()))
+            if not answers[-1].is_ok:
+                await asyncio.sleep(_PAUSE_S)
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return answers
