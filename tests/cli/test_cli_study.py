@@ -80,6 +80,44 @@ def test_a_dry_run_measures_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "2 cannot run, as model=none: no such model" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        (("--min-context", "-4"), "min_context = -4: it must be more than 0"),
+        (("--max-memory", "3zz"), "unknown unit 'zz'"),
+        (("--objective", "spd"), "unknown objective 'spd'"),
+        (("--baseline", "q9"), "no baseline 'q9' in the study"),
+        (("--max-ppl-increase", "2%"), "the study measures no perplexity"),
+        (("--objective", "quality"), "the study measures no perplexity"),
+        (("--study", "a/b"), "it becomes part of a file's name"),
+        (("--merge", "none.sqlite"), "cannot merge none.sqlite"),
+    ],
+)
+def test_what_cannot_be_answered_is_said_before_anything_is_measured(
+    limit: tuple[str, str], message: str, tmp_path: Path, capsys: Captured
+) -> None:
+    assert run(["study", "--axis", "seed=0", "--out", str(tmp_path / "out"), *limit]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[[exclude]]\nseed = 0\nreason = 'no seed'", "all are excluded: no seed"),
+        ("[search]\nmethod = 'sobol'\nbudget_minutes = 1e-9", "there was no time for any; give a larger --budget"),
+    ],
+)
+def test_a_study_that_measures_nothing_says_why(
+    table: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    facts = ModelFacts(MODEL, 1000, "weights", "library", {"f16": Workspace(0, 0, 0, 0)})
+    monkeypatch.setattr(ProcessExecutor, "build", lambda self, point: facts)
+    (tmp_path / "mine.toml").write_text(f"axes = {{seed = [0]}}\n{table}\n")
+    assert run(["study", str(tmp_path / "mine.toml"), "--out", str(tmp_path), "--quiet"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_store_of_another_machine_is_merged(tmp_path: Path, capsys: Captured) -> None:
     with Store(tmp_path / "other.sqlite") as other:
         other.put("key", made_records()[0])

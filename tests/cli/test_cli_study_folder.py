@@ -88,6 +88,14 @@ def test_both_names_of_a_flag_are_known(folder: Path, capsys: Captured) -> None:
     assert capsys.readouterr().out == new
 
 
+def test_a_report_takes_every_limit_that_a_recommendation_takes(folder: Path, capsys: Captured) -> None:
+    limits = ["--min-context", "2048", "--concurrency", "4", "--max-ttft", "0.5", "--objective", "memory"]
+    assert run(["recommend", str(folder), *limits, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert run(["report", str(folder), *limits, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recommendation"] == answer
+
+
 def test_an_unknown_study_is_said(folder: Path, capsys: Captured) -> None:
     assert run(["recommend", str(folder), "--study", "mad"]) == 2
     assert "did you mean 'made'?" in capsys.readouterr().err
@@ -116,6 +124,17 @@ def test_the_plots_of_csv_files_have_the_names_of_the_seed(tmp_path: Path, capsy
     }
     for path in (tmp_path / "kv_cache_quant_compare.png", ppl_png):
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_has_one_figure_goes_to_a_folder_too(tmp_path: Path, capsys: Captured) -> None:
+    table = tmp_path / "wikitext2_ppl_results.csv"
+    write_perplexity_table(made_perplexities(), table)
+    command = ["plot", "ppl", "--csv", str(table), "--out-dir", str(tmp_path / "plots"), "--format", "svg"]
+    assert run(command) == 0 and run([*command, "--against", "kv-dtype"]) == 0
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "wikitext2_ppl_vs_quant.svg",
+        "wikitext2_ppl_vs_kv.svg",
+    }
 
 
 def test_latency_has_a_figure_for_every_parameter(tmp_path: Path, capsys: Captured) -> None:

@@ -118,5 +118,12 @@ def test_what_is_no_store_is_one_clear_line(store: Store, tmp_path: Path) -> Non
         connection.execute("CREATE TABLE other (x)")
     with pytest.raises(ResultsError, match="it is no store of a study"):
         store.merge(tmp_path / "empty")
+    with Store(tmp_path / "damaged") as other:
+        for number in range(100):
+            other.put(str(number), ONE)
+    content = (tmp_path / "damaged").read_bytes()
+    (tmp_path / "damaged").write_bytes(content[:8192] + bytes(len(content) - 8192))
+    with pytest.raises(ResultsError, match=r"cannot merge .*damaged"):
+        store.merge(tmp_path / "damaged")
     store.put("still", ONE)
     assert store.record("still") == ONE

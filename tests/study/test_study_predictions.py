@@ -7,6 +7,7 @@ from test_study_predictor import drawn, facts, here, measured
 
 from kvscape.cli.main import run
 from kvscape.config import DesignPoint
+from kvscape.errors import ResultsError
 from kvscape.study import recommend
 from kvscape.study.budget import Budget
 from kvscape.study.executor import ProcessExecutor
@@ -52,6 +53,9 @@ def test_predictions_survive_their_file(tmp_path: Path) -> None:
     assert path.name == "predictions_made.jsonl"
     assert read_predictions(tmp_path, "made") == predictions
     assert read_predictions(tmp_path, "other") == []
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ResultsError, match="or run 'kvscape predict' again"):
+        read_predictions(tmp_path, "made")
 
 
 def test_an_unmeasured_point_may_be_recommended_and_says_so() -> None:

@@ -66,7 +66,14 @@ def test_the_nearest_miss_names_what_it_breaks() -> None:
     assert (answer.status, answer.point["quantization"]) == ("not_met", "auto")
     assert [limit.name for limit in answer.broken] == ["total_bytes", "decode_tokens_per_s of a stream"]
     assert answer.broken[1].excess == pytest.approx(100 / 90 - 1)
-    assert "total_bytes 2e+08 misses 1.9e+08 by 5.3%" in answer.reason
+    assert "total memory 190.73 MiB misses 181.2 MiB by 5.3%, decode speed of a stream 90 tokens/s" in answer.reason
+
+
+def test_other_workloads_are_named_beside_the_one_that_counts() -> None:
+    long = record(600e6, 40, 21.0, prompt_tokens=1024)
+    (note,) = chosen(Budget(), [EXACT, GOOD, long]).notes
+    assert note.startswith("judged by --prompt-tokens 128 --max-tokens 128; also studied: --prompt-tokens 1024")
+    assert note.count("--prompt-tokens 128") == 1
 
 
 def test_the_commands_build_and_run_that_very_point() -> None:

@@ -76,6 +76,15 @@ def test_excluded_points_keep_their_reason() -> None:
         ("[base]\nseed = 1", "study.toml has no points"),
         ("[axes]\nmax_batch_size = ['four']", "max_batch_size = 'four' in study.toml: expected int"),
         ("grid = [1]", "expected a table"),
+        ("axes = 3", "axes = 3 in study.toml: expected table"),
+        ("axes = {seed = [0]}\ntimeout_s = 0", "a point would have no time"),
+        ("axes = {seed = [0]}\nname = '../seed'", "it becomes part of a file's name"),
+        ("axes = {seed = [0]}\nname = ' '", "it becomes part of a file's name"),
+        ("axes = {seed = [0]}\n[when.seed]\nsliding_window_size = '=> 0'", "it is no comparison with a number"),
+        ("axes = {seed = [0]}\n[when.seed]\nsliding_window_size = 'off'", "the parameter is a number"),
+        ("axes = {seed = [0]}\n[[exclude]]\nkv_dtype = '!= f16'\nreason = 'x'", "it is no comparison"),
+        ("axes = {seed = [0]}\n[[exclude]]\nkv_dtype = '> 8'\nreason = 'x'", "the parameter is no number"),
+        ("axes = {seed = [0]}\n[search]\nbudget_minutes = nan", "there is no time"),
     ],
 )
 def test_mistakes_are_named(text: str, message: str) -> None:

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,26 @@ def test_a_record_of_a_newer_version_is_one_clear_line(store: Store) -> None:
     connection.commit()
     connection.close()
     with pytest.raises(ResultsError, match=r"a newer kvscape wrote it: .*invented_later"):
+        store.record("a")
+
+
+def test_a_damaged_store_is_one_clear_line(store: Store) -> None:
+    for number in range(100):
+        store.put(str(number), RECORD)
+    store.set_points("s", [(str(number), None) for number in range(100)])
+    store.close()
+    content = store.path.read_bytes()
+    store.path.write_bytes(content[:8192] + bytes(len(content) - 8192))
+    with Store(store.path) as damaged, pytest.raises(ResultsError, match=r"cannot read the store .*malformed"):
+        damaged.study_records("s")
+
+
+@pytest.mark.parametrize("content", ['{"parameters": {', "[]", '{"status": "ok"}'])
+def test_a_damaged_record_is_one_clear_line(store: Store, content: str) -> None:
+    store.put("a", RECORD)
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("UPDATE records SET content = ?", (content,))
+    with pytest.raises(ResultsError, match="a record cannot be read"):
         store.record("a")
 
 

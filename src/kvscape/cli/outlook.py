@@ -40,7 +40,7 @@ def _print(outlook: "Outlook") -> None:
 
 def _line(what: str, group: "Group") -> str:
     example = " ".join(f"{name}={value}" for name, value in group.example.items())
-    return f"  {group.points} {what}, as {example}: {' '.join(group.reason.split())}"
+    return f"  {group.points} {what}{', as ' * bool(example)}{example}: {' '.join(group.reason.split())}"
 
 
 def _minutes(seconds: float) -> str:

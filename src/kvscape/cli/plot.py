@@ -24,13 +24,12 @@ Jsonl = Annotated[
 ]
 MoreJsonl = Annotated[list[Path] | None, typer.Argument(help="More of them.", metavar="[JSONL]...", show_default=False)]
 OutDir = Annotated[Path, typer.Option("--out-dir", help="Folder of the figures.")]
-Out = Annotated[Path, typer.Option("--out", help="File to write; its ending says png, svg or html.")]
-
 OneOut = Annotated[Path | None, typer.Option("--out", help="One file to write instead; its ending says the format.")]
 Against = Annotated[
     str, typer.Option("--against", help="What perplexity is drawn against: quantization, bits-per-weight or kv-dtype.")
 ]
 
+_AGAINST = {"quantization": "quant", "bits-per-weight": "bits", "kv-dtype": "kv"}
 _PREFIX = "kv_cache_dse_results_"
 
 
@@ -117,32 +116,65 @@ def _speed(kind: str, paths: Sequence[Path], out_dir: Path, formats: list[str] |
 
 
 @app.command()
-def ppl(csv: Csv, out: Out, more: More = None, against: Against = "quantization", json: options.Json = False) -> None:
+def ppl(
+    csv: Csv,
+    more: More = None,
+    out: OneOut = None,
+    out_dir: OutDir = Path(),
+    against: Against = "quantization",
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
     """Perplexity with its standard error, from *_ppl_results.csv; a file for each model, text and protocol."""
     from kvscape.report.frame import read_csv
     from kvscape.report.perplexity import perplexity_figures
 
     paths = [*csv, *(more or ())]
-    figures = perplexity_figures(read_csv(paths), out.stem, _names(paths), against.replace("-", "_"))
-    _print([figure.write(out.with_name(figure.name + out.suffix)) for figure in figures], json)
+    stem = out.stem if out else f"{paths[0].stem.removesuffix('_results')}_vs_{_AGAINST.get(against, against)}"
+    figures = perplexity_figures(read_csv(paths), stem, _names(paths), against.replace("-", "_"))
+    _print(_one_or_all(figures, out, out_dir, formats), json)
 
 
 @app.command()
-def stream(jsonl: Jsonl, out: Out, more: MoreJsonl = None, json: options.Json = False) -> None:
+def stream(
+    jsonl: Jsonl,
+    more: MoreJsonl = None,
+    out: OneOut = None,
+    out_dir: OutDir = Path(),
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
     """Perplexity along a long text, with sinks and without, from 'kvscape ppl --protocol stream --json'."""
     from kvscape.report.perplexity_stream import perplexity_along_streams, read_streams
 
-    _print([perplexity_along_streams(read_streams([*jsonl, *(more or ())]), out.stem).write(out)], json)
+    streams = read_streams([*jsonl, *(more or ())])
+    figure = perplexity_along_streams(streams, out.stem if out else "ppl_along_stream")
+    _print(_one_or_all([figure], out, out_dir, formats), json)
 
 
 @app.command()
-def kld(csv: Csv, out: Out, more: More = None, json: options.Json = False) -> None:
+def kld(
+    csv: Csv,
+    more: More = None,
+    out: OneOut = None,
+    out_dir: OutDir = Path(),
+    formats: options.Formats = None,
+    json: options.Json = False,
+) -> None:
     """How many tokens lose how much against a reference, from *_kld_results.csv."""
     from kvscape.report.divergence import kl_histogram
     from kvscape.report.frame import read_csv
 
     paths = [*csv, *(more or ())]
-    _print([kl_histogram(read_csv(paths), out.stem, _names(paths)).write(out)], json)
+    stem = out.stem if out else paths[0].stem.removesuffix("_results")
+    _print(_one_or_all([kl_histogram(read_csv(paths), stem, _names(paths))], out, out_dir, formats), json)
+
+
+def _one_or_all(figures: "Sequence[Figure]", out: Path | None, folder: Path, formats: list[str] | None) -> list[Path]:
+    """Files beside ``out`` with its ending, where it is given; else every format of each figure in the folder."""
+    if out is None:
+        return _written(figures, folder, formats)
+    return [figure.write(out.with_name(figure.name + out.suffix)) for figure in figures]
 
 
 def _label(path: Path) -> str:

@@ -11,7 +11,7 @@ from kvscape.cli.chosen import Flags
 from kvscape.cli.outlook import print_outlook
 from kvscape.cli.output import console, print_facts, print_json
 from kvscape.cli.recommendation import print_recommendation
-from kvscape.cli.study_folder import STORE, StudyContent, budget, study_content, write_report
+from kvscape.cli.study_folder import STORE, StudyContent, budget, check_budget, study_content, write_report
 from kvscape.cli.study_space import chosen_space
 from kvscape.errors import ResultsError
 
@@ -82,6 +82,7 @@ def command(
             print_json(merged) if json else print_facts(merged)
             return
     space = chosen_space(context.params)
+    check_budget(context.params, space)
     if dry_run:
         from kvscape.study.store import Store
 
@@ -92,8 +93,11 @@ def command(
 
 
 def _merge(out: Path, others: list[Path]) -> dict[str, Any]:
+    from kvscape.study.merge import check_store
     from kvscape.study.store import Store
 
+    for path in others:  # before a store is made
+        check_store(path)
     with Store(out / STORE) as store:
         merged = [store.merge(path) for path in others]
         new = {name: sum(getattr(one, name) for one in merged) for name in ("records", "perplexities", "points")}
@@ -105,7 +109,7 @@ def _measure(space: "Space", flags: Flags) -> None:
 
     out = flags["out"]
     study, files = _run(space, flags)
-    _check_measured(study)
+    _check_measured(study, space)
     if not flags["report"]:  # on a host that measures, and has no Polars and no Altair
         _print_measured(study, space, files, flags["json"])
         return
@@ -128,7 +132,7 @@ def _run(space: "Space", flags: Flags) -> tuple[StudyContent, list[Path]]:
     with Store(out / STORE) as store:
         with LiveView(quiet=flags["quiet"], log=flags["log"]) as progress:
             _work(space, store, progress, flags)
-        predicted = [predict_space(space, store)] if flags["predict"] else []
+        predicted = [predict_space(space, store, flags["quiet"])] if flags["predict"] else []
         return study_content(store, space.name), [*export_study(store, space.name, out), *predicted]
 
 
@@ -147,10 +151,15 @@ def _work(space: "Space", store: "Store", progress: "StudyProgress", flags: Flag
         Study(space, store, cluster.builder, progress, flags["retry"], slots=cluster.slots).run()
 
 
-def _check_measured(study: StudyContent) -> None:
-    if not any(record.status == "ok" for record in study.records):
-        first = study.records[0].reason if study.records else "it has no points"
-        raise ResultsError("no point could be measured", first, "correct it and run the study again with --retry")
+def _check_measured(study: StudyContent, space: "Space") -> None:
+    if any(record.status == "ok" for record in study.records):
+        return
+    what, do = "no point could be measured", "correct it and run the study again with --retry"
+    if study.records:
+        raise ResultsError(what, study.records[0].reason, do)
+    if not space.points:
+        raise ResultsError(what, f"all are excluded: {space.excluded[0].reason}", "correct the study's file")
+    raise ResultsError(what, "there was no time for any", "give a larger --budget-minutes")
 
 
 def _print_measured(study: StudyContent, space: "Space", files: list[Path], json: bool) -> None:

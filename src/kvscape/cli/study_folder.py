@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kvscape.results import PerplexityRecord, Record
     from kvscape.study.budget import Budget
     from kvscape.study.recommend import Recommendation
+    from kvscape.study.space import Space
     from kvscape.study.store import Store
 
 STORE, PAGE, PLOTS = "study.sqlite", "report.html", "plots"
@@ -24,7 +25,7 @@ class StudyContent:
 
     name: str
     records: "Sequence[Record]"
-    perplexities: "Sequence[PerplexityRecord]"
+    perplexities: "Sequence[PerplexityRecord]" = ()
     predictions: "Sequence[Record]" = ()
 
     @property
@@ -81,6 +82,16 @@ def budget(flags: dict[str, Any], study: StudyContent) -> "Budget":
         objective=flags.get("objective") or Budget.objective,
         workload=_workload(flags),
     )
+
+
+def check_budget(flags: dict[str, Any], space: "Space") -> None:
+    """Before anything is measured: raise ConfigError for limits that no point of a space could be judged by."""
+    wanted = budget(flags, StudyContent(space.name, ()))
+    formats = dict.fromkeys(point.build.quantization for point in space.points)
+    if wanted.baseline is not None and space.points and wanted.baseline not in formats:
+        raise ConfigError(f"no baseline {wanted.baseline!r} in the study", "", near_match(wanted.baseline, formats))
+    if space.quality is None and (wanted.max_perplexity_ratio is not None or wanted.objective == "quality"):
+        raise ConfigError("a limit on quality", "the study measures no perplexity", "add a table [ppl], or --ppl")
 
 
 def _workload(flags: dict[str, Any]) -> Asked | None:

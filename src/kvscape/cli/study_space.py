@@ -74,7 +74,7 @@ def chosen_space(flags: Flags) -> "Space":
 
 def _space(flags: Flags) -> "Space":
     from kvscape.hub import DownloadBar
-    from kvscape.study.space import read_space, space_of_axes
+    from kvscape.study.space import check_name, read_space, space_of_axes
 
     file, axes, ppl = flags["file"], flags["axis"], flags["ppl"]
     if (file is None) == (not axes):
@@ -86,7 +86,7 @@ def _space(flags: Flags) -> "Space":
         if file is None:
             return space_of_axes(axes, flags["study"] or "study", None if ppl is None else _table(ppl), progress)
         space = read_space(file, progress)
-    return replace(space, name=flags["study"] or space.name)
+    return replace(space, name=check_name(flags["study"] or space.name))
 
 
 def _table(text: str) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin
 
 from kvscape.errors import ConfigError, near_match
 
+_WORDS = {"NoneType": "none", "dict": "table"}
+
 
 class Dataclass(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -58,4 +60,4 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _name(hint: Any) -> str:
-    return " or ".join("none" if option is type(None) else option.__name__ for option in _alternatives(hint))
+    return " or ".join(_WORDS.get(option.__name__, option.__name__) for option in _alternatives(hint))

@@ -12,6 +12,7 @@ from kvscape.study.axis import axis_values
 
 Test = Callable[[Any], bool]
 
+_LIKE_A_COMPARISON = re.compile(r"\s*[<>=!≤≥≠].*")
 _COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*(-?\d+(?:\.\d+)?)")
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     ">": operator.gt,
@@ -38,13 +39,22 @@ def read_condition(table: Mapping[str, Any], where: str) -> Condition:
     for name in table:
         if name not in known:
             raise ConfigError(f"unknown key {name!r} in {where}", "", near_match(name, known))
-    return Condition({name: _test(value) for name, value in table.items()})
+    return Condition(
+        {name: _test(value, f"{name} = {value!r} in {where}", known[name]) for name, value in table.items()}
+    )
 
 
-def _test(value: Any) -> Test:
+def _test(value: Any, what: str, default: Any) -> Test:
+    """A condition that could never hold is a mistake: raise ConfigError naming ``what``."""
     match = _COMPARISON.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         values = axis_values(value)
+        if any(isinstance(one, str) and _LIKE_A_COMPARISON.fullmatch(one) for one in values):
+            raise ConfigError(what, "it is no comparison with a number", 'write a value, a list, or for example "> 0"')
+        if isinstance(default, int | float) and not any(isinstance(one, int | float) for one in values):
+            raise ConfigError(what, "the parameter is a number", 'write a number, a list, or for example "> 0"')
         return lambda found: found in values
+    if isinstance(default, str):
+        raise ConfigError(what, "the parameter is no number", "write one of its values, or a list of them")
     compare, limit = _OPERATORS[match[1]], float(match[2])
     return lambda found: isinstance(found, int | float) and compare(found, limit)

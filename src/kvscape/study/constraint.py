@@ -8,6 +8,16 @@ from kvscape.errors import ResultsError
 from kvscape.study.budget import Budget
 from kvscape.study.candidate import Candidate
 
+# Of a constraint's name: what it is called, and the unit that it is asked in.
+_SAID = {
+    "total_bytes": ("total memory", 1 / 2**20, " MiB"),
+    "decode_tokens_per_s of a stream": ("decode speed of a stream", 1.0, " tokens/s"),
+    "ttft_s": ("time to first token", 1.0, " s"),
+    "context_window_size": ("context", 1.0, " tokens"),
+    "max_batch_size": ("batch", 1.0, " sequences"),
+    "max_total_sequence_length": ("KV pool", 1.0, " tokens"),
+}
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -25,6 +35,13 @@ class Constraint:
     @property
     def is_kept(self) -> bool:
         return self.excess <= 0
+
+    @property
+    def miss(self) -> str:
+        """By how much it is broken, in words and in the units of the flags."""
+        title, factor, unit = _SAID.get(self.name, (self.name, 1.0, ""))
+        value, limit = (f"{number * factor:,.5g}{unit}" for number in (self.value, self.limit))
+        return f"{title} {value} misses {limit} by {self.excess:,.1%}"
 
     @property
     def flag(self) -> str:

@@ -33,17 +33,28 @@ def merge(into: sqlite3.Connection, path: Path) -> Merged:
         return Merged(records, perplexities, _take_points(into, other))
 
 
+def check_store(path: Path) -> None:
+    """Raise ResultsError when ``path`` is no store that can be merged."""
+    _opened(path).close()
+
+
 def _opened(path: Path) -> sqlite3.Connection:
     """A copy in memory, with the present tables: the file may be older, and may be read only."""
     copy = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
             file.backup(copy)
+        if (damage := copy.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(damage)
         if not copy.execute("PRAGMA user_version").fetchone()[0]:
             raise ResultsError(f"cannot merge {path}", "it is no store of a study", "give a study.sqlite")
         prepare(copy, str(path))
     except sqlite3.DatabaseError as error:
+        copy.close()
         raise ResultsError(f"cannot merge {path}", str(error), "give a study.sqlite") from None
+    except ResultsError:
+        copy.close()
+        raise
     return copy
 
 

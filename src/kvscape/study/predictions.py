@@ -8,6 +8,7 @@ from typing import Any
 
 from kvscape.analysis.free_memory import available_memory_bytes
 from kvscape.config import DesignPoint
+from kvscape.errors import ResultsError
 from kvscape.files import write_text
 from kvscape.results import PerplexityRecord, Record
 from kvscape.study.predictor import FindDevice, FindFacts, Predictor
@@ -38,11 +39,14 @@ def write_predictions(folder: Path, study: str, predictions: Iterable[Record]) -
 
 
 def read_predictions(folder: Path, study: str) -> list[Record]:
-    """The predictions that were made last; none where there is no file."""
+    """The predictions that were made last; none where there is no file. Raises ResultsError for a damaged one."""
     path = _path(folder, study)
     if not path.is_file():
         return []
-    return [Record.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [Record.from_json(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ResultsError(f"cannot read {path}", str(error), "delete it, or run 'kvscape predict' again") from None
 
 
 def joined(records: Sequence[Record], predictions: Sequence[Record]) -> tuple[list[Record], list[Record]]:

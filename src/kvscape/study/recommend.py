@@ -99,8 +99,8 @@ def _of_workload(candidates: Sequence[Candidate], budget: Budget) -> tuple[list[
     if wanted not in known:
         do = near_match(asked_flags(wanted), list(map(asked_flags, known)))
         raise ResultsError(f"no point was studied with {asked_flags(wanted)}", "another workload", do)
-    note = f"judged by {asked_flags(wanted)}; also studied: {', '.join(map(asked_flags, known))}"
-    notes = (note,) if len(known) > 1 else ()
+    others = ", ".join(asked_flags(workload) for workload in known if workload != wanted)
+    notes = (f"judged by {asked_flags(wanted)}; also studied: {others}",) if others else ()
     return [candidate for candidate in candidates if candidate.workload == wanted], notes
 
 
@@ -125,7 +125,7 @@ def _answer(
     notes: tuple[str, ...],
 ) -> Recommendation:
     point = DesignPoint.from_flat(chosen.parameters)
-    reason = ", ".join(f"{c.name} {c.value:.4g} misses {c.limit:.4g} by {c.excess:.1%}" for c in broken)
+    reason = ", ".join(limit.miss for limit in broken)
     return Recommendation(
         status=status,
         point=dict(chosen.parameters),

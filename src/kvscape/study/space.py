@@ -1,5 +1,6 @@
 """The design space of a study, read from TOML or from flags."""
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -113,6 +114,8 @@ def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent)
     file = from_mapping(SpaceFile, raw, path.name)
     expansion = _expansion(file, path.name)
     found = dict.fromkeys(_every(file, expansion, path.name))
+    if not 0 < file.timeout_s < math.inf:
+        raise ConfigError(f"timeout_s = {file.timeout_s}", "a point would have no time", "give seconds, such as 600")
     points = [entry for entry in found if isinstance(entry, DesignPoint)]
     if not points:
         raise ConfigError(
@@ -121,7 +124,7 @@ def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent)
     rules = [_rule(entry, f"[[exclude]] of {path.name}") for entry in file.exclude]
     ruled_out = {point: reason for point in points if (reason := _ruled_out(point, rules))}
     return Space(
-        name=file.name or path.stem,
+        name=check_name(file.name or path.stem),
         points=tuple(point for point in points if point not in ruled_out),
         excluded=(
             *(entry for entry in found if isinstance(entry, Excluded)),
@@ -132,6 +135,14 @@ def parse_space(raw: Mapping[str, Any], path: Path, progress: Progress = silent)
         workloads=expansion.workloads,
         search=from_mapping(SearchSettings, file.search, f"[search] of {path.name}"),
     )
+
+
+def check_name(name: str) -> str:
+    """Raise ConfigError for a study's name that cannot be part of a file's."""
+    if not name.strip() or any(sign in name for sign in "/\\\0\n"):
+        why = "it becomes part of a file's name"
+        raise ConfigError(f"the study's name {name!r}", why, "use letters, digits, '-' and '_'")
+    return name
 
 
 def _expansion(file: SpaceFile, name: str) -> Expansion:

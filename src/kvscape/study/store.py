@@ -37,10 +37,7 @@ class Store:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-            _log_ahead(self._connection)
-            self._connection.execute("PRAGMA synchronous = FULL")
-            prepare(self._connection, str(path))
+            self._connection = _opened(path)
         except (OSError, sqlite3.DatabaseError) as error:
             raise ResultsError(f"cannot open the store {path}", str(error), "give another file") from None
 
@@ -62,17 +59,16 @@ class Store:
 
     def repeats(self, key: str) -> list[Record]:
         """Each time that a point was measured."""
-        rows = self._connection.execute("SELECT content FROM records WHERE key = ? ORDER BY repeat", (key,))
+        rows = self._rows("SELECT content FROM records WHERE key = ? ORDER BY repeat", key)
         return [_record(row[0]) for row in rows]
 
     def repeat(self, key: str, number: int) -> Record | None:
-        query = "SELECT content FROM records WHERE key = ? AND repeat = ?"
-        row = self._connection.execute(query, (key, number)).fetchone()
-        return _record(row[0]) if row else None
+        rows = self._rows("SELECT content FROM records WHERE key = ? AND repeat = ?", key, number)
+        return _record(rows[0][0]) if rows else None
 
     def perplexity(self, key: str) -> PerplexityRecord | None:
-        row = self._connection.execute("SELECT content FROM perplexities WHERE key = ?", (key,)).fetchone()
-        return _perplexity(row[0]) if row else None
+        rows = self._rows("SELECT content FROM perplexities WHERE key = ?", key)
+        return _perplexity(rows[0][0]) if rows else None
 
     def result(self, keys: Keys) -> Record | None:
         """A point's record with the perplexity of its quality."""
@@ -82,12 +78,10 @@ class Store:
 
     def statuses(self) -> dict[str, str]:
         """The status of each key; "ok" where one of its repeats is."""
-        rows = self._connection.execute(
-            "SELECT key, content FROM records UNION ALL SELECT key, content FROM perplexities"
-        )
+        rows = self._rows("SELECT key, content FROM records UNION ALL SELECT key, content FROM perplexities")
         found: dict[str, str] = {}
         for key, content in rows:
-            status = json.loads(content)["status"]
+            status = _read(_status, content)
             found[key] = "ok" if "ok" in (status, found.get(key)) else status
         return found
 
@@ -115,7 +109,7 @@ class Store:
     def durations_s(self) -> dict[str, float]:
         """How long each record took, its process's start and end included; by key, the mean over its repeats."""
         return dict(
-            self._connection.execute(
+            self._rows(
                 "SELECT key, AVG(duration_s) FROM records WHERE duration_s IS NOT NULL GROUP BY key "
                 "UNION ALL SELECT key, duration_s FROM perplexities WHERE duration_s IS NOT NULL"
             )
@@ -123,8 +117,8 @@ class Store:
 
     def build(self, key: str) -> ModelFacts | None:
         """What was found of a build when it was made last."""
-        row = self._connection.execute("SELECT content FROM builds WHERE key = ?", (key,)).fetchone()
-        return ModelFacts.from_json(json.loads(row[0])) if row else None
+        rows = self._rows("SELECT content FROM builds WHERE key = ?", key)
+        return _read(ModelFacts.from_json, rows[0][0]) if rows else None
 
     def put_build(self, key: str, facts: ModelFacts) -> None:
         with self._writing():
@@ -140,10 +134,7 @@ class Store:
 
     def points(self, study: str) -> list[Keys]:
         """What makes up a study, in order."""
-        rows = self._connection.execute(
-            "SELECT speed_key, quality_key FROM points WHERE study = ? ORDER BY position", (study,)
-        )
-        return list(rows)
+        return self._rows("SELECT speed_key, quality_key FROM points WHERE study = ? ORDER BY position", study)
 
     def merge(self, path: Path) -> Merged:
         """Take over what another store has and this one lacks; the other file is only read."""
@@ -152,26 +143,34 @@ class Store:
 
     def studies(self) -> list[str]:
         """Names of the studies in this file."""
-        return [str(row[0]) for row in self._connection.execute("SELECT DISTINCT study FROM points ORDER BY study")]
+        return [str(row[0]) for row in self._rows("SELECT DISTINCT study FROM points ORDER BY study")]
 
     def study_records(self, study: str) -> list[Record]:
         """The finished records of a study in its order, each with the perplexity of its quality."""
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT p.position, r.content, q.content FROM points p JOIN records r ON r.key = p.speed_key "
             "LEFT JOIN perplexities q ON q.key = p.quality_key WHERE p.study = ? ORDER BY p.position, r.repeat",
-            (study,),
+            study,
         )
         points = [list(repeats) for _, repeats in groupby(rows, itemgetter(0))]
         return [_merged(joined([_record(row[1]) for row in rows]), _perplexity(rows[0][2])) for rows in points]
 
     def study_perplexities(self, study: str) -> list[PerplexityRecord]:
         """The finished perplexities of a study, each once, in the order of its points."""
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT q.content FROM points p JOIN perplexities q ON q.key = p.quality_key WHERE p.study = ? "
             "GROUP BY q.key ORDER BY MIN(p.position)",
-            (study,),
+            study,
         )
         return [_read(PerplexityRecord.from_json, row[0]) for row in rows]
+
+    def _rows(self, query: str, *parameters: Any) -> list[Any]:
+        """What a query finds; raise ResultsError for a file that is damaged."""
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.Error as error:
+            do = "take a copy of it, or study into another folder"
+            raise ResultsError(f"cannot read the store {self.path}", str(error), do) from None
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -183,6 +182,18 @@ class Store:
         except sqlite3.Error as error:
             do = "mend that and run the command again: what is in the store is kept"
             raise ResultsError(f"cannot write the store {self.path}", str(error), do) from None
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+    try:
+        _log_ahead(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        prepare(connection, str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _log_ahead(connection: sqlite3.Connection) -> None:
@@ -207,11 +218,18 @@ def _perplexity(content: str | None) -> PerplexityRecord | None:
 
 
 def _read(kind: Callable[[dict[str, Any]], R], content: str) -> R:
-    """Raise ResultsError for a record with fields that this version does not know."""
+    """Raise ResultsError for a record with fields that this version does not know, and for one that is damaged."""
     try:
         return kind(json.loads(content))
     except TypeError as error:
         raise ResultsError("a record cannot be read", f"a newer kvscape wrote it: {error}", "update kvscape") from None
+    except (ValueError, LookupError, AttributeError) as error:
+        why = f"the store is damaged: {error}"
+        raise ResultsError("a record cannot be read", why, "study into another folder") from None
+
+
+def _status(content: dict[str, Any]) -> str:
+    return str(content["status"])
 
 
 def _merged(record: Record, quality: PerplexityRecord | None) -> Record:

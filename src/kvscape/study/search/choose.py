@@ -48,7 +48,7 @@ class SearchSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"{name} = {value}", f"it must be at least {least}", "give a larger number")
-        if self.budget_minutes is not None and self.budget_minutes <= 0:
+        if self.budget_minutes is not None and not self.budget_minutes > 0:
             raise ConfigError(f"budget_minutes = {self.budget_minutes}", "there is no time", "give a larger number")
 
     @property
