@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <sys/mman.h>
+#include <vector>
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -23,7 +24,11 @@ constexpr int WARP = 32;
 constexpr u32 ALL = 0xffffffffu;
 
 struct alignas(8) uint2 { u32 x, y; };
-struct alignas(16) uint4 { u32 x, y, z, w; };
+static void note_write(const void* to);
+struct alignas(16) uint4 {
+  u32 x, y, z, w;
+  uint4& operator=(const uint4& v) { return x = v.x, y = v.y, z = v.z, w = v.w, note_write(this), *this; }
+};
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 DEVICE uint2 make_uint2(u32 a, u32 b) { return {a, b}; }
@@ -47,6 +52,7 @@ static Fiber fibers[MOST_THREADS];
 static void* outside;
 static void (*kernel)(void*);
 static void* kernel_arguments;
+static u32 shared_bytes;  // that a launch gives a block
 
 [[noreturn]] static void stop(const char* why) { fprintf(stderr, "emulated: %s\n", why); abort(); }
 
@@ -63,11 +69,20 @@ switch_stack:
   ret
 )");
 
+// A warp goes on as far as it can before the next one does, so that what misses a barrier finds others far behind.
+static int stayed;  // turns of a warp since its threads last met
 static void give_way() {
-  const int from = current;
+  const int from = current, warp = from / WARP * WARP, count = min(WARP, threads - warp);
   int to = from;
-  do to = to + 1 == threads ? 0 : to + 1;
-  while (fibers[to].is_done && to != from);
+  if (++stayed < WARP)
+    do to = warp + (to - warp + 1) % count;
+    while (fibers[to].is_done && to != from);
+  if (to == from) {
+    stayed = 0, to = warp + count - 1;
+    do to = (to + 1) % threads;
+    while ((fibers[to].is_done || to == from) && to != warp + count - 1);
+    if (fibers[to].is_done) to = from;
+  }
   if (to == from) stop("a thread waits for others, and there are none");
   current = to;
   switch_stack(&fibers[from].stack, fibers[to].stack);
@@ -80,7 +95,7 @@ struct Meeting {
 
   void wait() {
     const int now = times;
-    if (++arrived == all) { arrived = 0, ++times; return; }
+    if (++arrived == all) { arrived = stayed = 0, ++times; return; }
     for (long turns = 0; times == now; ++turns) {
       if (turns > 10000000) stop("threads wait for each other at different places");
       give_way();
@@ -90,26 +105,31 @@ struct Meeting {
     if (--all > 0 && arrived == all) arrived = 0, ++times;
   }
 };
-static Meeting block, warps[MOST_WARPS];
+static Meeting block, warpgroups[MOST_WARPS / 4], warps[MOST_WARPS];
 DEVICE Meeting& own_warp() { return warps[current / WARP]; }
 DEVICE void __syncthreads() { block.wait(); }
 DEVICE void __syncwarp(u32 = ALL) { own_warp().wait(); }
 
+static void check_end_of_thread();
 static void run_thread() {
   kernel(kernel_arguments);
+  check_end_of_thread();
   fibers[current].is_done = true;
-  own_warp().leave(), block.leave();
+  own_warp().leave(), warpgroups[current / 128].leave(), block.leave();
   void* nowhere;
   if (--running == 0) switch_stack(&nowhere, outside);
   give_way();
 }
 
+static void forget_writes();
 static void run_block(int count) {
   static char* stacks = (char*)mmap(nullptr, STACK_BYTES * MOST_THREADS, PROT_READ | PROT_WRITE,
                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   threads = running = count, current = 0;
+  forget_writes();
   block = {count, 0, 0};
   for (int i = 0; i < MOST_WARPS; ++i) warps[i] = {max(0, min(WARP, count - WARP * i)), 0, 0};
+  for (int i = 0; i < MOST_WARPS / 4; ++i) warpgroups[i] = {max(0, min(128, count - 128 * i)), 0, 0};
   for (int i = 0; i < count; ++i) {
     void** top = (void**)(stacks + STACK_BYTES * (i + 1)) - 8;  // six registers, where to go, and nowhere to return
     memset(top, 0, 8 * sizeof(void*));
@@ -120,8 +140,8 @@ static void run_block(int count) {
 }
 
 template <class Arguments>
-static void run_grid(void (*body)(void*), Arguments& arguments, i64 columns, i64 rows, i64 count) {
-  kernel = body, kernel_arguments = &arguments;
+static void run_grid(void (*body)(void*), Arguments& arguments, i64 columns, i64 rows, i64 count, i64 bytes) {
+  kernel = body, kernel_arguments = &arguments, shared_bytes = (u32)bytes;
   gridDim = {(int)columns, (int)rows, 1}, blockDim = {(int)count, 1, 1};
   for (int y = 0; y < rows; ++y)
     for (int x = 0; x < columns; ++x) blockIdx = {x, y, 0}, run_block((int)count);
@@ -206,6 +226,16 @@ DEVICE void multiply_add(float* c, const u32* a, u32 b0, u32 b1) {
 
 // Shared memory; its addresses are counted from what a launch gives a block.
 alignas(1024) static char dynamic_memory[1 << 18];
+static u16 unpublished[sizeof dynamic_memory / 16];  // which thread wrote 16 bytes, counted from one
+static std::vector<int> written[MOST_THREADS];
+static void note_write(const void* to) {
+  const size_t at = (const char*)to - dynamic_memory;
+  if (at < sizeof dynamic_memory) unpublished[at / 16] = current + 1, written[current].push_back(at / 16);
+}
+static void forget_writes() {
+  memset(unpublished, 0, sizeof unpublished);
+  for (auto& each : written) each.clear();
+}
 DEVICE u32 shared_address(const void* p) { return (u32)((const char*)p - dynamic_memory); }
 DEVICE char* at_shared(u32 address) { return dynamic_memory + (int)address; }
 DEVICE void copy_async(u32 to, const void* from, bool there) {

@@ -1,7 +1,7 @@
 """The CUDA kernels on a processor: compiled by g++ behind emulated.h, and called by the same host functions.
 
 What a host function launches it finds by name among TVM's global functions. It is exact enough to be compared with
-float64, and says nothing of races and speed.
+float64; it says little of races and nothing of speed.
 """
 
 import ctypes
@@ -22,16 +22,18 @@ _TYPES = {"handle": ctypes.c_void_p, "int32": ctypes.c_int32, "int64": ctypes.c_
 _OPTIONS = ("-std=c++17", "-O1", "-march=native", "-ffp-contract=off", "-w", "-fPIC", "-shared")
 _KERNEL = re.compile(r" (\w+)\(([^)]*)\) \{ ")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
+_HEADERS = ("emulated.h", "emulated_async.h")
+_WARPGROUPS = "#define __CUDA_ARCH_FEAT_SM90_ALL\n"  # what the compiler says of an H100
 Launch = Mapping[str, Any]
 
 
 class EmulatedKernels(Kernels):
-    """As on a GPU, but of functions instead of a library; ``folder`` gets what g++ makes of them."""
+    """As on a GPU of an architecture, but of functions instead of a library; ``folder`` gets what g++ makes of them."""
 
-    def __init__(self, named: Iterable[Named], folder: Path) -> None:
+    def __init__(self, named: Iterable[Named], folder: Path, architecture: str = "sm_90") -> None:
         functions = dict(named)
         launches = [launch for function in functions.values() for launch in launches_of(function)]
-        register(launches, folder)
+        register(launches, folder, architecture)
         mod = tvm.IRModule({name: each.with_attr("global_symbol", name) for name, each in functions.items()})
         self.device, self._tvm = tvm.cpu(), tvm
         self._module = tvm.compile(mod, target=Target({"kind": "llvm"}))
@@ -40,17 +42,18 @@ class EmulatedKernels(Kernels):
         return self._module[name]
 
 
-def register(launches: Iterable[Launch], folder: Path) -> None:
+def register(launches: Iterable[Launch], folder: Path, architecture: str) -> None:
     """Make every launched function one of TVM's global functions."""
     by_name = {launch["name"]: launch for launch in launches}
-    library = compiled(by_name.values(), folder)
+    library = compiled(by_name.values(), folder, architecture)
     for name, launch in by_name.items():
         tvm_ffi.register_global_func(name, _Launched(getattr(library, f"run_{name}"), launch), override=True)
 
 
-def compiled(launches: Iterable[Launch], folder: Path) -> ctypes.CDLL:
+def compiled(launches: Iterable[Launch], folder: Path, architecture: str) -> ctypes.CDLL:
     """The kernels, each with a function that runs it for a grid."""
-    header = Path(__file__).with_name("emulated.h").read_text(encoding="utf-8")
+    headers = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _HEADERS]
+    header = "\n".join([_WARPGROUPS if architecture == "sm_90" else "", *headers])
     text = _DYNAMIC.sub(r"\1* \2 = (\1*)dynamic_memory;", source(launches, {"instructions": header}))
     place = folder / "kernels.cpp"
     place.write_text("\n".join([text, *map(_runner, launches)]), encoding="utf-8")
@@ -68,9 +71,9 @@ def _runner(launch: Launch) -> str:
     return f"""
 struct Arguments_{name} {{ {members} }};
 static void body_{name}(void* p) {{ auto all = (Arguments_{name}*)p; {name}({passed}); }}
-extern "C" void run_{name}(void** values, i64 columns, i64 rows, i64 threads) {{
+extern "C" void run_{name}(void** values, i64 columns, i64 rows, i64 threads, i64 shared_bytes) {{
   Arguments_{name} all = {{{values}}};
-  run_grid(body_{name}, all, columns, rows, threads);
+  run_grid(body_{name}, all, columns, rows, threads, shared_bytes);
 }}"""
 
 
@@ -86,4 +89,5 @@ class _Launched:
         sizes = dict(zip(self._tags, given[len(values) :], strict=True))
         addresses = (ctypes.c_void_p * len(values))(*map(ctypes.addressof, values))
         grid = (sizes["blockIdx.x"], sizes.get("blockIdx.y", 1), sizes["threadIdx.x"])
-        self._run(addresses, *map(ctypes.c_int64, grid))
+        shared_bytes = sizes.get("tirx.use_dyn_shared_memory", 0)
+        self._run(addresses, *map(ctypes.c_int64, (*grid, shared_bytes)))

@@ -2,6 +2,8 @@
 
 import platform
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import attention_checks
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or shutil.which("g++") is None,
     reason="the CUDA kernels are compiled but not run: that takes g++ on x86-64",
 )
+WEIGHTS = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 ATTENTION = [heads.title for heads in attention_checks.HEADS if heads.D == 32]
 
 
@@ -31,7 +34,17 @@ SIZES = kernels.Sizes(
 
 @pytest.mark.parametrize("part", ["rows", "choices", "draws", "linear f16", "linear q", *ATTENTION])
 def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
-    parts = kernels.chosen(part, SIZES)
-    emulated = EmulatedKernels((named for each in parts for named in each.functions()), tmp_path)
+    says_what_float64_says(kernels.chosen(part, SIZES), tmp_path, "sm_80")
+
+
+def test_warpgroups_say_what_single_warps_say(tmp_path: Path) -> None:
+    """Several stages in each range of columns, the last one not whole; rows and tokens that end within a tile."""
+    sizes = replace(SIZES, shapes=((160, 1192),), tokens=(1, 136))
+    parts = [part for name in WEIGHTS for part in kernels.chosen(f"linear {name}", sizes)]
+    says_what_float64_says(parts, tmp_path, "sm_90")
+
+
+def says_what_float64_says(parts: Sequence[kernels.Part], folder: Path, architecture: str) -> None:
+    emulated = EmulatedKernels((named for each in parts for named in each.functions()), folder, architecture)
     checked = [one for each in parts for one in each.check(emulated, np.random.default_rng(0))]
     assert checked and all(one.is_good for one in checked), "\n".join(map(str, checked))

@@ -122,32 +122,6 @@ struct Place {
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 
-DEVICE void warpgroup_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-DEVICE void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-DEVICE void wait_for_products() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
-// What was written to shared memory may be read by tensor cores. It waits for all loads as well: have none under way.
-DEVICE void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
-// c[64, 128] = a[64, 16] b[16, 128], plus c where `adds`, by the 128 threads of a warpgroup: a and c as those of
-// `multiply_add`, 16 rows for each warp; b is in shared memory.
-DEVICE void multiply_add_64(float (*c)[4], const u32* a, unsigned long long b, int adds) {
-#define FOUR(i) "+f"(c[i][0]), "+f"(c[i][1]), "+f"(c[i][2]), "+f"(c[i][3])
-  asm volatile(
-      "{ .reg .pred p; setp.ne.b32 p, %69, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
-      : FOUR(0), FOUR(1), FOUR(2), FOUR(3), FOUR(4), FOUR(5), FOUR(6), FOUR(7), FOUR(8), FOUR(9), FOUR(10), FOUR(11),
-        FOUR(12), FOUR(13), FOUR(14), FOUR(15)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(adds));
-#undef FOUR
-}
-// The registers hold what they are given now: tensor cores read them at any time.
-DEVICE void settle(u32& x) { asm volatile("" : "+r"(x)::"memory"); }
-
 // The tokens' numbers in shared memory, 8 columns of all tokens behind another: those that tensor cores multiply at
 // once are not neighbours, so they pass through registers on their way.
 template <class F, int K>
@@ -242,7 +216,7 @@ DEVICE void matmul(const uint4* codes, const u32* scales, const u16* x, typename
         }
 #pragma unroll
         for (int s = 0; s < HALF; ++s) weights.fragment((1 - half) * HALF + s, ahead[s]);
-        wait_for_products();
+        wait_for_products<0>();
       }
     }
 #pragma unroll
