@@ -18,7 +18,7 @@ NEEDED = pytest.mark.skipif(
     not (CHROMIUM and DRIVER),
     reason="no chromium and chromedriver (Debian: apt-get install chromium chromium-driver): the page is not opened",
 )
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 _FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
 
 

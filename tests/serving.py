@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+import pytest
+
 from kvscape import LLM
 from kvscape.engine.answer import Answer
 from kvscape.engine.async_engine import AsyncEngine
 from kvscape.engine.gauges import Gauges
-from kvscape.engine.request import Request
+from kvscape.engine.request import Output, Request
 from kvscape.serve import ApiServer, ServedModel, ServeSettings, Service, address, bind
 
 MODEL, ALIAS = "tiny", "an/alias"
-_PATIENCE_S = 20.0
+PATIENCE_S = 120.0  # of a test that would fail
 
 
 class Borrowed:
@@ -54,18 +56,30 @@ def serving(service: Service) -> Iterator[str]:
         thread = Thread(target=lambda: asyncio.run(server.serve([listener])))
         listener.listen(1024)
         thread.start()
-        assert ready.wait(_PATIENCE_S)
+        assert ready.wait(PATIENCE_S)
         try:
             yield address(listener)
         finally:
             server.stop()
-            thread.join(_PATIENCE_S)
+            thread.join(PATIENCE_S)
     assert not thread.is_alive()
+
+
+def held_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """Let an engine compute nothing before an event."""
+    go_on, step = Event(), llm.engine.step
+
+    def held() -> list[Output]:
+        assert go_on.wait(PATIENCE_S)
+        return step()
+
+    monkeypatch.setattr(llm.engine, "step", held)
+    return go_on
 
 
 def assert_all_free(engine: AsyncEngine) -> None:
     """No request is left, and no page is in use."""
-    end_s = time.monotonic() + _PATIENCE_S
+    end_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < end_s:
         now = engine.gauges()
         if now.running == now.waiting == now.pages_used == 0:

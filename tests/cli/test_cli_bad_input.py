@@ -1,11 +1,13 @@
 """A user's mistake is one line on stderr, status 2, nothing on stdout, and nothing half written."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from kvscape.cli.main import run
+from kvscape.errors import KvscapeError
 from tiny import write_tiny_gguf
 
 Arguments = Callable[[Path, str], list[str]]
@@ -187,3 +189,19 @@ def test_nothing_is_left_of_what_failed(
     make = truncated if damage == "cut" else unknown_architecture
     assert run(make(tmp_path, str(long_gguf))) == 2
     assert not list((tmp_path / "cache").rglob("kvscape.json"))
+
+
+def test_a_model_that_cannot_chat_says_so_before_anything_is_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Silent:
+        """It has no chat template."""
+
+        def chat_token_ids(self, messages: object) -> list[int]:
+            raise KvscapeError("this model has no chat template", "its file holds none", "use generate --raw")
+
+    monkeypatch.setattr("kvscape.cli.chat.open_llm", lambda flags: nullcontext(Silent()))
+    assert run(["chat"]) == 2
+    assert capsys.readouterr() == (
+        "", "error: this model has no chat template: its file holds none; use generate --raw\n"
+    )  # fmt: skip

@@ -33,7 +33,7 @@ class FakeServer:
         self.answers: dict[str, list[str]] = {}
         self.asked: list[dict[str, Any]] = []
         self.key: str | None = None
-        self.cut_off = False  # whether a client went away before its answer ended
+        self.cut_off = threading.Event()  # a client went away before its answer ended
         self.tokens = 0
         self.app = FastAPI()
         self.app.include_router(page_routes())
@@ -76,7 +76,7 @@ class FakeServer:
             if question == "for ever":
                 await asyncio.sleep(3600)
         except asyncio.CancelledError:
-            self.cut_off = True
+            self.cut_off.set()
             raise
         yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]})
         yield _event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 12, "total_tokens": 17}})

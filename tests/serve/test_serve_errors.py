@@ -80,7 +80,7 @@ WRONG: dict[str, tuple[tuple[str, bytes], str | None, str]] = {
     "a token beyond the vocabulary": (text(prompt=[320]), None, "vocabulary"),
     "too many prompts": (text(prompt=["x"] * 100, n=2), "n", "128"),
     "best_of": (text(best_of=3), "best_of", "not supported"),
-    "a suffix": (text(suffix="y"), "suffix", "0"),
+    "a suffix": (text(suffix="y"), "suffix", "not supported"),
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import pytest
 from kvscape import LLM
 from kvscape.engine.async_engine import AsyncEngine
 from kvscape.serve import ServeSettings
-from serving import MODEL, assert_all_free, borrowing, serving
+from serving import MODEL, PATIENCE_S, assert_all_free, borrowing, held_steps, serving
 
 LONG = {"model": MODEL, "prompt": "the thing", "max_tokens": 400, "ignore_eos": True, "temperature": 0}
 
@@ -36,7 +36,7 @@ def still_answers(client: openai.OpenAI) -> bool:
 @contextmanager
 def connected(url: str) -> Iterator[socket.socket]:
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+    with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE_S) as connection:
         yield connection
 
 
@@ -66,15 +66,16 @@ def test_a_client_that_does_not_wait_for_its_answer_frees_its_pages(
     url: str, client: openai.OpenAI, engine: AsyncEngine
 ) -> None:
     for _ in range(5):
+        generated = engine.gauges().metrics.generated_tokens
         with connected(url) as connection:
             connection.sendall(request_bytes({**LONG, "n": 8}))
-            wait_until(lambda: engine.gauges().running > 0)
+            wait_until(lambda: engine.gauges().metrics.generated_tokens > generated)  # noqa: B023
         assert_all_free(engine)
     assert still_answers(client)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 20
+    end_s = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < end_s
         time.sleep(0.001)
@@ -108,7 +109,7 @@ def test_half_a_request_is_forgotten(url: str, client: openai.OpenAI) -> None:
 def test_an_answer_that_takes_too_long_is_given_up(engine: AsyncEngine, tiny_llm: LLM, stream: bool) -> None:
     asked = {**LONG, "n": 64, "stream": stream}
     with serving(borrowing(engine, tiny_llm, ServeSettings(request_timeout_s=0.05))) as url:
-        answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=20)
+        answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=PATIENCE_S)
         counted = httpx.get(f"{url}/metrics").text
     error = json.loads(answer.text.rstrip().rpartition("data: ")[2])["error"]
     assert error["code"] == "request_timeout" and "0.05 s" in error["message"]
@@ -117,15 +118,17 @@ def test_an_answer_that_takes_too_long_is_given_up(engine: AsyncEngine, tiny_llm
     assert_all_free(engine)
 
 
-def test_too_many_are_told_to_come_back(open_tiny: Callable[[], LLM]) -> None:
+def test_too_many_are_told_to_come_back(open_tiny: Callable[[], LLM], monkeypatch: pytest.MonkeyPatch) -> None:
     with open_tiny() as llm:
+        go_on = held_steps(llm, monkeypatch)
         engine = AsyncEngine(llm.engine, max_waiting=0)
         with serving(borrowing(engine, llm, ServeSettings())) as url, connected(url) as busy:
             busy.sendall(request_bytes({**LONG, "n": 8, "stream": True}))
-            wait_until(lambda: engine.gauges().running == 8)
+            wait_until(lambda: engine.gauges().waiting > 0)
             answer = httpx.post(f"{url}/v1/completions", json=LONG)
             assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
             assert answer.json()["error"]["type"] == "rate_limit_error"
+            go_on.set()
         asyncio.run(engine.stop())
 
 
@@ -168,13 +171,15 @@ def test_the_server_goes_on_while_a_long_prompt_is_read(url: str, monkeypatch: p
 
     def slow(*arguments: Any) -> Any:
         reading.set()
-        assert go_on.wait(20)
+        assert go_on.wait(PATIENCE_S)
         return completion_plan.plan_completion(*arguments)
 
     monkeypatch.setattr(routes_openai, "plan_completion", slow)
     with ThreadPoolExecutor() as pool:
-        long = pool.submit(httpx.post, f"{url}/v1/completions", json={**LONG, "prompt": "x " * 50_000}, timeout=20)
-        assert reading.wait(20)
+        long = pool.submit(
+            httpx.post, f"{url}/v1/completions", json={**LONG, "prompt": "x " * 50_000}, timeout=PATIENCE_S
+        )
+        assert reading.wait(PATIENCE_S)
         assert httpx.get(f"{url}/health").status_code == 200
         go_on.set()
-        assert long.result(20).status_code == 400
+        assert long.result(PATIENCE_S).status_code == 400

@@ -1,6 +1,7 @@
 """The page in a real browser against a fake server: it chats, stops, says what fails, shows gauges."""
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 from fake_server import FakeServer, running
@@ -57,7 +58,7 @@ def window() -> Iterator[browser.Page]:
 
 @pytest.fixture
 def page(window: browser.Page, server: FakeServer, address: str) -> browser.Page:
-    server.__dict__.update(answers={}, asked=[], key=None, cut_off=False)
+    server.__dict__.update(answers={}, asked=[], key=None, cut_off=Event())
     window.visit(address)
     window.run("sessionStorage.clear()")
     window.visit(address)
@@ -140,7 +141,7 @@ def test_stop_keeps_what_has_come(page: browser.Page, server: FakeServer) -> Non
     page.wait(f"return {_LAST}.textContent === 'It begins'")
     page.type(Keys.ESCAPE)
     page.wait("return document.getElementById('stop').hidden")
-    assert server.cut_off
+    assert server.cut_off.wait(60)
 
 
 def test_what_fails_is_said_and_the_question_can_be_sent_again(page: browser.Page, server: FakeServer) -> None:

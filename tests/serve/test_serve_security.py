@@ -4,6 +4,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -126,9 +127,19 @@ def test_the_names_of_a_server_are_those_of_loopback() -> None:
     [
         ({"port": 70000}, "port"), ({"request_timeout_s": 0}, "request_timeout_s"),
         ({"drain_s": float("nan")}, "drain_s"), ({"max_body_bytes": 3}, "max_body_bytes"),
-        ({"api_key": " "}, "API key"),
+        ({"api_key": " "}, "API key is empty"), ({"api_key": "key\n"}, "spaces or control characters"),
+        *(({"cors_origins": (ORIGIN, origin)}, "cors_origin = ") for origin in (
+            "", "example.org", "https://", "https://example.org/", "https://Example.org", "https://example.org:x",
+            "https://example.org:99999", "https://me@example.org", "https://[::1", "not a site")),
+        *(({"allowed_hosts": (name,)}, "allowed_host = ") for name in (
+            "", "https://example.org", "example.org:80", "a b")),
     ],
 )  # fmt: skip
-def test_settings_that_make_no_sense_are_refused(fields: dict[str, float], said: str) -> None:
+def test_settings_that_make_no_sense_are_refused(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        ServeSettings(**fields)  # type: ignore[arg-type]
+        ServeSettings(**fields)
+
+
+def test_sites_and_names_are_taken_as_browsers_say_them() -> None:
+    origins = ("https://example.org", "http://localhost:3000", "http://[::1]:80", "*", "null", "app://-")
+    ServeSettings(cors_origins=origins, allowed_hosts=("my.proxy", "[::1]", "10.0.0.1", "My_Box"), api_key="schlüssel")

@@ -16,7 +16,8 @@ from kvscape.errors import CapacityError, ConfigError, EngineError, KvscapeError
 from kvscape.serve import ServedModel, served_name
 from kvscape.serve.abandoned import ClientGoneError, unless_gone
 from kvscape.serve.chat_choice import delta_object
-from kvscape.serve.errors import of_engine
+from kvscape.serve.chat_plan import plan_chat
+from kvscape.serve.errors import ApiError, of_engine
 from kvscape.serve.event_stream import data
 from kvscape.serve.middleware import CloseWhenStopping
 from kvscape.serve.protocol.chat import ChatRequest
@@ -58,6 +59,14 @@ def test_what_the_engine_raises_has_a_status(error: KvscapeError, status: int, c
     assert (refused.status_code, json.loads(refused.content)["error"]["code"]) == (status, code)
     assert b"secret" not in refused.content
     assert (refused.headers or {}).get("retry-after") == {429: "3", 503: "5"}.get(status)
+
+
+def test_a_model_without_a_chat_template_says_what_to_ask_instead() -> None:
+    loaded = SimpleNamespace(chat_template=None)
+    served = ServedModel("m", cast(Any, loaded), cast(Any, None), cast(Any, None))
+    body = ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    with pytest.raises(ApiError, match="no chat template; use /v1/completions"):
+        plan_chat(body, "id", served)
 
 
 def test_an_event_is_a_line_of_utf_8() -> None:

@@ -59,6 +59,7 @@ def command(
 def _talk(llm: "LLM", params: "SamplingParams", system: str | None, plain: bool) -> None:
     from kvscape.chat import ChatSession, Terminal, open_screen
 
+    llm.chat_token_ids([{"role": "user", "content": "hi"}])  # a model that cannot chat says so before anything is typed
     free = max(1, llm.engine.config.context_window_size - params.max_tokens)
     session = ChatSession(lambda messages: len(llm.chat_token_ids(messages)), free, system)
     Terminal(session, LlmTalker(llm, params), open_screen(plain)).run()

@@ -96,6 +96,8 @@ def _check_packages() -> None:
 def _settings(flags: Flags) -> "ServeSettings":
     from kvscape.serve.settings import ServeSettings
 
+    if flags["served_model_name"] == "":
+        raise ConfigError("the served model's name is empty", "no request could say it", "give one, or none at all")
     lists = {"cors_origins": flags["cors_origin"], "allowed_hosts": flags["allowed_host"]}
     given = {field.name: flags.get(field.name) for field in fields(ServeSettings)}
     given |= {name: tuple(value) for name, value in lists.items() if value}
@@ -135,7 +137,7 @@ def _run(llm: "LLM", flags: Flags, settings: "ServeSettings", listener: "socket"
     from kvscape.serve import ServedModel, Service, address, run_server, served_name
 
     asked = build_config(flags).model
-    name = flags["served_model_name"] or served_name(asked)
+    name = served_name(asked) if flags["served_model_name"] is None else flags["served_model_name"]
     model = ServedModel(name, llm, llm.metadata.model, llm.engine.config, (asked,))
     service = Service(AsyncEngine(llm.engine, settings.max_waiting), model, settings)
     warn(settings)

@@ -69,7 +69,7 @@ class AsyncEngine:
 
     def gauges(self) -> Gauges:
         """What the engine is doing now."""
-        return self._engine.gauges(len(self._submitted))
+        return self._engine.gauges(sum(mailbox.request.params.n for mailbox in list(self._submitted)))
 
     async def stop(self, drain_s: float = 0.0) -> None:
         """Take no more requests, let the present ones finish within ``drain_s``, cancel the rest, end the thread."""

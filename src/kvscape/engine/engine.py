@@ -72,12 +72,13 @@ class Engine:
         return self._scheduler.has_work
 
     def gauges(self, num_arriving: int = 0) -> Gauges:
-        """What it is doing, from any thread; ``num_arriving`` requests more are about to wait."""
+        """What it is doing, from any thread; ``num_arriving`` choices more are about to wait."""
+        waiting, running = list(self._scheduler.waiting), list(self._scheduler.running)
         pools = self.cache.allocators
         total = sum(pool.num_pages for pool in pools)
         return Gauges(
-            running=len(self._scheduler.running),
-            waiting=len(self._scheduler.waiting) + num_arriving,
+            running=len(running),
+            waiting=len(waiting) + sum(len(one.siblings) for one in (*waiting, *running)) + num_arriving,
             pages_used=total - sum(pool.num_free for pool in pools),
             pages_total=total,
             batch=len(self._batch) if self.has_work else 0,
@@ -267,7 +268,8 @@ class Engine:
     ) -> Output:
         logprobs = () if logprob is None else (logprob,)
         if reason is None:
-            return Output(sequence.request_id, token_ids, text, logprobs, index=sequence.index)
+            metrics, index = sequence.metrics, sequence.index
+            return Output(sequence.request_id, token_ids, text, logprobs, metrics=metrics, index=index)
         text += sequence.text.finish()
         self._retire(sequence)
         scores = np.array(sequence.prompt_logprobs, np.float32) if sequence.request.prompt_logprobs else None

@@ -124,8 +124,8 @@ class Output(NamedTuple):
 
     ``text`` is empty without a detokenizer, and lags where a character or a stop string may not be complete yet. The
     tokens of a stop string and the end-of-sequence token are in ``token_ids`` but never in ``text``.
-    ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i), ``prompt_top_logprobs`` (in the same places)
-    and ``metrics`` come with the last output.
+    ``prompt_logprobs`` (f32 [n - 1], token i + 1 given tokens 0 to i) and ``prompt_top_logprobs`` (in the same places)
+    come with the last output; ``metrics`` go on with the answer.
     ``prompt_logits`` come in outputs of their own, f32 [rows, vocab_size], n - 1 rows in all, in order; they may change
     in the next step. With ``finish_reason`` "error", which ends all choices of a request, ``error`` says what happened.
     """

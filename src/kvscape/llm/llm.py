@@ -197,7 +197,7 @@ class LLM:
     def chat_prompt(self, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> str:
         """The text of ``chat_token_ids``; raise KvscapeError if the model has no chat template, or it no tools."""
         if self.chat_template is None:
-            raise KvscapeError("this model has no chat template", "its file holds none", "use generate, or --raw")
+            raise KvscapeError("this model has no chat template", "its file holds none", "use generate --raw")
         return self.chat_template.render(messages, tools=tools)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, TypeAlias
 
@@ -32,7 +33,8 @@ class Answers:
 
     def __init__(self, engine: Answering, requests: Sequence[Request], metrics: ServeMetrics) -> None:
         self._prompt_tokens = sum(len(request.prompt_token_ids) for request in requests)
-        self._completion_tokens = self._cached_tokens = 0
+        self._seen: Counter[int] = Counter()  # tokens of each choice
+        self._cached_tokens = 0
         self._n, self._metrics = requests[0].params.n, metrics
         self._answers: dict[int, Answer] = {}
         try:
@@ -47,7 +49,7 @@ class Answers:
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return usage(self._prompt_tokens, self._completion_tokens, self._cached_tokens)
+        return usage(self._prompt_tokens, self._seen.total(), self._cached_tokens)
 
     def cancel(self) -> None:
         """Give up what is not answered yet; the engine frees its pages within a step."""
@@ -59,8 +61,9 @@ class Answers:
         try:
             async for prompt, output in self._merged():
                 self._check(output)
-                self._count(output)
-                yield prompt * self._n + output.index, output
+                choice = prompt * self._n + output.index
+                self._count(choice, output)
+                yield choice, output
         except KvscapeError as error:
             raise of_engine(error) from None
         finally:
@@ -77,11 +80,14 @@ class Answers:
                 _LOG.error("a request failed: %s", output.error, exc_info=output.error)
             raise refused
 
-    def _count(self, output: Output) -> None:
-        self._completion_tokens += len(output.token_ids)
+    def _count(self, choice: int, output: Output) -> None:
+        number = len(output.token_ids)
         if output.metrics is not None:
-            self._cached_tokens += (output.metrics.cached_tokens or 0) if output.index == 0 else 0
-            self._metrics.observe(output.metrics)
+            self._metrics.observe_tokens(output.metrics, self._seen[choice], number)
+            if output.finish_reason is not None:
+                self._cached_tokens += (output.metrics.cached_tokens or 0) if output.index == 0 else 0
+                self._metrics.observe_end(output.metrics)
+        self._seen[choice] += number
 
     async def _merged(self) -> AsyncIterator[tuple[int, Output]]:
         if len(self._answers) == 1:

@@ -32,6 +32,8 @@ class ChatPlan:
 def plan_chat(body: ChatRequest, request_id: str, model: ServedModel) -> ChatPlan:
     """Render the template, find tokens, guide and reply; raise ApiError for what cannot be. It may take a while."""
     _check(body)
+    if model.loaded.chat_template is None:
+        raise ApiError(400, "this model has no chat template; use /v1/completions", param="messages")
     tools = _tools(body)
     prompt, token_ids = _prompt(body, tools, model)
     free_format = _free_format(body, tools, model)

@@ -64,6 +64,8 @@ def _check(body: CompletionRequest) -> None:
     if len(body.prompts) * body.num_choices > MOST_CHOICES:
         message = f"{len(body.prompts)} prompts with n = {body.num_choices}: at most {MOST_CHOICES} choices in all"
         raise ApiError(400, message, param="n")
+    if body.suffix:
+        raise ApiError(400, "suffix is not supported by this server", param="suffix")
     if body.best_of is not None and body.best_of != body.num_choices:
         raise ApiError(400, "best_of is not supported by this server, unless it is n", param="best_of")
     if body.max_tokens == 0 and body.num_choices > 1:

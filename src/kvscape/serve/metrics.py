@@ -33,14 +33,19 @@ class ServeMetrics:
     def _latency(self, name: str, what: str) -> Histogram:
         return Histogram(f"kvscape_{name}_seconds", what, buckets=_LATENCIES_S, registry=self._registry)
 
-    def observe(self, metrics: RequestMetrics) -> None:
-        """Add the latencies of an answer that has ended."""
-        if metrics.ttft_s is not None:
-            self._ttft_s.observe(metrics.ttft_s)
+    def observe_tokens(self, metrics: RequestMetrics, first: int, number: int) -> None:
+        """Add the latencies of the tokens of an answer from ``first`` on, though it may never come to its end."""
+        times_s = metrics.token_times_s
+        for place in range(first, first + number):
+            if place == 0:
+                self._ttft_s.observe(times_s[0] - metrics.arrival_s)
+            else:
+                self._itl_s.observe(times_s[place] - times_s[place - 1])
+
+    def observe_end(self, metrics: RequestMetrics) -> None:
+        """Add the latency of an answer that has ended."""
         if metrics.e2e_s is not None:
             self._e2e_s.observe(metrics.e2e_s)
-        for seconds in metrics.itl_s:
-            self._itl_s.observe(seconds)
 
     def count_request(self, path: str, status: int) -> None:
         self._requests.labels(path, str(status)).inc()

@@ -1,6 +1,7 @@
 """Runs the application until it is told to stop."""
 
 import asyncio
+import errno
 import math
 import os
 import signal
@@ -63,7 +64,7 @@ def bind(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         listener.close()
-        raise _not_free(port, error) from None
+        raise _not_free(host, port, error) from None
 
 
 def address(listener: socket.socket) -> str:
@@ -77,7 +78,7 @@ def run_server(service: Service, listener: socket.socket, on_ready: Callable[[],
     try:
         listener.listen(_BACKLOG)
     except OSError as error:
-        raise _not_free(service.settings.port, error) from None
+        raise _not_free(service.settings.host, service.settings.port, error) from None
     asyncio.run(_run(ApiServer(service, on_ready), listener))
 
 
@@ -110,5 +111,8 @@ def _config(service: Service) -> uvicorn.Config:
     )
 
 
-def _not_free(port: int, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot listen at port {port}", (error.strerror or str(error)).lower(), "give another --port")
+def _not_free(host: str, port: int, error: OSError) -> ConfigError:
+    why = (error.strerror or str(error)).lower()
+    if error.errno == errno.EADDRNOTAVAIL:
+        return ConfigError(f"cannot listen at {host}", why, "give an address of this machine as --host")
+    return ConfigError(f"cannot listen at port {port}", why, "give another --port")

@@ -1,7 +1,9 @@
 """What whoever starts the server chooses."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from kvscape.errors import ConfigError
 
@@ -31,9 +33,13 @@ class ServeSettings:
         for name, least, most in _RANGES:
             value = getattr(self, name)
             if not least <= value <= most:  # so that NaN is refused too
-                raise ConfigError(f"{name} = {value}", f"it must be {least:g} to {most:g}", "correct the value")
-        if self.api_key is not None and not self.api_key.strip():
-            raise ConfigError("the API key is empty", "everybody would know it", "give one, or none at all")
+                raise ConfigError(f"{name} = {value}", f"it must be {least:,} to {most:,}", "correct the value")
+        if self.api_key is not None:
+            _check_key(self.api_key)
+        for origin in self.cors_origins:
+            _check_origin(origin)
+        for name in self.allowed_hosts:
+            _check_host(name)
 
     @property
     def on_loopback(self) -> bool:
@@ -44,6 +50,34 @@ class ServeSettings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _check_key(key: str) -> None:
+    if not key.strip():
+        raise ConfigError("the API key is empty", "everybody would know it", "give one, or none at all")
+    if key != key.strip() or not key.isprintable():
+        raise ConfigError("the API key has spaces or control characters", "no header brings them", "give the key alone")
+
+
+def _check_origin(origin: str) -> None:
+    if origin not in ("*", "null") and not _is_origin(origin):
+        why, do = "no browser calls a site so", "write https://example.org, without a path; * is every site"
+        raise ConfigError(f"cors_origin = {origin!r}", why, do)
+
+
+def _is_origin(text: str) -> bool:
+    """Browsers say of a page's site its scheme, its name in lower case, and its port unless that is the usual one."""
+    try:
+        parts = urlsplit(text)
+        known = bool(parts.scheme and parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or an IPv6 address
+        return False
+    return known and "@" not in text and text == f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _check_host(name: str) -> None:
+    if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:.]+\]", name):
+        raise ConfigError(f"allowed_host = {name!r}", "it is no name", "write example.org, without scheme and port")
 
 
 _RANGES: tuple[tuple[str, float, float], ...] = (

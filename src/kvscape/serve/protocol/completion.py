@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from kvscape.serve.protocol.sampling import MOST_CHOICES, SamplingFields
 from kvscape.serve.protocol.strict import Answered, TokenId
@@ -24,7 +24,7 @@ class CompletionRequest(SamplingFields):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
-    suffix: Annotated[str, StringConstraints(max_length=0)] | None = None
+    suffix: str | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
