@@ -8,8 +8,7 @@ import pytest
 from kvscape.analysis.cuda import Gpu, Gpus
 from kvscape.bench.gpu_driver import GpuDriver
 
-BYTES_PER_S, OPERATIONS_PER_S, LAUNCH_S = 3e12, 6e14, 2e-6
-_NAMES = (b"", b"nothing", b"products")
+BYTES_PER_S, OPERATIONS_PER_S, LAUNCH_S, NODE_S = 3e12, 6e14, 5e-6, 2e-6
 
 
 class FakeLibrary:
@@ -21,6 +20,8 @@ class FakeLibrary:
         self.held: set[int] = set()
         self._places = iter(range(1, 10**6))
         self._events: dict[int, float] = {}
+        self._recorded_s: float | None = None
+        self._graphs: dict[int, float] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -44,14 +45,38 @@ class FakeLibrary:
         self.now += 2 * nbytes.value / BYTES_PER_S
 
     def _cuModuleGetFunction(self, function: Any, module: Any, name: bytes) -> None:  # noqa: N802
-        function._obj.value = _NAMES.index(name)
+        function._obj.value = 1
 
     def _cuLaunchKernel(self, function: Any, blocks: Any, *rest: Any) -> None:  # noqa: N802
-        _, _, threads, _, _, _, _, places, _ = rest
-        self.now += LAUNCH_S
-        if _NAMES[function.value] == b"products":
-            rounds = ctypes.cast(places[0], ctypes.POINTER(ctypes.c_uint)).contents.value
-            self.now += blocks.value * threads.value / 32 * rounds * 8 * 4096 / OPERATIONS_PER_S - LAUNCH_S
+        _, _, threads, _, _, _, stream, places, _ = rest
+        rounds = ctypes.cast(places[0], ctypes.POINTER(ctypes.c_uint)).contents.value
+        work_s = blocks.value * threads.value / 32 * rounds * 8 * 4096 / OPERATIONS_PER_S
+        if stream is None:
+            self.now += max(LAUNCH_S, work_s)
+        else:
+            assert self._recorded_s is not None
+            self._recorded_s += max(NODE_S, work_s)
+
+    def _cuStreamCreate(self, stream: Any, flags: int) -> None:  # noqa: N802
+        stream._obj.value = next(self._places)
+
+    def _cuStreamBeginCapture_v2(self, stream: Any, mode: int) -> None:  # noqa: N802
+        self._recorded_s = 0.0
+
+    def _cuStreamEndCapture(self, stream: Any, graph: Any) -> None:  # noqa: N802
+        graph._obj.value = next(self._places)
+
+    def _cuGraphInstantiateWithFlags(self, executable: Any, graph: Any, flags: Any) -> None:  # noqa: N802
+        assert self._recorded_s is not None
+        executable._obj.value = next(self._places)
+        self.held.add(executable._obj.value)
+        self._graphs[executable._obj.value], self._recorded_s = self._recorded_s, None
+
+    def _cuGraphLaunch(self, executable: Any, stream: None) -> None:  # noqa: N802
+        self.now += self._graphs[executable.value]
+
+    def _cuGraphExecDestroy(self, executable: Any) -> None:  # noqa: N802
+        self.held.remove(executable.value)
 
     def _cuEventCreate(self, event: Any, flags: int) -> None:  # noqa: N802
         event._obj.value = next(self._places)

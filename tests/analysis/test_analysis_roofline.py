@@ -66,6 +66,16 @@ def test_decoding_reads_weights_once_for_the_whole_batch() -> None:
     assert decode(4) == pytest.approx(4 * decode(1))
 
 
+def test_a_small_model_on_a_gpu_waits_for_its_kernels() -> None:
+    """As an H100 measured it in ten ways: 1,548 to 1,867 tokens/s (docs/gpu.md)."""
+    engine, workload = EngineConfig(context_window_size=2048), Workload(prompt_tokens=512, max_tokens=128)
+    h100 = DeviceRates(memory_bytes_per_s=2.98e12, operations_per_s=6.22e14, call_s=2e-6)
+    found = predict_speed(SMOLLM2, MEMORY, engine, workload, h100).decode_tokens_per_s
+    assert found == pytest.approx(1_700, rel=0.15)
+    without = predict_speed(SMOLLM2, MEMORY, engine, workload, replace(h100, call_s=0)).decode_tokens_per_s
+    assert without > 10_000
+
+
 def test_times_add_up() -> None:
     engine = EngineConfig(context_window_size=1024, prefill_chunk_size=64)
     speed = predict_speed(SMOLLM2, MEMORY, engine, Workload(prompt_tokens=128, max_tokens=32), SLOW_ARITHMETIC)

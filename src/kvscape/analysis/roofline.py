@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from kvscape.analysis.memory import Memory
 from kvscape.config import EngineConfig, ModelConfig, Workload
 
+# Kernels of a layer and around the layers, about: how many exactly is for a fit to find out.
+_LAYER_CALLS, _OTHER_CALLS = 10, 8
+
 
 @dataclass(frozen=True)
 class DeviceRates:
-    """Measured limits of a device with the threads in use; one multiply-add is two operations."""
+    """Measured limits of a device with the threads in use; one multiply-add is two operations.
+
+    ``call_s`` is the least time of a kernel, where that counts.
+    """
 
     memory_bytes_per_s: float
     operations_per_s: float
+    call_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,23 @@ def step_weights_bytes(model: ModelConfig, weights_bytes: int) -> float:
     return weights_bytes * read / stored
 
 
+def step_calls(model: ModelConfig) -> int:
+    """Kernels that a step calls."""
+    return _LAYER_CALLS * model.num_hidden_layers + _OTHER_CALLS
+
+
 def predict_step(
     model: ModelConfig, memory: Memory, rates: DeviceRates, tokens: int, logit_rows: int, kv_tokens: float
 ) -> float:
     """Seconds of one step of ``tokens`` tokens that each see ``kv_tokens`` keys; ``logit_rows`` is also the sequences.
 
-    The slower of reading weights and cache once, and of computing.
+    The slower of reading weights and cache once, and of computing; besides what each kernel takes at least.
     """
     read = step_weights_bytes(model, memory.weights_bytes) + memory.kv_bytes_per_token * kv_tokens * logit_rows
     operations = 2.0 * (layer_parameters(model) * tokens + head_parameters(model) * logit_rows)
     operations += attention_operations(model, kv_tokens) * tokens
-    return max(read / rates.memory_bytes_per_s, operations / rates.operations_per_s)
+    work_s = max(read / rates.memory_bytes_per_s, operations / rates.operations_per_s)
+    return step_calls(model) * rates.call_s + work_s
 
 
 def predict_speed(

@@ -4,14 +4,17 @@ import numpy as np
 
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Memory
-from kvscape.analysis.roofline import attention_operations, head_parameters, layer_parameters, step_weights_bytes
+from kvscape.analysis.roofline import (
+    attention_operations,
+    head_parameters,
+    layer_parameters,
+    step_calls,
+    step_weights_bytes,
+)
 from kvscape.analysis.schedule import FloatArray
 from kvscape.config import ModelConfig
 
 PARTS = ("calls", "weights", "passes", "products", "head", "kv_reading", "attention")
-
-# Kernels of a layer and around the layers, about: how many exactly is for a fit to find out.
-_LAYER_CALLS, _OTHER_CALLS = 10, 8
 
 
 def part_seconds(
@@ -29,7 +32,7 @@ def part_seconds(
     layers, head = 2.0 * layer_parameters(model) / rate, 2.0 * head_parameters(model) / rate
     return np.stack(
         [
-            steps * (_LAYER_CALLS * model.num_hidden_layers + _OTHER_CALLS) * device.call_s,
+            steps * step_calls(model) * device.call_s,
             steps * step_weights_bytes(model, memory.weights_bytes) / memory_rate,
             passes * layers + logit_passes * head,
             tokens * layers,

@@ -41,7 +41,7 @@ def _gpu(name: str, index: int) -> Device:
     detect_cuda_target(name, index)
     probe = GpuProbe(GpuDriver(index))
     rate = probe.operations_per_s()
-    return Device(current_environment(name).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.launch_s())
+    return Device(current_environment(name).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s())
 
 
 def _processor(threads: int | None) -> Device:

@@ -1,7 +1,8 @@
-"""NVIDIA's driver itself, for what measures a GPU: it compiles two small kernels, and needs no toolkit."""
+"""NVIDIA's driver itself, for what measures a GPU: it compiles a small kernel, and needs no toolkit."""
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ _CODE = Path(__file__).with_suffix(".ptx")
 WARP = 32
 PRODUCTS = 8  # of a warp in a round
 PRODUCT_OPERATIONS = 2 * 16 * 8 * 16
+_NON_BLOCKING, _RELAXED = 1, 2  # CU_STREAM_NON_BLOCKING, CU_STREAM_CAPTURE_MODE_RELAXED
+Launch = Callable[..., None]
+"""Launches a kernel, on a stream if one is given."""
 
 
 class GpuDriver:
@@ -27,26 +31,39 @@ class GpuDriver:
         self.call("cuCtxSetCurrent", context)
         self.call("cuModuleLoadData", ctypes.byref(self._module), _CODE.read_bytes() + b"\0")
 
-    def nothing(self) -> Callable[[], None]:
-        """Launches a kernel that does nothing."""
-        return self._launch("nothing", 1, WARP)
-
-    def products(self, blocks: int, threads: int, rounds: int, out: ctypes.c_void_p) -> Callable[[], None]:
+    def products(self, blocks: int, threads: int, rounds: int, out: ctypes.c_void_p) -> Launch:
         """Launches products on tensor cores, of which ``out`` gets one number."""
         return self._launch("products", blocks, threads, ctypes.c_uint(rounds), out)
 
-    def _launch(self, name: str, blocks: int, threads: int, *arguments: Any) -> Callable[[], None]:
+    def _launch(self, name: str, blocks: int, threads: int, *arguments: Any) -> Launch:
         function = ctypes.c_void_p()
         self.call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
         places = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(one) for one in arguments))
         shape = [ctypes.c_uint(size) for size in (blocks, 1, 1, threads, 1, 1, 0)]
-        whole, ask = (function, *shape, None, places, None), self._library.cuLaunchKernel
 
-        def launch(_kept: tuple[Any, ...] = arguments) -> None:
-            if ask(*whole):  # as little of Python as can be, for launches are timed
-                self.call("cuLaunchKernel", *whole)
+        def launch(stream: ctypes.c_void_p | None = None, _kept: tuple[Any, ...] = arguments) -> None:
+            self.call("cuLaunchKernel", function, *shape, stream, places, None)
 
         return launch
+
+    @contextmanager
+    def recorded(self, launch: Launch, times: int) -> Iterator[Callable[[], None]]:
+        """Launches a graph of so many launches, each behind the one before."""
+        stream, graph, executable = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+        launch()  # what is loaded at the first time cannot be recorded
+        self.call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
+        self.call("cuStreamBeginCapture_v2", stream, _RELAXED)
+        for _ in range(times):
+            launch(stream)
+        self.call("cuStreamEndCapture", stream, ctypes.byref(graph))
+        self.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+        try:
+            yield lambda: self.call("cuGraphLaunch", executable, None)
+        finally:
+            self.synchronize()
+            self.call("cuGraphExecDestroy", executable)
+            self.call("cuGraphDestroy", graph)
+            self.call("cuStreamDestroy_v2", stream)
 
     def synchronize(self) -> None:
         self.call("cuCtxSynchronize")

@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable
 
 from kvscape.bench.gpu_driver import PRODUCT_OPERATIONS, PRODUCTS, WARP, GpuDriver
+from kvscape.errors import DeviceError
 
 _LEAST_COPY_BYTES, _MOST_COPY_BYTES = 1 << 20, 1 << 29
-_COPIES, _LAUNCHES, _PASSES = 20, 2000, 4
-_BLOCKS_PER_PROCESSOR, _THREADS, _ROUNDS = 4, 256, 4000
+_COPIES, _CALLS, _PASSES = 20, 500, 4
+_BLOCKS_PER_PROCESSOR, _THREADS, _ROUNDS, _FEW_ROUNDS = 4, 256, 4000, 2
 
 
 class GpuProbe:
@@ -38,9 +39,17 @@ class GpuProbe:
             self._driver.free(out)
         return blocks * _THREADS / WARP * _ROUNDS * PRODUCTS * PRODUCT_OPERATIONS * rate
 
-    def launch_s(self) -> float:
-        """Seconds from one launch to the next of many that do nothing."""
-        return 1 / self._rate(self._driver.nothing(), _LAUNCHES)
+    def call_s(self) -> float:
+        """Seconds from one kernel to the next of many that do next to nothing on all processors, as one graph."""
+        driver, out = self._driver, self._driver.allocated(4)
+        launch = driver.products(driver.processors, _THREADS, _FEW_ROUNDS, out)
+        try:
+            with driver.recorded(launch, _CALLS) as graph:
+                return 1 / (_CALLS * self._rate(graph, 1))
+        except DeviceError:  # a driver that cannot record: steps are launched one by one then, too
+            return 1 / self._rate(launch, _CALLS)
+        finally:
+            driver.free(out)
 
     def _rate(self, ask: Callable[[], None], times: int) -> float:
         """How often in a second what is asked for is done; the best of some passes."""

@@ -149,7 +149,7 @@ def _predicted(subject: Subject, point: DesignPoint) -> tuple[dict[str, float], 
     rates = measure_rates(subject.memory.weights_bytes, point.threads, device)
     known = stored_device(point.threads, device)
     predicted = predict(subject.model, subject.predicted_memory, subject.bits_per_weight, point, rates, known)
-    return predicted, asdict(rates)
+    return predicted, {name: value for name, value in asdict(rates).items() if value}
 
 
 def _of_device(subject: Subject) -> dict[str, float]:

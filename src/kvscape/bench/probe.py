@@ -19,14 +19,14 @@ MATRIX = 768
 
 
 def measure_rates(nbytes: int, threads: int | None = None, device: str = "cpu") -> DeviceRates:
-    """Measure both limits in about half a second.
+    """Measure the limits in about half a second.
 
     On a processor bytes are read from a buffer of ``nbytes``, the weights' size: a small model may live in its cache.
     Arithmetic is a float32 matrix product of numpy's BLAS: integer kernels with 8-bit dot products can pass it.
     """
     if (index := cuda_index(device)) is not None:
         gpu = GpuProbe(GpuDriver(index))
-        return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s())
+        return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s(), gpu.call_s())
     cores = current_environment().cores
     share = min(1.0, (threads or cores) / cores)  # BLAS takes all cores
     return DeviceRates(memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())
