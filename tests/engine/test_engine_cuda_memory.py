@@ -1,6 +1,9 @@
 """What is allocated of a GPU's memory, here on the host: the plan has it, and what does not fit is one line."""
 
+import gc
 from dataclasses import replace
+from typing import Any
+from weakref import ref
 
 import pytest
 
@@ -12,11 +15,13 @@ from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.engine.devices.cuda import CudaDevice, runtime
 from kvscape.engine.devices.cuda.runtime import fitting
-from kvscape.engine.devices.device import StepInput
+from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaResult
+from kvscape.engine.devices.device import Draw, StepInput
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntTensors
 from kvscape.engine.devices.tiles import Tiling
 from kvscape.errors import CapacityError
+from pretended_gpu import pretend_gpu
 
 WORKSPACE = Workspace(0, 1, 1, 1, 1, on_gpu=True)
 
@@ -58,3 +63,33 @@ def test_memory_that_does_not_suffice_is_one_line(monkeypatch: pytest.MonkeyPatc
         raise RuntimeError("CUDAError: cuMemAlloc failed with error: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
     with pytest.raises(RuntimeError, match="illegal memory access"), fitting(1, "the weights"):
         raise RuntimeError("CUDA: an illegal memory access was encountered")
+
+
+@pytest.mark.parametrize("make", [CudaInts, CudaDraws, CudaResult])
+def test_numbers_that_do_not_fit_are_one_line_and_fit_later(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError("CUDA: out of memory")
+
+    tensors, draw = make(tvm.runtime.device("cpu", 0)), Draw(0, 0, 1.0, 1.0, 0.0, 0.5)
+    ask = {CudaInts: lambda: tensors.fill([((2,), (1, 2))]), CudaDraws: lambda: tensors.fill([draw])}
+    with monkeypatch.context() as patch:
+        patch.setattr("kvscape.engine.devices.cuda.tensors.empty", full)
+        for _ in range(2):
+            with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for a step's "):
+                ask.get(make, lambda: tensors.of(3))()
+    ask.get(make, lambda: tensors.of(3))()
+
+
+def test_a_model_that_was_closed_gives_its_memory_to_the_next(
+    built_tiny: BuildTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_gpu(monkeypatch)
+    built = built_tiny("auto")
+    first = CudaDevice(built.library, built.packed_weights)
+    gone = ref(first)
+    first._knows = first  # type: ignore[attr-defined]  # as its graphs and its scratch memory do
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: int(gone() is None))
+    gc.disable()
+    del first
+    assert CudaDevice(built.library, built.packed_weights).available_bytes == 1
+    gc.enable()

@@ -4,6 +4,7 @@ A step is copied to the GPU as one piece and launched without waiting, decode st
 it asks for token ids, log-probabilities or logits.
 """
 
+import gc
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,7 @@ class CudaDevice:
     """
 
     def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = True) -> None:
+        gc.collect()  # a device that is not used any more holds its memory until then: it knows itself
         self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
         module = load_library(library)
@@ -101,7 +103,7 @@ class CudaDevice:
         with fitting(self._index, "the KV cache"):
             pages = [empty(shape, "uint8", self._device) for shape in shapes]
             tails = [empty((count, num_tails + 1, tail), "float16", self._device) for count in layers]
-        seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
+            seen = tvm.runtime.tensor(np.array([seen_tokens], np.int32), self._device)
         spare = Spare(tuple(num_pages), tuple(pages * page_size for pages in num_pages), num_tails)
         return TensorPools(forward_name(kv_dtype), tensor_list(pages), tensor_list(tails), seen, spare)
 
@@ -126,7 +128,8 @@ class CudaDevice:
     def _call(self, pools: TensorPools, arguments: Sequence[Any]) -> Any:
         scratch = self._scratch.of(pools.function, step_sizes(arguments))
         forward = self._functions[pools.function]
-        return forward(*arguments, pools.pages, pools.tails, pools.seen, self._parameters, scratch)
+        with fitting(self._index, "a step"):
+            return forward(*arguments, pools.pages, pools.tails, pools.seen, self._parameters, scratch)
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)

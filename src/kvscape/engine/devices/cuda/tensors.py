@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kvscape.engine.devices.cuda.runtime import fitting
 from kvscape.engine.devices.device import Draw
 from kvscape.engine.devices.host_memory import allocate
 from kvscape.engine.devices.runtime import tvm
@@ -26,7 +27,8 @@ class CudaMemory:
         places = [*accumulate((size + gap for size, gap in zip(sizes, gaps, strict=True)), initial=0)]
         self.layout = Struct("=" + "".join(f"{size // 4}i{gap}x" for size, gap in zip(sizes, gaps, strict=True)))
         self.memory = allocate(places[-1])
-        self._host, self._there = tvm.runtime.from_dlpack(self.memory), empty((places[-1],), "uint8", device)
+        with fitting(device.index, "a step's numbers"):
+            self._host, self._there = tvm.runtime.from_dlpack(self.memory), empty((places[-1],), "uint8", device)
         self.arrays = [
             self.memory[start : start + size].view(np.int32).reshape(shape)
             for start, size, shape in zip(places, sizes, shapes, strict=False)
@@ -72,9 +74,9 @@ class CudaDraws:
     def fill(self, draws: Sequence[Draw]) -> Any:
         """Return a tensor int32 [c, 10]; what was returned before may change."""
         if len(draws) != self._length:
-            self._length = len(draws)
             self._layout = Struct("=" + self._FIELDS * len(draws))
             self._memory = CudaMemory(self._device, [(len(draws), self._layout.size // len(draws) // 4)])
+            self._length = len(draws)  # when there is memory for it
         fields = ((draw.row, min(draw.top_k, self._MOST), *draw[2:6]) for draw in draws)
         self._layout.pack_into(self._memory.memory.data, 0, *chain.from_iterable(fields))
         self._memory.send()
@@ -89,7 +91,8 @@ class CudaResult:
 
     def of(self, length: int) -> Any:
         if length != self._length:
-            self._length, self._tensor = length, empty((length,), "int32", self._device)
+            with fitting(self._device.index, "a step's tokens"):
+                self._length, self._tensor = length, empty((length,), "int32", self._device)
         return self._tensor
 
 
