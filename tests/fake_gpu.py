@@ -34,9 +34,10 @@ class FakeLibrary:
     def _cuMemGetInfo_v2(self, free: Any, total: Any) -> None:  # noqa: N802
         free._obj.value = self.free_bytes
 
-    def _cuMemAlloc_v2(self, place: Any, nbytes: Any) -> None:  # noqa: N802
+    def _cuMemAlloc_v2(self, place: Any, nbytes: Any) -> int:  # noqa: N802
         place._obj.value = next(self._places)
         self.held.add(place._obj.value)
+        return 0
 
     def _cuMemFree_v2(self, place: Any) -> None:  # noqa: N802
         self.held.remove(place.value)
