@@ -7,6 +7,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from commands import SHARED_CORES, Run, run_kvscape
 from kvscape.absent import absent
@@ -26,6 +27,12 @@ from kvscape.files import written_file
 from kvscape.hub import resolve
 from kvscape.hub.cache import locked, make_folder
 from tiny import TinyShape, write_tiny_gguf
+
+# An example takes as long as the machine lets it, and every run has the same examples: no test passes by chance.
+settings.register_profile(
+    "alike", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("alike")
 
 # A shell's background jobs ignore Ctrl-C, and so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

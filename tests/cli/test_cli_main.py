@@ -36,6 +36,7 @@ def test_ctrl_c_is_status_130_without_a_traceback(
 
     monkeypatch.setattr(models, "command", interrupted)
     assert run(["models"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
     assert "Traceback" not in capsys.readouterr().err
 
 

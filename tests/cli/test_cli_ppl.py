@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +66,32 @@ def test_a_stream_longer_than_the_models_context_is_drawn(ppl: Any, tmp_path: Pa
     assert "4 sinks" in out.read_text() and "no sinks" in out.read_text()
 
 
+STALLING = """
+import signal, sys
+from kvscape.cli.main import main
+from kvscape.quality.journal import Journal
+
+add, added = Journal.add, []
+
+def adding(journal, window, scores):
+    add(journal, window, scores)
+    added.append(window)
+    if len(added) == 100:
+        print("stalls", flush=True)
+        signal.pause()
+
+Journal.add = adding
+main(sys.argv[1:])
+"""
+
+
 def test_a_killed_measurement_goes_on_to_the_same_figure(ppl: Any, kvscape_home: Path, long_gguf: Path) -> None:
     knobs = ("--context", "16", "--limit", "2000")
-    command = [sys.executable, "-m", "kvscape", "ppl", "--model", str(long_gguf), *knobs]
+    command = [sys.executable, "-c", STALLING, "ppl", "--model", str(long_gguf), *knobs]
     journals = kvscape_home / "ppl"
     before = set(journals.glob("*.scores"))
-    with subprocess.Popen(command, env={**os.environ, **SHARED_CORES}, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 60
-        while not any(path.stat().st_size > 5000 for path in set(journals.glob("*.scores")) - before):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
+    with subprocess.Popen(command, env={**os.environ, **SHARED_CORES}, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"stalls\n"
         process.kill()
     (journal,) = set(journals.glob("*.scores")) - before
     assert journal.stat().st_size > 5000

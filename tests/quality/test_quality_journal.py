@@ -69,3 +69,10 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "ppl").touch()
     with pytest.raises(HubError, match="cannot write the cache"):
         Journal(tmp_path / "ppl" / "key.scores")
+
+
+def test_a_full_disk_is_one_clear_line(path: Path) -> None:
+    journal = Journal(path)
+    journal.path = Path("/dev/full")
+    with pytest.raises(HubError, match="cannot write the cache /dev/full: No space left on device"):
+        journal.add(ONE, SCORES[ONE.first_target])

@@ -102,7 +102,7 @@ def test_a_name_that_is_not_the_servers_is_refused(guarded: httpx.Client) -> Non
 def test_what_is_no_http_is_turned_away(guarded: httpx.Client) -> None:
     parts = urlsplit(str(guarded.base_url))
     for content in (b"\x00\xff\r\n\r\n", b"GET /\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"):
-        with socket.create_connection((parts.hostname, parts.port), timeout=10) as connection:
+        with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
             connection.sendall(content)
             assert connection.recv(1000).startswith(b"HTTP/1.1 400")
     assert guarded.get("/health").status_code == 200

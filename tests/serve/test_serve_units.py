@@ -186,7 +186,7 @@ def test_long_work_leaves_the_event_loop_free() -> None:
 
         def wait() -> bool:
             loop.call_soon_threadsafe(passed.set)
-            return asyncio.run_coroutine_threadsafe(passed.wait(), loop).result(10)
+            return asyncio.run_coroutine_threadsafe(passed.wait(), loop).result(60)
 
         assert await workers.run(True, wait) and await workers.run(False, lambda: True)
         with pytest.raises(ZeroDivisionError):

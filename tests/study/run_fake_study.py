@@ -40,7 +40,7 @@ def fake_command(arguments: Sequence[str]) -> list[str]:
 def main(study: str, store: str) -> None:
     with Store(Path(store)) as opened:
         space = read_space(Path(study))
-        executor = ProcessExecutor(timeout_s=60, command=fake_command)
+        executor = ProcessExecutor(timeout_s=600, command=fake_command)
         Study(space, opened, executor, Silent(), available_bytes=lambda device: 10**12, reference=at_rest).run()
 
 

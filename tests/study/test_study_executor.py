@@ -35,7 +35,7 @@ def point(seed: int = 0, quantization: str = "auto", model: str = "tiny", contex
     )
 
 
-def executor(timeout_s: float = 60) -> ProcessExecutor:
+def executor(timeout_s: float = 600) -> ProcessExecutor:
     return ProcessExecutor(timeout_s=timeout_s, command=fake_command)
 
 

@@ -124,7 +124,7 @@ def test_a_finished_study_measures_nothing_again(tmp_path: Path) -> None:
 
 def test_no_child_outlives_its_killed_study(tmp_path: Path) -> None:
     child = Runs(tmp_path, 1).kill_while_blocked()
-    ended, _, _ = select.select([child], [], [], 30)
+    ended, _, _ = select.select([child], [], [], 60)
     assert ended == [child]
 
 
@@ -134,7 +134,7 @@ def test_an_interrupted_study_ends_its_child_at_once(tmp_path: Path) -> None:
         child = os.pidfd_open(int(runs.pipe.read_text()))
         runner.send_signal(signal.SIGINT)
         assert runner.wait() != 0
-    assert select.select([child], [], [], 30)[0] == [child]
+    assert select.select([child], [], [], 60)[0] == [child]
 
 
 def test_a_second_study_builds_and_measures_only_when_the_first_does_not(tmp_path: Path) -> None:

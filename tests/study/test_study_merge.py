@@ -3,6 +3,7 @@
 import json
 import shutil
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,15 @@ QUALITY = made_perplexities()[0]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "ours.sqlite")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "ours.sqlite") as opened:
+        yield opened
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Store:
-    return Store(tmp_path / "theirs.sqlite")
+def other(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "theirs.sqlite") as opened:
+        yield opened
 
 
 def old(folder: Path) -> Path:

@@ -53,7 +53,7 @@ class FakeSlot:
         self.at_work += 1
         assert self.at_work == 1
         if self.before is not None:
-            self.before.wait(20)
+            self.before.wait(60)
         self._live(point, 1)
         record = self.executor.bench(point)
         self.at_work -= 1
@@ -64,7 +64,7 @@ class FakeSlot:
     def perplexity(self, point: DesignPoint, quality: Quality) -> PerplexityRecord:
         self._live(point, 1)
         if self.benched is not None:
-            assert all(self.benched.acquire(timeout=5) for _ in range(3))
+            assert all(self.benched.acquire(timeout=60) for _ in range(3))
         return self.executor.perplexity(point, quality)
 
     def _live(self, point: DesignPoint, cost: int) -> None:

@@ -1,4 +1,5 @@
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,9 @@ QUALITY = PerplexityRecord({"model": "m"}, 28.5, 0.5, 3.3, 100, "windows", 512, 
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "new folder" / "study.db")
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "new folder" / "study.db") as opened:
+        yield opened
 
 
 def test_what_is_put_is_found_again_in_another_process(store: Store) -> None:

@@ -19,7 +19,7 @@ def test_results_keep_the_order_of_their_items() -> None:
 
     def work(item: int) -> int:
         if item == 0:
-            first.wait(5)
+            first.wait(60)
         elif item == 1:
             first.set()
         return item * item

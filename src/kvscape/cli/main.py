@@ -60,6 +60,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = typer.main.get_command(make_app())(arguments, prog_name="kvscape", standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:  # typer has caught a Ctrl-C
+            return _say("interrupted", INTERRUPTED)
         return result if isinstance(result, int) else OK
     except NotMetError as error:
         return _say(str(error), NOT_MET)

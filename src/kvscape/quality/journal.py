@@ -41,10 +41,13 @@ class Journal:
         return self._known.get(_digest(window))
 
     def add(self, window: Window, scores: Scores) -> None:
-        """Append in one write."""
+        """Append in one write; raise HubError where there is no room."""
         content = scores.astype("<f4").tobytes()
-        with self.path.open("ab", buffering=0) as file:
-            file.write(_HEAD.pack(_digest(window), len(scores), zlib.crc32(content)) + content)
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(_HEAD.pack(_digest(window), len(scores), zlib.crc32(content)) + content)
+        except OSError as error:
+            raise cannot_write(self.path, error) from None
 
     def __enter__(self) -> "Journal":
         return self
