@@ -7,7 +7,6 @@ import pytest
 
 from kvscape.analysis import adapters as module
 from kvscape.analysis.adapters import LIMITS, Adapter, Adapters, ask, find_adapter
-from kvscape.bench.calibrate import calibrate
 from kvscape.config import AdapterName, adapter_name
 from kvscape.errors import DeviceError
 from kvscape.results import current_environment
@@ -78,11 +77,6 @@ def test_records_name_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["vulkan:0"].gpu, found["vulkan:0"].gpu_architecture) == ("H100", "vulkan")
     assert found["vulkan:0"].gpu_driver.startswith("driver 1, wgpu ")
     assert len({each.machine for each in found.values()}) == 4
-
-
-def test_nothing_is_predicted_of_an_adapter() -> None:
-    with pytest.raises(DeviceError, match="device 'vulkan:0' is not calibrated"):
-        calibrate(device="vulkan:0")
 
 
 def test_without_the_package_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,15 @@ def test_it_belongs_to_its_gpu_whatever_the_threads(monkeypatch: pytest.MonkeyPa
     assert calibrated.stored_device(2) is None and calibrated.stored_device(2, "cuda:1") is None
 
 
+def test_that_of_an_adapter_is_one_whatever_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = current_environment()
+    monkeypatch.setattr(calibrated, "current_environment", lambda device: replace(here, gpu=device))
+    calibrated.calibrate_device(2, "vulkan:0")
+    found = [calibrated.stored_device(threads, "vulkan:0") for threads in (None, 1, 2)]
+    assert [device and device.machine for device in found] == ["vulkan:0"] * 3
+    assert calibrated.stored_device(1) is None and calibrated.stored_device(1, "vulkan:1") is None
+
+
 def test_it_belongs_to_the_versions_of_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     calibrated.calibrate_device(2)
     later = replace(current_environment(), packages={"apache-tvm": "1.0"})

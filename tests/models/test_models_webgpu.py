@@ -1,5 +1,7 @@
 """The whole model on WebGPU, on this machine's first adapter: against numpy, and however the work is cut."""
 
+import time
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,15 @@ from built_tiny import BuildTiny, BuiltTiny, matrix_formats
 from kvscape.analysis.adapters import adapters
 from kvscape.analysis.memory import kv_cache_bytes
 from kvscape.artifact import Artifact, shaders
+from kvscape.bench.replay import Recorder, replay, timed_by
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.webgpu_target import WGSL
 from kvscape.config import EngineConfig
 from kvscape.engine import Engine, Output, Request, SamplingParams
+from kvscape.engine.devices.calls import cheapest_call, pool_shapes
 from kvscape.engine.devices.library import load_library
 from kvscape.engine.devices.webgpu import WebgpuDevice
+from kvscape.engine.devices.webgpu.gpu import WebgpuGpu
 from kvscape.engine.draws import sampled
 from kvscape.errors import ArtifactError, CapacityError, ConfigError
 from kvscape.hub.cache import locked
@@ -86,6 +91,28 @@ def answer(target: Engine, params: SamplingParams) -> list[int]:
     while target.has_work:
         steps += target.step()
     return [token for output in steps for token in output.token_ids]
+
+
+@pytest.mark.parametrize("tells_time", [True, False])
+def test_the_kernels_of_a_step_are_timed_one_by_one(
+    built: BuiltTiny, monkeypatch: pytest.MonkeyPatch, tells_time: bool
+) -> None:
+    monkeypatch.setattr(WebgpuGpu, "tells_time", tells_time)
+    target, gpu = engine(built), device(built.artifact)
+    target.add(Request("0", PROMPTS[1], PARAMS))
+    target.step()
+    recorder = Recorder(gpu.metadata.kernels)
+    gpu.instrument(recorder)
+    target.step()
+    gpu.instrument(None)
+    names = Counter(call.name for call in recorder.calls)
+    assert names["paged_attention_f16"] == names["rope_append_f16"] == gpu.model.num_hidden_layers
+    before, times = time.perf_counter(), replay(recorder.calls, cheapest_call(), timed_by(gpu))
+    assert len(times) == names.total() > 10 and 0 < sum(times) < time.perf_counter() - before
+    busy = {call.name for call, seconds in zip(recorder.calls, times, strict=True) if seconds > 0}
+    assert any(name.startswith("linear_") for name in busy)
+    layers, pages, _ = next(shape for shape in pool_shapes(target.pools) if len(shape) == 3 and shape[2])
+    assert (layers, pages) == (gpu.model.num_hidden_layers, 16)
 
 
 @pytest.mark.parametrize("kv_dtype", KV_DTYPES)

@@ -11,7 +11,8 @@ from typing import Any
 from kvscape.config import AdapterName
 from kvscape.errors import DeviceError
 
-FEATURES = ("shader-f16", "subgroup")
+TIME_FEATURE = "timestamp-query"
+FEATURES = ("shader-f16", "subgroup", TIME_FEATURE)
 LIMITS = (
     "max-buffer-size",
     "max-storage-buffer-binding-size",

@@ -4,9 +4,18 @@ from dataclasses import dataclass
 
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Memory
-from kvscape.analysis.schedule import FLOAT_ROWS, GPU_ROWS, INTEGER_ROWS, TIMES, FloatArray, Schedule, schedule
+from kvscape.analysis.schedule import (
+    FLOAT_ROWS,
+    GPU_ROWS,
+    INTEGER_ROWS,
+    TIMES,
+    WEBGPU_ROWS,
+    FloatArray,
+    Schedule,
+    schedule,
+)
 from kvscape.analysis.step_parts import part_seconds
-from kvscape.config import BuildConfig, DesignPoint, ModelConfig, cuda_index
+from kvscape.config import BuildConfig, DesignPoint, ModelConfig, adapter_name, cuda_index, is_gpu
 
 _FLOATS = ("q0f16", "q0f32", "f16", "f32", "bf16")
 
@@ -37,11 +46,19 @@ class PointTimes:
 
 def point_times(point: DesignPoint, model: ModelConfig, memory: Memory, device: Device) -> PointTimes:
     """Schedule a point whose engine fits the model."""
-    on_gpu, floats = cuda_index(point.build.device) is not None, _multiplies_floats(point.build)
-    plan = schedule(model, point.engine, point.workload, GPU_ROWS if on_gpu else FLOAT_ROWS if floats else INTEGER_ROWS)
-    threads = device.threads if on_gpu else point.threads or device.threads
+    floats = _multiplies_floats(point.build)
+    plan = schedule(model, point.engine, point.workload, _rows(point.build, floats))
+    threads = device.threads if is_gpu(point.build.device) else point.threads or device.threads
     parts = part_seconds(model, memory, device, floats, threads, plan.sums)
     return PointTimes(point, plan, parts)
+
+
+def _rows(build: BuildConfig, floats: bool) -> tuple[int, ...]:
+    if adapter_name(build.device) is not None:
+        return WEBGPU_ROWS
+    if cuda_index(build.device) is not None:
+        return GPU_ROWS
+    return FLOAT_ROWS if floats else INTEGER_ROWS
 
 
 def _multiplies_floats(build: BuildConfig) -> bool:

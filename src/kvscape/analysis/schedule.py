@@ -14,8 +14,8 @@ TIMES = ("prefill_s", "decode_s", "ttft_s", "tpot_s", "e2e_s")
 FloatArray = NDArray[np.float64]
 
 # Rows of activations that share one load of the weights, as the kernels of integer and of float products take them, and
-# a GPU's. The last ones may be fewer.
-INTEGER_ROWS, FLOAT_ROWS, GPU_ROWS = (4, 1), (6, 2, 1), (128, 16)
+# a GPU's by CUDA and by WebGPU. The last ones may be fewer.
+INTEGER_ROWS, FLOAT_ROWS, GPU_ROWS, WEBGPU_ROWS = (4, 1), (6, 2, 1), (128, 16), (128, 64, 8)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from kvscape.analysis.device import Device
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
 from kvscape.bench.probe import best_rate, memory_bytes_per_s
+from kvscape.bench.webgpu_probe import WebgpuProbe
 from kvscape.compiler.cuda_target import detect_cuda_target
-from kvscape.config import adapter_name, cuda_index
-from kvscape.errors import DeviceError
+from kvscape.config import AdapterName, adapter_name, cuda_index
 from kvscape.results import current_environment
 
 if TYPE_CHECKING:
@@ -29,9 +29,8 @@ def calibrate(threads: int | None = None, device: str = "cpu") -> Device:
 
     Raises DeviceError where there is no such device.
     """
-    if adapter_name(device) is not None:
-        why = "speeds are measured there, and not predicted"
-        raise DeviceError(f"device {device!r} is not calibrated", why, "use --device cpu or cuda:0")
+    if (name := adapter_name(device)) is not None:
+        return _adapter(device, name)
     index = cuda_index(device)
     return _processor(threads) if index is None else _gpu(device, index)
 
@@ -42,6 +41,13 @@ def _gpu(name: str, index: int) -> Device:
     probe = GpuProbe(GpuDriver(index))
     rate = probe.operations_per_s()
     return Device(current_environment(name).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s())
+
+
+def _adapter(device: str, name: AdapterName) -> Device:
+    """All its products are of f32 numbers."""
+    probe = WebgpuProbe(device, name)
+    rate = probe.operations_per_s()
+    return Device(current_environment(device).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s())
 
 
 def _processor(threads: int | None) -> Device:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.device import Device
 from kvscape.bench.calibrate import calibrate
-from kvscape.config import cuda_index
+from kvscape.config import is_gpu
 from kvscape.files import write_text
 from kvscape.hub.cache import cache_dir
 from kvscape.results import current_environment
@@ -30,7 +30,7 @@ def calibrate_device(threads: int | None = None, device: str = "cpu") -> Device:
 
 def _path(threads: int | None, device: str) -> Path:
     environment = current_environment(device)
-    threads = threads if cuda_index(device) is None else 1
+    threads = 1 if is_gpu(device) else threads
     facts = (environment.machine, threads or default_threads(), environment.kvscape_version, environment.packages)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     return cache_dir() / "calibrations" / f"{key}.json"

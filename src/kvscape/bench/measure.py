@@ -15,7 +15,7 @@ from kvscape.bench.repeats import enough
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.timeline import Timeline
 from kvscape.bench.workload import arrival_times_s, make_prompts
-from kvscape.config import DesignPoint, adapter_name
+from kvscape.config import DesignPoint
 from kvscape.errors import CapacityError, ConfigError
 from kvscape.results import Record, current_environment
 from kvscape.subjects import OnDevice, Serves, Subject, Token
@@ -130,7 +130,7 @@ def _record(subject: Subject, point: DesignPoint, runs: Sequence[Run]) -> Record
         "bits_per_weight": subject.bits_per_weight,
         **summarize(samples),
     }
-    predicted, rates = _predicted(subject, point) if adapter_name(device) is None else ({}, {})
+    predicted, rates = _predicted(subject, point)
     return Record(
         parameters=point.flat(),
         metrics=metrics,

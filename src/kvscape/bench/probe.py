@@ -1,4 +1,4 @@
-"""A short probe of a device's two limits: of the processor with numpy alone, of a GPU with its driver alone."""
+"""A short probe of a device's two limits: of the processor with numpy, of a GPU with its driver or wgpu."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from kvscape.analysis.roofline import DeviceRates
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
-from kvscape.config import cuda_index
+from kvscape.bench.webgpu_probe import WebgpuProbe
+from kvscape.config import adapter_name, cuda_index
 from kvscape.results import current_environment
 
 PASS_S = 0.05
@@ -24,6 +25,9 @@ def measure_rates(nbytes: int, threads: int | None = None, device: str = "cpu") 
     On a processor bytes are read from a buffer of ``nbytes``, the weights' size: a small model may live in its cache.
     Arithmetic is a float32 matrix product of numpy's BLAS: integer kernels with 8-bit dot products can pass it.
     """
+    if (name := adapter_name(device)) is not None:
+        adapter = WebgpuProbe(device, name)
+        return DeviceRates(adapter.copied_bytes_per_s(), adapter.operations_per_s(), adapter.call_s())
     if (index := cuda_index(device)) is not None:
         gpu = GpuProbe(GpuDriver(index))
         return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s(), gpu.call_s())

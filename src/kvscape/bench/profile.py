@@ -13,12 +13,12 @@ from kvscape.analysis.roofline import DeviceRates, attention_operations
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_timer import GpuTimer
 from kvscape.bench.probe import measure_rates
-from kvscape.bench.replay import Call, Recorder, Timed, replay, timed_here
+from kvscape.bench.replay import Call, Recorder, Timed, replay, timed_by, timed_here
 from kvscape.bench.thread_facts import thread_facts
 from kvscape.bench.workload import make_prompts
-from kvscape.config import DesignPoint, adapter_name, cuda_index
+from kvscape.config import DesignPoint, cuda_index
 from kvscape.engine import Request, SamplingParams
-from kvscape.errors import CapacityError, DeviceError
+from kvscape.errors import CapacityError
 from kvscape.results import current_environment
 from kvscape.results.profile import KernelTime, Profile, StepProfile
 from kvscape.subjects.kvscape_subject import KvscapeSubject
@@ -28,11 +28,7 @@ if TYPE_CHECKING:
 
 
 def check_profile(point: DesignPoint) -> None:
-    """Raise DeviceError for a GPU of WebGPU, CapacityError for a prompt that is no single step, or leaves no room to
-    decode."""
-    if adapter_name(point.build.device):
-        why = "a kernel is timed on the host, which does not wait for it"
-        raise DeviceError(f"no kernel is timed on device {point.build.device!r}", why, "use --device cpu")
+    """Raise CapacityError for a prompt that is no single step, or leaves no room to decode."""
     prompt, runs = point.workload.prompt_tokens, point.workload.num_runs
     chunk, context = point.engine.prefill_chunk_size, point.engine.context_window_size
     if prompt > chunk:
@@ -104,7 +100,7 @@ class Profiler:
         step()  # warms up
         calls, known = self._recorded(step), facts()
         rounds = range(self._point.workload.num_runs)
-        timed = _timed(self._point.build.device)
+        timed = _timed(self._point.build.device, self._llm.device)
         turns = [(_seconds(step), replay(calls, cheapest_call(), timed)) for _ in rounds]
         wall_s = float(np.median([seconds for seconds, _ in turns]))
         times = np.median([times for _, times in turns], axis=0)
@@ -140,9 +136,13 @@ class Profiler:
         return tuple(sorted(totals.values(), key=lambda kernel: -kernel.time_s))
 
 
-def _timed(device: str) -> Timed:
+def _timed(name: str, device: object) -> Timed:
     """How calls are timed: on a GPU by its own clock, for the host does not wait for it."""
-    index = cuda_index(device)
+    from kvscape.engine.devices.calls import TimesCalls  # TVM's runtime, which bench itself does not need
+
+    if isinstance(device, TimesCalls):
+        return timed_by(device)
+    index = cuda_index(name)
     return timed_here if index is None else GpuTimer(GpuDriver(index)).timed
 
 

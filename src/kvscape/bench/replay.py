@@ -8,11 +8,15 @@ what a call that does nothing takes with the same arguments.
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kvscape.analysis.kernel_cost import Array
+
+if TYPE_CHECKING:
+    from kvscape.engine.devices.calls import TimesCalls
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +58,16 @@ def timed_here(calls: Sequence[Call], functions: Sequence[Callable[..., Any]]) -
         function(*call.arguments)
         times.append(time.perf_counter() - start)
     return times
+
+
+def timed_by(device: "TimesCalls") -> Timed:
+    """By a device that times calls of its functions itself."""
+
+    def timed(calls: Sequence[Call], functions: Sequence[Callable[..., Any]]) -> list[float]:
+        pairs = zip(calls, functions, strict=True)
+        return device.seconds([partial(function, *call.arguments) for call, function in pairs])
+
+    return timed
 
 
 def replay(calls: Sequence[Call], nothing: Callable[..., Any], timed: Timed = timed_here) -> list[float]:

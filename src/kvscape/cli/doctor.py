@@ -22,7 +22,7 @@ Calibrate = Annotated[
 ]
 
 
-Device = Annotated[str | None, typer.Option("--device", help="Whose limits: cpu, cuda:0. [default: cpu]")]
+Device = Annotated[str | None, typer.Option("--device", help="Whose limits: cpu, cuda:0, vulkan:0. [default: cpu]")]
 
 
 def command(

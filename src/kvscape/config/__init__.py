@@ -1,7 +1,7 @@
 """What a user chooses, as frozen data: the model's shape, the build, the engine's knobs, the workload."""
 
 from kvscape.config.calibration import BUILT_IN, CALIBRATION_METHOD, SELF, Calibration, CalibrationMethod
-from kvscape.config.device import AdapterName, adapter_name, cuda_architecture, cuda_index
+from kvscape.config.device import AdapterName, adapter_name, cuda_architecture, cuda_index, is_gpu
 from kvscape.config.endpoint import ROUTES, EndpointConfig
 from kvscape.config.engine import EngineConfig
 from kvscape.config.model import FULL, SLIDING, LayerGroup, ModelConfig
@@ -53,6 +53,7 @@ __all__ = [
     "asked_of",
     "cuda_architecture",
     "cuda_index",
+    "is_gpu",
     "library_kv_dtypes",
     "parse_overrides",
     "parse_share",

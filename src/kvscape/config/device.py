@@ -40,6 +40,11 @@ def cuda_index(device: str) -> int | None:
     )
 
 
+def is_gpu(device: str) -> bool:
+    """Whether it is not the processor; raise DeviceError for what kvscape does not run on."""
+    return adapter_name(device) is not None or cuda_index(device) is not None
+
+
 def cuda_architecture(device: str) -> str | None:
     """The architecture that a device names instead of a GPU: ``sm_90`` of ``cuda:sm_90``."""
     match = _ARCHITECTURE.fullmatch(device)

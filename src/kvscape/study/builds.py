@@ -9,8 +9,7 @@ from kvscape.config import (
     KV_DTYPES,
     BuildConfig,
     DesignPoint,
-    adapter_name,
-    cuda_index,
+    is_gpu,
     library_kv_dtypes,
 )
 from kvscape.results import current_environment
@@ -32,7 +31,7 @@ def library(point: DesignPoint) -> Library:
 
 
 def _known(device: str) -> tuple[str, ...]:
-    return KV_DTYPES if cuda_index(device) is None and adapter_name(device) is None else GPU_KV_DTYPES
+    return GPU_KV_DTYPES if is_gpu(device) else KV_DTYPES
 
 
 def first_of_each(points: Iterable[DesignPoint]) -> dict[Library, DesignPoint]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from kvscape.bench.reference import DISTURBED_RATIO, Watch
-from kvscape.config import DesignPoint, adapter_name, cuda_index
+from kvscape.config import DesignPoint, is_gpu
 from kvscape.results import Record
 from kvscape.study.executor import Executor
 from kvscape.study.repeats import DISTURBED
@@ -20,7 +20,7 @@ class Watched:
     watch: Watch
 
     def bench(self, point: DesignPoint) -> Record:
-        if adapter_name(point.build.device) or cuda_index(point.build.device) is not None:
+        if is_gpu(point.build.device):
             return self.executor.bench(point)
         first = self._once(point)
         if first.status != "ok" or not first.environment[DISTURBED]:

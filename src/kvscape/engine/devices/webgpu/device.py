@@ -1,6 +1,6 @@
 """Any GPU with a driver for Vulkan, Metal or DX12: shaders run by ``wgpu``, launches recorded from TVM's machine."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, addre
 from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
 from kvscape.engine.devices.webgpu.step import WebgpuInts
+from kvscape.engine.devices.webgpu.timer import WebgpuTimer
 from kvscape.engine.draws import sampled
 from kvscape.engine.logprobs import token_logprobs
 from kvscape.engine.token_logprob import TokenLogprob
@@ -46,6 +47,10 @@ class WebgpuPools:
     tails: Sequence[Allocation]
     arguments: Sequence[Any]
     recordings: Recordings
+
+    @property
+    def tensors(self) -> tuple[Any, ...]:
+        return (*self.arguments[0], *self.arguments[1])
 
     @property
     def nbytes(self) -> int:
@@ -155,12 +160,17 @@ class WebgpuDevice:
         return np.frombuffer(data, np.float32).reshape(rows, columns)
 
     def instrument(self, instrument: Any) -> None:
-        """Call ``instrument`` around every call of the machine, which are those that are recorded."""
+        """Call ``instrument`` around every call of the machine, which is asked anew for the next step."""
+        self._recorder.forget()
         self._vm.set_instrument(instrument)
+
+    def seconds(self, calls: Sequence[Callable[[], Any]]) -> list[float]:
+        """How long each of some calls of the machine's functions takes on the GPU, one after the other."""
+        return WebgpuTimer(self._memory, self._recorder, self._player).seconds(calls)
 
     def synchronize(self) -> None:
         """Wait until the GPU has done all that it was asked."""
-        self._player.fetch(address_of(self._parameters[0]), 4)
+        self._player.wait()
 
     def _by_layer(self, what: str, layers: int, nbytes: int) -> Allocation:
         return self._memory.allocate(layers * nbytes, what, nbytes)

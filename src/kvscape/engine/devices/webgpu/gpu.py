@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kvscape.analysis.adapters import LIMITS, Adapter
+from kvscape.analysis.adapters import LIMITS, TIME_FEATURE, Adapter
 from kvscape.errors import CapacityError, DeviceError
 
 NUMBERS_BYTES = 64
@@ -24,7 +24,8 @@ class WebgpuGpu:
         self._wgpu, self.adapter = wgpu, adapter
         try:
             self.device = adapter.handle.request_device_sync(
-                required_limits={name: adapter.handle.limits[name] for name in _ASKED}
+                required_features=[TIME_FEATURE] if TIME_FEATURE in adapter.features else [],
+                required_limits={name: adapter.handle.limits[name] for name in _ASKED},
             )
         except Exception as error:  # what a broken driver raises is not documented
             why = (str(error).splitlines() or [type(error).__name__])[0]
@@ -110,6 +111,29 @@ class WebgpuGpu:
         last = {"buffer": uniforms, "offset": 0, "size": NUMBERS_BYTES}
         entries.append({"binding": len(places), "resource": last})
         return self.device.create_bind_group(layout=self.layout(writes), entries=entries)
+
+    @property
+    def tells_time(self) -> bool:
+        return TIME_FEATURE in self.adapter.features
+
+    @property
+    def tick_ns(self) -> float:
+        """Nanoseconds of what its clock counts."""
+        from wgpu.backends.wgpu_native import lib
+
+        return float(lib.wgpuQueueGetTimestampPeriod(self.queue._internal))
+
+    def times(self, count: int) -> Any:
+        """Places for times that passes write."""
+        return self.device.create_query_set(type="timestamp", count=count)
+
+    def read_times(self, encoder: Any, times: Any) -> Any:
+        """Send what the encoder has, and wait for the times, u64 ticks."""
+        flags = self._wgpu.BufferUsage
+        buffer = self._created(8 * times.count, flags.QUERY_RESOLVE | flags.COPY_SRC, "times")
+        encoder.resolve_query_set(times, 0, times.count, buffer, 0)
+        self.queue.submit([encoder.finish()])
+        return self.queue.read_buffer(buffer)
 
     def offset(self, nbytes: int) -> Any:
         """A dynamic offset as the driver's library takes it."""

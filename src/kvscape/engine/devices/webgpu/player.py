@@ -29,7 +29,7 @@ class WebgpuPlayer:
         starts = [0, *range(_FIRST, len(dispatches), _SUBMITTED), len(dispatches)]
         for first, last in pairwise(starts):
             encoder = self._gpu.device.create_command_encoder()
-            self._encode(encoder, dispatches[first:last])
+            self.encode(encoder, dispatches[first:last])
             self._gpu.queue.submit([encoder.finish()])
 
     def fetch(self, address: int, nbytes: int, dispatches: Sequence[Dispatch] = ()) -> Any:
@@ -40,12 +40,12 @@ class WebgpuPlayer:
             self._staging = self._gpu.staging(max(whole, 4096))
         encoder = self._gpu.device.create_command_encoder()
         if dispatches:
-            self._encode(encoder, dispatches)
+            self.encode(encoder, dispatches)
         encoder.copy_buffer_to_buffer(buffer, offset, self._staging, 0, whole)
         self._gpu.queue.submit([encoder.finish()])
         mapped = self._staging.map_async("READ_NOSYNC", 0, whole)
         # Waiting here spares a thread of wgpu's, which would be woken for it.
-        self._library.wgpuDevicePoll(self._gpu.device._internal, True, self._null)
+        self.wait()
         mapped.sync_wait()
         try:
             return self._staging.read_mapped(0, whole)[:nbytes]
@@ -65,10 +65,15 @@ class WebgpuPlayer:
                 encoder.copy_buffer_to_buffer(between, 0, buffer, destination * piece_bytes, piece_bytes)
         self._gpu.queue.submit([encoder.finish()])
 
-    def _encode(self, encoder: Any, dispatches: Sequence[Dispatch]) -> None:
+    def wait(self) -> None:
+        """Until all that was sent is done."""
+        self._library.wgpuDevicePoll(self._gpu.device._internal, True, self._null)
+
+    def encode(self, encoder: Any, dispatches: Sequence[Dispatch], times: Any = None) -> None:
+        """One pass of launches; ``times`` says where the GPU writes when it begins and ends."""
         # The driver's library itself is asked: wgpu's own methods look for an error behind each call, and take three
         # times as long. What is wrong is said when the encoder is finished.
-        library, work = self._library, encoder.begin_compute_pass()
+        library, work = self._library, encoder.begin_compute_pass(timestamp_writes=times)
         set_pipeline, set_group = library.wgpuComputePassEncoderSetPipeline, library.wgpuComputePassEncoderSetBindGroup
         dispatch, handle = library.wgpuComputePassEncoderDispatchWorkgroups, work._internal
         for pipeline, group, offset, (width, height) in dispatches:
