@@ -65,6 +65,8 @@ def every_kernel() -> list[Any]:
         choices.greedy_function(320),
         choices.logprobs_function(320),
         choices.sample_function(320),
+        choices.edit_function(320),
+        choices.token_logprobs_function(320),
     ]
 
 
@@ -91,7 +93,14 @@ def test_a_library_holds_both_halves(tmp_path: Path, monkeypatch: pytest.MonkeyP
         functions = json.load(members["device.json"])["func_info"]  # type: ignore[arg-type]
         text = members["device.cubin"].read().decode()  # type: ignore[union-attr]
     assert members.keys() == {"0.o", "1.o", "device.cubin", "device.json"} and text.startswith("sm_90: ")
-    assert {"greedy_0", "sample_0", "paged_attention_int8_2", "linear_q4f16_1_320x64_2"} <= functions.keys()
+    assert {
+        "greedy_0",
+        "sample_0",
+        "edit_0",
+        "token_logprobs_0",
+        "paged_attention_int8_2",
+        "linear_q4f16_1_320x64_2",
+    } <= functions.keys()
     assert all(f" {name}(" in text for name in functions)
     with pytest.raises(KvscapeError, match=r"a GPU's library is a \.tar"):
         compile_library(spec, tmp_path / "library.so")

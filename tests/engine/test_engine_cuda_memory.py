@@ -13,7 +13,8 @@ from kvscape.config import GPU_KV_DTYPES, EngineConfig, Window
 from kvscape.engine import Engine
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cpu import CpuDevice
-from kvscape.engine.devices.cuda import CudaDevice, runtime
+from kvscape.engine.devices.cuda import CudaDevice, runtime, tensors
+from kvscape.engine.devices.cuda.edits import CudaEdits
 from kvscape.engine.devices.cuda.runtime import fitting
 from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaResult
 from kvscape.engine.devices.device import Draw, StepInput
@@ -70,14 +71,37 @@ def test_numbers_that_do_not_fit_are_one_line_and_fit_later(make: Any, monkeypat
     def full(*_: Any) -> None:
         raise RuntimeError("CUDA: out of memory")
 
-    tensors, draw = make(tvm.runtime.device("cpu", 0)), Draw(0, 0, 1.0, 1.0, 0.0, 0.5)
-    ask = {CudaInts: lambda: tensors.fill([((2,), (1, 2))]), CudaDraws: lambda: tensors.fill([draw])}
+    numbers, draw = make(tvm.runtime.device("cpu", 0)), Draw(0, 0, 1.0, 1.0, 0.0, 0.5)
+    ask = {CudaInts: lambda: numbers.fill([((2,), (1, 2))]), CudaDraws: lambda: numbers.fill([draw])}
     with monkeypatch.context() as patch:
         patch.setattr("kvscape.engine.devices.cuda.tensors.empty", full)
         for _ in range(2):
             with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for a step's "):
-                ask.get(make, lambda: tensors.of(3))()
-    ask.get(make, lambda: tensors.of(3))()
+                ask.get(make, lambda: numbers.of(3))()
+    ask.get(make, lambda: numbers.of(3))()
+
+
+def test_edited_logits_that_do_not_fit_are_one_line_and_fit_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(shape: tuple[int, ...], *_: Any) -> Any:
+        if 32 in shape:
+            raise RuntimeError("CUDA: out of memory")
+        return tensors.empty(shape, *_)
+
+    edits, draw = CudaEdits(tvm.runtime.device("cpu", 0), 32), Draw(0, 0, 1.0, 1.0, 0.0, 0.5)
+    asked: list[Any] = []
+    edits.of(lambda *arguments: asked.append(arguments), None, [draw])
+    with monkeypatch.context() as patch:
+        patch.setattr("kvscape.engine.devices.cuda.edits.empty", full)
+        for _ in range(2):
+            with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for a step's edited logits"):
+                edits.of(asked.append, None, [draw] * 2)
+    rows = edits.of(lambda *arguments: asked.append(arguments), None, [draw])
+    assert tuple(rows.shape) == (1, 32) and [tuple(each.shape) for each in asked[-1][1:]] == [
+        (1, 4),
+        (1, 4),
+        (1, 1),
+        (1, 32),
+    ]
 
 
 def test_a_model_that_was_closed_gives_its_memory_to_the_next(

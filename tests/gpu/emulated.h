@@ -186,7 +186,10 @@ template <class To, class From> DEVICE To bits_as(From x) { To y; memcpy(&y, &x,
 DEVICE float __int_as_float(int x) { return bits_as<float>(x); }
 DEVICE float __uint_as_float(u32 x) { return bits_as<float>(x); }
 DEVICE u32 __float_as_uint(float x) { return bits_as<u32>(x); }
+DEVICE int __float_as_int(float x) { return bits_as<int>(x); }
 DEVICE float __fmul_rn(float a, float b) { return a * b; }  // products are not joined with sums here
+DEVICE double __dmul_rn(double a, double b) { return a * b; }
+DEVICE double __dadd_rn(double a, double b) { return a + b; }
 DEVICE float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 DEVICE unsigned long long __double2ull_rn(double x) { return (unsigned long long)rint(x); }
 DEVICE u32 __byte_perm(u32 a, u32 b, u32 which) {

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import attention_checks
+import edit_checks
 import numpy as np
 from checked import Array, Checked, error, report
 
@@ -259,6 +260,7 @@ def parts(sizes: Sizes = WHOLE) -> list[Part]:
         Part("rows", row_functions, check_rows),
         Part("choices", choice_functions, check_choices),
         Part("draws", partial(draw_functions, sizes), partial(check_draws, sizes)),
+        Part("edits", partial(edit_checks.functions, sizes.vocab), partial(edit_checks.check, sizes.vocab)),
         *(
             Part(f"linear {name}", partial(linear_functions, name, sizes), partial(check_linear, name, sizes))
             for name in FORMAT_NAMES

@@ -32,7 +32,7 @@ SIZES = kernels.Sizes(
 )
 
 
-@pytest.mark.parametrize("part", ["rows", "choices", "draws", "linear f16", "linear q", *ATTENTION])
+@pytest.mark.parametrize("part", ["rows", "choices", "draws", "edits", "linear f16", "linear q", *ATTENTION])
 def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
     says_what_float64_says(kernels.chosen(part, SIZES), tmp_path, "sm_80")
 

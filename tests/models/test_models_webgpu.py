@@ -24,9 +24,11 @@ from kvscape.engine.devices.library import load_library
 from kvscape.engine.devices.webgpu import WebgpuDevice
 from kvscape.engine.devices.webgpu.gpu import WebgpuGpu
 from kvscape.engine.draws import sampled
+from kvscape.engine.logprobs import token_logprobs
 from kvscape.errors import ArtifactError, CapacityError, ConfigError
 from kvscape.hub.cache import locked
 from kvscape.weights.pack import pack_weights
+from mixed_requests import Told, assert_same, assert_worth_comparing, mixed_requests, told
 from shader_kernels import needs_adapter
 
 pytestmark = needs_adapter
@@ -83,6 +85,23 @@ def test_tokens_are_drawn_without_their_logits(built: BuiltTiny, monkeypatch: py
         assert answer(engine(built), params) == drawn != answer(engine(built), PARAMS)
     monkeypatch.setattr(WebgpuDevice, "fetch", None)
     assert answer(engine(built), params) == drawn
+
+
+def test_mixed_batches_are_answered_without_their_logits(built: BuiltTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> dict[tuple[str, int], Told]:
+        return told(engine(built, max_batch_size=16), mixed_requests(device(built.artifact).model.vocab_size))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WebgpuDevice, "sample", lambda self, logits, draws: sampled(self.fetch(logits), draws))
+        patch.setattr(
+            WebgpuDevice, "token_logprobs", lambda self, logits, asked: token_logprobs(self.fetch(logits), asked)
+        )
+        wanted = asked()
+    assert_worth_comparing(wanted)
+    monkeypatch.setattr(WebgpuDevice, "fetch", None)
+    assert_same(asked(), wanted)
+    monkeypatch.setattr("kvscape.engine.devices.webgpu.choices.MOST_EDITED", 4)
+    assert_same(asked(), wanted)
 
 
 def answer(target: Engine, params: SamplingParams) -> list[int]:

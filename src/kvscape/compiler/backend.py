@@ -38,7 +38,8 @@ class Backend:
     page_size_multiple: int
     device_code: Callable[[Any], Any] | None = None
     draw_ints: Callable[[int], int] = lambda vocab_size: 0
-    """Numbers that its kernel ``sample`` takes for each draw from so many tokens; 0 where it has none."""
+    """Numbers that its kernel ``sample`` takes for each draw from so many tokens; 0 where it has none, nor ``edit`` and
+    ``token_logprobs``."""
     scratch_is_given: bool = False
     """Whether the device gives steps their scratch memory."""
 

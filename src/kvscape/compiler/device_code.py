@@ -23,6 +23,7 @@ _PARTS = (
     "linear",
     "choices",
     "draws",
+    "edits",
     "pages",
     "rope",
     "spans",

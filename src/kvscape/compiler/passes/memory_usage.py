@@ -1,4 +1,4 @@
-"""MemoryUsage: read each function's scratch memory off its memory plan, as a formula in its symbolic sizes."""
+"""MemoryUsage: read the scratch memory of a step off its memory plan, as a formula in its symbolic sizes."""
 
 from typing import Any
 
@@ -9,7 +9,8 @@ from kvscape.analysis.memory import Workspace
 from kvscape.config import KEY_GROUP
 
 ALLOC_STORAGE = ir.Op.get("relax.memory.alloc_storage")
-_PARTS = (("n",), ("s",), ("r", "c"), ("t",))  # tokens, sequences, rows of logits and draws from them, tiles
+_FORWARD = "forward"  # how the names of steps begin
+_PARTS = ("n", "s", "r", "t")  # tokens, sequences, rows of logits, tiles
 _STEP = KEY_GROUP  # some storages grow with every so many tokens
 
 
@@ -37,10 +38,10 @@ def workspace(function: Any) -> Workspace:
             analyzer.bind(variable, tirx.IntImm("int64", values.get(name, 0)))
         return int(analyzer.simplify(collector.total).value)
 
-    unknown = set(variables).difference(*_PARTS)
+    unknown = set(variables) - set(_PARTS)
     assert not unknown, f"scratch memory depends on {unknown}"
     fixed = at()
-    tokens, sequences, logit_rows, tiles = ((at(**dict.fromkeys(names, _STEP)) - fixed) // _STEP for names in _PARTS)
+    tokens, sequences, logit_rows, tiles = ((at(**{name: _STEP}) - fixed) // _STEP for name in _PARTS)
     return Workspace(fixed, tokens, sequences, logit_rows, tiles)
 
 
@@ -52,6 +53,6 @@ class MemoryUsage:
 
     def __call__(self, mod: Any) -> Any:
         for gvar, function in mod.functions_items():
-            if isinstance(function, relax.Function):
+            if isinstance(function, relax.Function) and gvar.name_hint.startswith(_FORWARD):
                 self.workspaces[gvar.name_hint] = workspace(function)
         return mod

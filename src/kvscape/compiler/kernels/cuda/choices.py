@@ -1,4 +1,4 @@
-"""What is asked of logits (source/choices.cuh, draws.cuh)."""
+"""What is asked of logits (source/choices.cuh, draws.cuh, edits.cuh)."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ THREADS = 1024
 DRAW_INTS = 10  # of struct Draw
 MOST_DRAWN_FROM = 1 << 18  # tokens: the weights of more would not fit into 64 bits
 _CANDIDATES_BYTES = 7680 * 12
+_BLOCKS_OF_ROW = 16
 
 
 def logprobs(op: Operator) -> Kernel:
@@ -29,6 +30,16 @@ def draw_ints(V: int) -> int:
 def sample(op: Operator) -> Kernel:
     V = op.shape(0)[-1]
     return Kernel("sample", lambda: sample_function(V), op.tensors, inplace=(2,))
+
+
+def edit(op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("edit", lambda: edit_function(V), op.tensors, inplace=(4,))
+
+
+def token_logprobs(op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("token_logprobs", lambda: token_logprobs_function(V), op.tensors, inplace=(2,))
 
 
 def logprobs_function(V: int) -> Any:
@@ -55,3 +66,27 @@ def sample_function(V: int) -> Any:
     arguments = [logits, draws, y, Argument("int", "V", V)]
     call = "sample(logits, draws, y, V)"
     return host.function(host.launch(call, arguments, [host.size("c")], THREADS, _CANDIDATES_BYTES))
+
+
+def edit_function(V: int) -> Any:
+    """Arguments: logits f32 [r, V]; rows int32 [c, 4]: row, its changes from one up to another, its mask or -1; changes
+    int32 [e, 4]: token, then f32 numbers; masks int32 [m, V / 32], a bit for each token; y f32 [c, V].
+    """
+    host = Host("edit")
+    logits, rows = host.tensor("logits", ("r", V), "float32"), host.tensor("rows", ("c", 4), "int32")
+    changes, masks = host.tensor("changes", ("e", 4), "int32"), host.tensor("masks", ("m", -(-V // 32)), "int32")
+    arguments = [logits, rows, changes, masks, host.tensor("y", ("c", V), "float32"), Argument("int", "V", V)]
+    call = "edit(logits, rows, changes, masks, y, V)"
+    return host.function(host.launch(call, arguments, [host.size("c"), _BLOCKS_OF_ROW], THREADS))
+
+
+def token_logprobs_function(V: int) -> Any:
+    """Arguments: logits f32 [r, V]; asked int32 [c, 2]: row, token; y int32 [c, 1 + 2 n]: the bits of the token's f32
+    log-probability, the n likeliest tokens, best first, and theirs.
+    """
+    host = Host("token_logprobs")
+    logits, asked = host.tensor("logits", ("r", V), "float32"), host.tensor("asked", ("c", 2), "int32")
+    y, width = host.tensor("y", ("c", "width"), "int32"), Argument("int", "width", host.size("width"))
+    arguments = [logits, asked, y, Argument("int", "V", V), width]
+    call = "token_logprobs(logits, asked, y, V, width)"
+    return host.function(host.launch(call, arguments, [host.size("c")], THREADS))

@@ -29,5 +29,7 @@ CUDA_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "logprobs": choices.logprobs,
         "greedy": choices.greedy,
         "sample": choices.sample,
+        "edit": choices.edit,
+        "token_logprobs": choices.token_logprobs,
     }
 )

@@ -1,4 +1,7 @@
-"""What is asked of logits (source/greedy*.wgsl, logprobs.wgsl, draw.wgsl)."""
+"""What is asked of logits (source/greedy*.wgsl, logprobs.wgsl, draw.wgsl, edit.wgsl, token_logprobs.wgsl).
+
+Results are new tensors; what an operator would write in place is not looked at.
+"""
 
 from typing import Any
 
@@ -17,7 +20,6 @@ def logprobs(op: Operator) -> Kernel:
 
 
 def greedy(op: Operator) -> Kernel:
-    """The result is a new tensor; what the operator would write in place is not looked at."""
     r, V = op.shape(0)
     return Kernel("greedy", lambda: greedy_function(V), op.tensors[:1], scratch=(((r * PIECES * 2,), "float32"),))
 
@@ -28,9 +30,18 @@ def draw_ints(V: int) -> int:
 
 
 def sample(op: Operator) -> Kernel:
-    """The result is a new tensor, as that of ``greedy``."""
     V = op.shape(0)[-1]
     return Kernel("sample", lambda: sample_function(V), op.tensors[:2])
+
+
+def edit(op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("edit", lambda: edit_function(V), op.tensors[:4])
+
+
+def token_logprobs(op: Operator) -> Kernel:
+    V = op.shape(0)[-1]
+    return Kernel("token_logprobs", lambda: token_logprobs_function(V), op.tensors[:2])
 
 
 def logprobs_function(V: int) -> Any:
@@ -64,3 +75,34 @@ def sample_function(V: int) -> Any:
     ]
     constants = {"V": V, "STRETCH": blocks(V, 256), "CANDIDATES": _CANDIDATES, "DRAW_INTS": DRAW_INTS}
     return host.function(host.launch(text("greedy", "draw", **constants), bindings, [], [host.size("c")]))
+
+
+def edit_function(V: int) -> Any:
+    """Arguments: logits f32 [r, V]; rows int32 [c, 4]: row, its changes from one up to another, its mask or -1; changes
+    int32 [e, 4]: token, then f32 numbers; masks int32 [m, V / 32], a bit for each token; y f32 [c, V].
+    """
+    host, words = Host("edit"), blocks(V, 32)
+    bindings = [
+        host.tensor("logits", ("r", V), "float32").read("f32"),
+        host.tensor("rows", ("c", 4), "int32").read("vec4<i32>"),
+        host.tensor("changes", ("e", 4), "int32").read("vec4<i32>"),
+        host.tensor("masks", ("m", words), "int32").read("u32"),
+        host.tensor("y", ("c", V), "float32").write("f32"),
+    ]
+    stretch = blocks(V, PIECES)
+    source = text("edit", V=V, WORDS=words, STRETCH=stretch)
+    return host.function(host.launch(source, bindings, [], [host.size("c"), blocks(V, stretch)]))
+
+
+def token_logprobs_function(V: int) -> Any:
+    """Arguments: logits f32 [r, V], asked int32 [c, 2]: row, token; y int32 [c, 1 + 2 n]: the bits of the token's f32
+    log-probability, the n likeliest tokens, best first, and theirs.
+    """
+    host = Host("token_logprobs")
+    bindings = [
+        host.tensor("logits", ("r", V), "float32").read("f32"),
+        host.tensor("asked", ("c", 2), "int32").read("vec2<i32>"),
+        host.tensor("y", ("c", "width"), "int32").write("i32"),
+    ]
+    source, numbers = text("greedy", "sum", "token_logprobs", V=V), [("width", host.size("width"))]
+    return host.function(host.launch(source, bindings, numbers, [host.size("c")]))

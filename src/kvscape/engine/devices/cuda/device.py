@@ -19,21 +19,20 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
+from kvscape.engine.devices.cuda.choices import CudaChoices
 from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
 from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting
 from kvscape.engine.devices.cuda.scratch import CudaScratch
-from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaMemory, CudaResult, empty, fetched
+from kvscape.engine.devices.cuda.tensors import CudaInts, CudaMemory, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.library import function_of, load_library, read_device_code, read_metadata
+from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
 from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import tensor_list
 from kvscape.engine.devices.tiles import Tiling
-from kvscape.engine.draws import sampled
-from kvscape.engine.logprobs import token_logprobs
 from kvscape.engine.token_logprob import TokenLogprob
 
 _BLOCKS_PER_PROCESSOR = 4
@@ -60,13 +59,10 @@ class CudaDevice:
             arrays = parameters_of(map_tensors(weights), self.metadata.param_names).values()
             self.weights_bytes = sum(array.nbytes for array in arrays)
             self._parameters = tensor_list(tvm.runtime.tensor(array, self._device) for array in arrays)
-        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy")
-        self._functions = {name: self._vm[name] for name in functions}
-        self._sample = function_of(self._vm, "sample")
+        self._functions = {name: self._vm[name] for name in map(forward_name, self.metadata.kv_dtypes)}
         self._arranged = partial(arranged, groups=len(self.model.layer_groups))
         self._step = CudaInts(self._device, self._arranged)
-        self._scored, self._chosen = CudaInts(self._device), CudaResult(self._device)
-        self._draws = CudaDraws(self._device)
+        self._choices = CudaChoices(self._vm, self._device, self.model.vocab_size)
         self._scratch = CudaScratch(self._vm, self._device, self._forget)
         self._graphs = self._new_graphs() if graphs else None
         self._instrumented = False
@@ -133,27 +129,19 @@ class CudaDevice:
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)
-        (tensor,) = self._scored.fill([((len(token_ids),), token_ids)])
-        return fetched(self._functions["logprobs"](logits.tensor, tensor))
+        return self._choices.logprobs(logits, token_ids)
 
     def greedy(self, logits: Logits) -> list[int]:
         assert isinstance(logits, TensorLogits)
-        chosen = self._chosen.of(logits.rows)
-        self._functions["greedy"](logits.tensor, chosen)
-        token_ids: list[int] = fetched(chosen).tolist()
-        return token_ids
+        return self._choices.greedy(logits)
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        if self._sample is None or any(draw.edits for draw in draws):  # the vocabulary is too large for the kernel
-            return sampled(self.fetch(logits), draws)
         assert isinstance(logits, TensorLogits)
-        chosen = self._chosen.of(len(draws))
-        self._sample(logits.tensor, self._draws.fill(draws), chosen)
-        token_ids: list[int] = fetched(chosen).tolist()
-        return token_ids
+        return self._choices.sample(logits, draws)
 
     def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
-        return token_logprobs(self.fetch(logits), asked)
+        assert isinstance(logits, TensorLogits)
+        return self._choices.token_logprobs(logits, asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

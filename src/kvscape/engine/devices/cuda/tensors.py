@@ -84,15 +84,16 @@ class CudaDraws:
 
 
 class CudaResult:
-    """An int32 vector that a kernel writes; the same one as long as its length is."""
+    """An int32 tensor that a kernel writes; the same one as long as its shape is."""
 
     def __init__(self, device: Any) -> None:
-        self._device, self._length = device, -1
+        self._device = device
+        self._shape: tuple[int, ...] = ()
 
-    def of(self, length: int) -> Any:
-        if length != self._length:
+    def of(self, *shape: int) -> Any:
+        if shape != self._shape:
             with fitting(self._device.index, "a step's tokens"):
-                self._length, self._tensor = length, empty((length,), "int32", self._device)
+                self._shape, self._tensor = shape, empty(shape, "int32", self._device)
         return self._tensor
 
 

@@ -29,8 +29,6 @@ from kvscape.engine.devices.webgpu.player import WebgpuPlayer
 from kvscape.engine.devices.webgpu.recorder import Recordings, WebgpuRecorder, recorded_machine
 from kvscape.engine.devices.webgpu.step import WebgpuInts
 from kvscape.engine.devices.webgpu.timer import WebgpuTimer
-from kvscape.engine.draws import sampled
-from kvscape.engine.logprobs import token_logprobs
 from kvscape.engine.token_logprob import TokenLogprob
 
 _THREADS = 64  # tiles that a GPU is kept busy by, an eighth of them
@@ -75,10 +73,9 @@ class WebgpuDevice:
         arrays = parameters_of(map_tensors(weights), self.metadata.param_names)
         self.weights_bytes = sum(array.nbytes for array in arrays.values())
         self._parameters = tensor_list(self._uploaded(name, arrays) for name in arrays)
-        functions = (*map(forward_name, self.metadata.kv_dtypes), "logprobs", "greedy", "sample")
-        self._functions = {name: self._vm[name] for name in functions}
+        self._functions = {name: self._vm[name] for name in map(forward_name, self.metadata.kv_dtypes)}
         self._step = WebgpuInts(self._memory, partial(arranged, groups=len(self.model.layer_groups)))
-        self._choices = WebgpuChoices(self._memory, self._recorder, self._player)
+        self._choices = WebgpuChoices(self._vm, self._memory, self._recorder, self._player)
 
     @property
     def model(self) -> ModelConfig:
@@ -138,20 +135,19 @@ class WebgpuDevice:
 
     def logprobs(self, logits: Logits, token_ids: Sequence[int]) -> FloatArray:
         assert isinstance(logits, TensorLogits)
-        return self._choices.logprobs(self._functions["logprobs"], logits, token_ids)
+        return self._choices.logprobs(logits, token_ids)
 
     def greedy(self, logits: Logits) -> list[int]:
         assert isinstance(logits, TensorLogits)
-        return self._choices.greedy(self._functions["greedy"], logits)
+        return self._choices.greedy(logits)
 
     def sample(self, logits: Logits, draws: Sequence[Draw]) -> list[int]:
-        if any(draw.edits for draw in draws):
-            return sampled(self.fetch(logits), draws)
         assert isinstance(logits, TensorLogits)
-        return self._choices.sample(self._functions["sample"], logits, draws)
+        return self._choices.sample(logits, draws)
 
     def token_logprobs(self, logits: Logits, asked: Sequence[Asked]) -> list[TokenLogprob]:
-        return token_logprobs(self.fetch(logits), asked)
+        assert isinstance(logits, TensorLogits)
+        return self._choices.token_logprobs(logits, asked)
 
     def fetch(self, logits: Logits) -> FloatArray:
         assert isinstance(logits, TensorLogits)

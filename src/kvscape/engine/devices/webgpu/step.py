@@ -6,6 +6,7 @@ from itertools import accumulate, chain
 from struct import Struct
 from typing import Any
 
+from kvscape.engine.devices.device import IntArray
 from kvscape.engine.devices.tensors import Block
 from kvscape.engine.devices.webgpu.memory import Allocation, WebgpuMemory, tensor_at
 
@@ -24,17 +25,29 @@ class WebgpuInts:
     def write(self, blocks: Sequence[Block]) -> tuple[tuple[int, ...], ...]:
         """Write the numbers of each block; return the shapes."""
         shapes, numbers = zip(*blocks, strict=True)
-        sizes = [4 * math.prod(shape) for shape in shapes]
-        if len(sizes) != len(self._rooms) or any(map(int.__gt__, sizes, self._rooms)):
-            self._allocate(sizes)
+        sizes = self._placed([4 * math.prod(shape) for shape in shapes])
         layout = Struct(
             "=" + "".join(f"{size // 4}i{room - size}x" for size, room in zip(sizes, self._rooms, strict=True))
         )
-        data = layout.pack(*chain.from_iterable(numbers))
-        assert self._allocation is not None
-        self._memory.gpu.queue.write_buffer(self._allocation.buffers[0], 0, data)
+        self._send(layout.pack(*chain.from_iterable(numbers)))
         found: tuple[tuple[int, ...], ...] = shapes
         return found
+
+    def write_arrays(self, arrays: Sequence[IntArray]) -> tuple[tuple[int, ...], ...]:
+        """The same of arrays: packing many numbers of Python's takes long."""
+        sizes = self._placed([array.nbytes for array in arrays])
+        gaps = [bytes(room - size) for size, room in zip(sizes, self._rooms, strict=True)]
+        self._send(b"".join(chain.from_iterable(zip((array.tobytes() for array in arrays), gaps, strict=True))))
+        return tuple(array.shape for array in arrays)
+
+    def _placed(self, sizes: list[int]) -> list[int]:
+        if len(sizes) != len(self._rooms) or any(map(int.__gt__, sizes, self._rooms)):
+            self._allocate(sizes)
+        return sizes
+
+    def _send(self, data: bytes) -> None:
+        assert self._allocation is not None
+        self._memory.gpu.queue.write_buffer(self._allocation.buffers[0], 0, data)
 
     def arguments(self, shapes: tuple[tuple[int, ...], ...]) -> Sequence[Any]:
         """The tensors, as the function takes them."""
