@@ -91,3 +91,47 @@ static void publish() {
   written[current].clear();
 }
 DEVICE void settle(u32&) {}
+
+// Barriers in shared memory, of benchmarks/gpu_products/barriers.cuh: 8 bytes each.
+struct Barrier { u16 arrivals, missing; u32 bytes : 31, phase : 1; };
+struct Copy { u32 to; const void* from; u32 bytes, barrier; };
+static std::vector<Copy> copies;
+DEVICE Barrier& barrier_at(u32 at) { return *(Barrier*)at_shared(at); }
+static void end_phase(Barrier& of) {
+  if (of.missing == 0 && of.bytes == 0) of.missing = of.arrivals, of.phase ^= 1, stayed = 0;
+}
+static void make_barrier(u32 at, int arrivals) { barrier_at(at) = {(u16)arrivals, (u16)arrivals, 0, 0}; }
+static void publish_barriers() {}
+static void arrive_and_expect(u32 at, u32 bytes) {
+  Barrier& of = barrier_at(at);
+  if (of.missing == 0) stop("more threads arrive at a barrier than it waits for");
+  of.bytes += bytes, --of.missing;
+  end_phase(of);
+}
+static void arrive(u32 at) { arrive_and_expect(at, 0); }
+static void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier) {
+  if ((uintptr_t)from % 16 || to % 16 || bytes % 16) stop("a copy is not of 16 bytes each");
+  if (to + bytes > shared_bytes) stop("a copy goes where no shared memory of the block is");
+  memset(at_shared(to), 0x7b, bytes);  // until it is done
+  copies.push_back({to, from, bytes, barrier});
+}
+static void finish_copies(u32 barrier) {
+  std::vector<Copy> others;
+  for (const Copy& each : copies) {
+    if (each.barrier != barrier) { others.push_back(each); continue; }
+    memcpy(at_shared(each.to), each.from, each.bytes);
+    memset(unpublished + each.to / 16, 0, each.bytes / 16 * sizeof *unpublished);
+    barrier_at(barrier).bytes -= each.bytes;
+  }
+  copies = others;
+  end_phase(barrier_at(barrier));
+}
+static void wait_at(u32 at, u32 phase) {
+  for (long turns = 0; barrier_at(at).phase == phase; ++turns) {
+    if (turns > 10000000) stop("a barrier is waited for in vain");
+    if (barrier_at(at).missing == 0) finish_copies(at);
+    else give_way();
+  }
+}
+template <int COUNT> DEVICE void take_registers() {}
+template <int COUNT> DEVICE void leave_registers() {}

@@ -6,10 +6,11 @@ where a token's numbers depend on how many tokens there are.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import attention_checks
@@ -24,6 +25,7 @@ from kvscape.quantization.layouts.fragments import FragmentLayout
 
 FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1", "f32", "q8f32_1", "q4f32_1")
 Named: TypeAlias = tuple[str, Any]
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Part:
     check: Callable[["Kernels", np.random.Generator], Iterator[Checked]]
 
 
-def build(output: Path, architecture: str, chosen: Sequence[Part]) -> None:
-    """Compile what these parts call."""
+def build(output: Path, architecture: str, chosen: Sequence[Part], instead: Mapping[str, str] = _NONE) -> None:
+    """Compile what these parts call; ``instead`` has other parts of the device code's text."""
     import tvm
     from tvm import ir, relax
     from tvm.target import Target
@@ -80,7 +82,7 @@ def build(output: Path, architecture: str, chosen: Sequence[Part]) -> None:
         executable = relax.build(
             relax.transform.VMShapeLower()(mod), Target(dict(find_any_target(architecture).tvm)), relax_pipeline=None
         )
-    write_library(executable, output, device_code(mod, architecture))
+    write_library(executable, output, device_code(mod, architecture, instead))
 
 
 def linear_functions(name: str, sizes: Sizes) -> Iterator[Named]:

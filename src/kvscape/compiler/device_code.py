@@ -14,8 +14,9 @@ from kvscape.compiler.nvrtc import compile_cuda
 
 _EARLY = "tirx.use_programtic_dependent_launch"
 _SOURCE = Path(__file__).parent / "kernels" / "cuda" / "source"
+_NONE: Mapping[str, str] = MappingProxyType({})
 # In the order in which they need each other.
-_PARTS = (
+PARTS = (
     "instructions",
     "common",
     "formats",
@@ -31,21 +32,26 @@ _PARTS = (
 )
 
 
-def device_code(mod: Any, architecture: str) -> DeviceCode:
+def device_code(mod: Any, architecture: str, instead: Mapping[str, str] = _NONE) -> DeviceCode:
     """What the host functions of ``mod`` launch, for ``architecture``."""
-    return compiled([function for _, function in mod.functions_items()], architecture)
+    return compiled([function for _, function in mod.functions_items()], architecture, instead)
 
 
-def compiled(functions: Iterable[Any], architecture: str) -> DeviceCode:
+def compiled(functions: Iterable[Any], architecture: str, instead: Mapping[str, str] = _NONE) -> DeviceCode:
     """What these host functions launch."""
     launches = [launch for function in functions for launch in launches_of(function)]
-    return DeviceCode(compile_cuda(source(launches), architecture), _described(launches, architecture))
+    return DeviceCode(compile_cuda(source(launches, instead), architecture), _described(launches, architecture))
 
 
-def source(launches: Iterable[Mapping[str, Any]], instead: Mapping[str, str] = MappingProxyType({})) -> str:
+def source(launches: Iterable[Mapping[str, Any]], instead: Mapping[str, str] = _NONE) -> str:
     """The C++ text of a library: the device functions, and a kernel for each launch; ``instead`` has other parts."""
-    parts = [instead.get(name) or (_SOURCE / f"{name}.cuh").read_text(encoding="utf-8") for name in _PARTS]
+    parts = [instead.get(name) or part(name) for name in PARTS]
     return "\n".join([*parts, *(launch["text"] for launch in launches)])
+
+
+def part(name: str) -> str:
+    """The C++ text of one of PARTS."""
+    return (_SOURCE / f"{name}.cuh").read_text(encoding="utf-8")
 
 
 def launches_of(function: Any) -> list[dict[str, Any]]:
