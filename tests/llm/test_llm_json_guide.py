@@ -138,6 +138,8 @@ def test_a_recursive_schema_is_bounded_by_max_tokens(llm: LLM) -> None:
         ({"$ref": "https://example.com/schema.json"}, ""),
         ({"$ref": "#/$defs/nowhere"}, ""),
         ({"type": "object", "unknownKeyword": 1, "minProperties": "x"}, ""),
+        ({"$ref": "#"}, "no text goes on as it says"),
+        ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "no text goes on"),
         ({"const": float("nan")}, ""),
         ({"enum": ["x" * MOST_SCHEMA_CHARS]}, "100,0"),
         (False, ""),
@@ -179,6 +181,22 @@ def test_a_token_that_is_not_allowed_ends_the_guide(llm: LLM) -> None:
     assert allowed.dtype == np.bool_ and len(allowed) == llm.metadata.model.vocab_size
     with pytest.raises(EngineError, match="the answer left its JSON schema"):
         guide.accept(int(np.flatnonzero(~allowed)[-1]))
+
+
+def test_a_schema_that_leads_nowhere_is_the_requests_own_mistake(llm: LLM) -> None:
+    within = {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 1}
+    nowhere: Schema = {
+        "type": "object", "required": ["a"], "additionalProperties": False,
+        "properties": {"a": {"anyOf": [{"const": 1}, within]}},
+        "$defs": {"a": {"$ref": "#/$defs/a"}},
+    }  # fmt: skip
+    guide = llm.json_guides.schema(nowhere)()
+    with pytest.raises(ConfigError, match="the JSON schema cannot be used: no text goes on"):
+        for piece in ('{"', "a", '":', "["):
+            for token_id in llm.tokenizer.encode(piece):
+                guide.allowed()
+                guide.accept(token_id)
+        guide.allowed()
 
 
 def test_without_the_package_one_clear_line_says_what_to_install(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,18 @@ def test_what_fails_is_said_and_the_question_can_be_sent_again(page: browser.Pag
     assert answer(page, "again") == "again"
 
 
+def test_a_server_that_is_away_is_said_to_be(page: browser.Page) -> None:
+    away = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", away)
+    ask(page, "hi")
+    page.wait("return document.getElementById('status').textContent === 'the server does not answer'")
+    assert page.run("return document.getElementById('question').value") == "hi"
+    back = {**away, "offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", back)
+    page.run("document.getElementById('question').value = ''")
+    assert answer(page, "again") == "again"
+
+
 def test_a_key_is_asked_for(page: browser.Page, server: FakeServer, address: str) -> None:
     server.key = "schlüssel 鍵"
     page.visit(address)

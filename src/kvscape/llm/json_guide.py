@@ -59,23 +59,26 @@ class JsonGuides:
         first = self._package.LLMatcher(self._tokenizer, grammar, log_level=0)
         if first.is_error():
             raise _wrong(first.get_error())
+        JsonGuide(first.deep_copy(), self._vocab_size).allowed()
         return lambda: JsonGuide(first.deep_copy(), self._vocab_size)
 
 
 class JsonGuide:
-    """Follows one answer."""
+    """Follows one answer; ``allowed`` raises ConfigError where a schema leads nowhere, as one that is only itself."""
 
     def __init__(self, matcher: "llguidance.LLMatcher", vocab_size: int) -> None:
         self._matcher, self._vocab_size = matcher, vocab_size
 
     def allowed(self) -> BoolArray:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        self._check()
+        if self._matcher.is_error():
+            raise _wrong(f"no text goes on as it says ({self._matcher.get_error().partition(' <state>')[0]})")
         return np.unpackbits(bits, bitorder="little", count=self._vocab_size).view(np.bool_)
 
     def accept(self, token_id: int) -> None:
         self._matcher.consume_token(token_id)
-        self._check()
+        if self._matcher.is_error():
+            raise EngineError("the answer left its JSON schema", self._matcher.get_error(), "report it")
 
     @property
     def may_end(self) -> bool:
@@ -84,10 +87,6 @@ class JsonGuide:
     @property
     def complete(self) -> bool:
         return self._matcher.is_stopped()
-
-    def _check(self) -> None:
-        if self._matcher.is_error():
-            raise EngineError("the answer left its JSON schema", self._matcher.get_error(), "simplify the schema")
 
 
 class _Vocabulary:

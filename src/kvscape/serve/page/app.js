@@ -1,6 +1,6 @@
 // The chat: what was said, the form, and the settings.
 
-import { authorization, complaint, complete } from "./completion.js";
+import { authorization, complaint, complete, reach } from "./completion.js";
 import { watch } from "./gauges.js";
 import { element, show } from "./markdown.js";
 
@@ -45,7 +45,7 @@ watch(() => $("api-key").value);
 
 async function findModel() {
   try {
-    const response = await fetch("v1/models", { headers: authorization($("api-key").value) });
+    const response = await reach("v1/models", { headers: authorization($("api-key").value) });
     if (!response.ok) throw Object.assign(new Error(await complaint(response)), { status: response.status });
     model = (await response.json()).data[0].id;
     $("model").textContent = model;

@@ -2,7 +2,7 @@
 
 // Yields { text, reason, usage } as they come; throws an Error that says what the server said.
 export async function* complete(body, key, signal) {
-  const response = await fetch("v1/chat/completions", {
+  const response = await reach("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json", ...authorization(key) },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
@@ -17,6 +17,15 @@ export async function* complete(body, key, signal) {
     yield { text: choice?.delta?.content ?? "", reason: choice?.finish_reason ?? null, usage: said.usage ?? null };
   }
   throw new Error("the connection ended before the answer did");
+}
+
+// Each browser has words of its own for a server that is away.
+export async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    throw options.signal?.aborted ? error : new Error("the server does not answer");
+  }
 }
 
 export function authorization(key) {
