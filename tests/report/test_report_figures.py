@@ -93,6 +93,14 @@ def test_the_map_marks_the_front_and_the_recommendation() -> None:
     ]
 
 
+def test_one_bad_perplexity_does_not_press_the_others_into_a_line() -> None:
+    records = made_records()
+    worse = replace(records[0], metrics={**records[0].metrics, "perplexity": 400.0})
+    near, far = (pareto(point_frame(some), "total_bytes", "perplexity") for some in (records, [*records, worse]))
+    assert '"type": "log"' not in json.dumps(near.spec) and '"type": "log"' in json.dumps(far.spec)
+    assert "Perplexity, logarithmic" in far.content("svg").decode()
+
+
 def test_every_figure_is_strict_json() -> None:
     sections = study_figures(made_records(), made_perplexities())
     assert list(sections) == [

@@ -5,7 +5,10 @@ from dataclasses import replace
 import pytest
 
 from kvscape.errors import ResultsError
+from kvscape.report.encodings import ordered
+from kvscape.report.page_data import study_data
 from kvscape.report.points import known, moving, point_frame
+from kvscape.report.variance import effects
 from kvscape.results import Record
 from made_records import made_records
 
@@ -67,3 +70,38 @@ def test_no_records_and_no_measures_are_said() -> None:
         point_frame([])
     with pytest.raises(ResultsError, match="no point has all of total_bytes"):
         known(point_frame(RECORDS[-1:]), "total_bytes")
+
+
+def test_a_workload_of_several_parameters_is_one_knob_and_moves_what_it_moves() -> None:
+    asked = ((64, 32), (512, 32), (512, 256))
+    ran = [
+        replace(
+            record,
+            parameters={**record.parameters, "prompt_tokens": prompt, "max_tokens": output},
+            metrics={**record.metrics, "ttft_s": 1e-3 * prompt},
+        )
+        for record in made_records()[:-1]
+        for prompt, output in asked
+    ]
+    frame = point_frame(ran)
+    assert "asked" in moving(frame) and "prompt_tokens" not in moving(frame)
+    assert ordered("asked", frame) == [f"prompt {prompt} · output {output}" for prompt, output in asked]
+    told = effects(frame, "ttft_s", moving(frame))
+    assert told is not None and told.shares["asked"] == pytest.approx(1.0)
+
+
+def test_what_is_left_to_its_default_is_a_value_too() -> None:
+    ran = [
+        replace(
+            record, parameters={**record.parameters, "threads": threads}, metrics={**record.metrics, "ttft_s": ttft}
+        )
+        for record in made_records()[:-1]
+        for threads, ttft in ((None, 0.1), (2, 0.2))
+    ]
+    frame = point_frame(ran)
+    assert ordered("threads", frame) == [None, 2]
+    told = effects(frame, "ttft_s", moving(frame))
+    assert told is not None and told.shares["threads"] == pytest.approx(1.0)
+    assert [level for level, _ in told.levels["threads"]] == [None, 2]
+    axis = next(axis for axis in study_data(frame)["axes"] if axis["name"] == "threads")
+    assert axis["levels"] == [None, 2]

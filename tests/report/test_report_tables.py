@@ -43,3 +43,24 @@ def test_the_terminal_shows_every_point() -> None:
     out = StringIO()
     Console(file=out, width=160).print(terminal_table(cells(made_records())))
     assert len(out.getvalue().splitlines()) == len(made_records()) + 2
+
+
+def test_points_that_differ_in_a_rare_knob_or_in_their_workload_are_told_apart() -> None:
+    one = made_records()[0]
+    threads = [replace(one, parameters={**one.parameters, "threads": n, "prefix_cache": n == 1}) for n in (1, 2)]
+    table = cells(threads)
+    assert table.headings[2:4] == ["prefix cache", "threads"]
+    assert [row[2:4] for row in table.rows] == [["on", "1"], ["off", "2"]]
+    asked = [replace(one, parameters={**one.parameters, "prompt_tokens": n, "request_rate": rate})
+             for n, rate in ((1024, None), (64, 2.5))]  # fmt: skip
+    assert [row[2] for row in cells(asked).rows] == ["prompt 1,024", "prompt 64 · requests/s 2.5"]
+    one_by_one = cells([replace(one, parameters={**one.parameters, "prompt_tokens": n}) for n in (1024, 64)])
+    assert (one_by_one.headings[2], one_by_one.numeric[2]) == ("prompt", True)
+
+
+def test_records_of_two_machines_are_told_apart() -> None:
+    one, *_ = made_records()
+    records = [replace(one, environment={**one.environment, "machine": name}) for name in ("here", "there")]
+    assert [row[2] for row in cells(records).rows] == ["here", "there"]
+    told = replace(one, environment={}, status="predicted")
+    assert "machine" not in cells([records[0], told]).headings

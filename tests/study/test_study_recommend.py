@@ -148,3 +148,9 @@ def test_each_workload_has_its_front() -> None:
 
 def test_a_record_that_was_not_measured_is_not_on_the_front() -> None:
     assert pareto_front([replace(SMALL, status="failed", metrics={}), GOOD]) == [GOOD]
+
+
+def test_without_perplexities_the_front_is_of_memory_and_speed() -> None:
+    known = [replace(one, metrics={k: v for k, v in one.metrics.items() if k != "perplexity"}) for one in ALL]
+    assert pareto_front(known) == [known[2]]
+    assert pareto_front([replace(SMALL, status="failed", metrics={})]) == []

@@ -25,12 +25,12 @@ def print_recommendation(recommendation: "Recommendation") -> None:
 
 
 def _parts(recommendation: "Recommendation") -> Iterator[list[str]]:
-    from kvscape.report.quantity import PARAMETERS
+    from kvscape.report.quantity import level_words, settings
 
     met = recommendation.status == "met"
     point = recommendation.point
     yield ["Recommended:" if met else "No point meets the budget. The nearest miss:"]
-    yield ["  " + ", ".join(f"{title.split(' (')[0]} {point[name]}" for name, title in PARAMETERS.items())]
+    yield ["  " + ", ".join(f"{title.split(' (')[0]} {level_words(value)}" for title, value in settings(point).items())]
     yield list(_figures(recommendation))
     yield _titled("Other directions:", _others(recommendation))
     yield _titled("What the limits cost:" if met else "One of these would do:", _limits(recommendation))

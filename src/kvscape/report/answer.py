@@ -6,8 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from kvscape.report.encodings import level_words
-from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
+from kvscape.report.quantity import QUANTITIES, SHORT, level_words, settings
 from kvscape.report.trust import record_of, spread, trust
 from kvscape.results import Record
 
@@ -40,7 +39,7 @@ def recommendation_card(
 
 
 def _chips(point: Mapping[str, Any]) -> str:
-    chosen = {title.split(" (")[0]: point[name] for name, title in PARAMETERS.items() if name in point}
+    chosen = {title.split(" (")[0]: value for title, value in settings(point).items()}
     if point.get("subject") == "endpoint":
         told = {
             "Server": point["endpoint"],

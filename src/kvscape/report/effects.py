@@ -6,17 +6,21 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from kvscape.report.encodings import WORDS, level_words
+from kvscape.report.encodings import WORDS
 from kvscape.report.figure import Figure, figure
-from kvscape.report.points import moving
-from kvscape.report.quantity import QUANTITIES
+from kvscape.report.points import ASKED_WORDS, MACHINE, moving
+from kvscape.report.quantity import ASKED_PARAMETERS, QUANTITIES, level_words
 from kvscape.report.theme import ACCENT
 from kvscape.report.variance import Effects, effects
 
 _MEASURES = ("total_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "ttft_s", "perplexity")
-_OF_QUALITY = ("subject", "quantization", "kv_dtype", "sliding_window_size", "attention_sink_size")
+_NOT_OF_QUALITY = {
+    "context_window_size", "prefill_chunk_size", "max_batch_size", "max_total_sequence_length", "page_size",
+    "prefix_cache", "mixed_chunk_size", "prompt_lookup_tokens", "threads", *ASKED_PARAMETERS, ASKED_WORDS, MACHINE,
+}  # fmt: skip
 REST = "interaction and noise"
 _ROW, _WIDTH = 26, 520
+_ROOM, _FINE = 0.28, 0.08
 
 
 def effect_figures(frame: pl.DataFrame) -> list[Figure]:
@@ -27,8 +31,8 @@ def effect_figures(frame: pl.DataFrame) -> list[Figure]:
 
 
 def _knobs(rows: pl.DataFrame, measure: str) -> list[str]:
-    """Context, chunk and batch cannot change a perplexity: it is measured once for all of them."""
-    return [name for name in moving(rows) if measure != "perplexity" or name in _OF_QUALITY]
+    """Context, chunk, batch and the like cannot change a perplexity: it is measured once for all of them."""
+    return [name for name in moving(rows) if measure != "perplexity" or name not in _NOT_OF_QUALITY]
 
 
 def shares(found: Sequence[Effects]) -> Figure:
@@ -70,17 +74,20 @@ def main_effects(effect: Effects) -> Figure:
     base = alt.Chart(alt.InlineData(values=rows)).encode(
         y=alt.Y("value:N", title=None, sort=[row["value"] for row in rows], axis=alt.Axis(labelLimit=220)),
     )
+    ends = [min(0.0, *(row["change"] for row in rows)), max(0.0, *(row["change"] for row in rows))]
+    room = _ROOM * (ends[1] - ends[0])  # for the numbers beside the dots
+    form = "+.0%" if ends[1] - ends[0] > _FINE else "+.1%"
     x = alt.X(
         "change:Q",
         title="Against the average, all else equal",
-        axis=alt.Axis(format="+.0%", grid=True, tickCount=5),
-        scale=alt.Scale(padding=36),
+        axis=alt.Axis(format=form, grid=True, tickCount=5, labelExpr="datum.value < -1 ? '' : datum.label"),
+        scale=alt.Scale(domain=[ends[0] - room, ends[1] + room], nice=False),
     )
     rule = base.mark_rule(style="whisker").encode(x=x, x2=alt.datum(0))
     tips = [alt.Tooltip("value:N", title="Choice"), alt.Tooltip("change:Q", title=quantity.title, format="+.1%")]
     dot = base.mark_point(filled=True, size=70, opacity=1, color=ACCENT).encode(x=x, tooltip=tips)
     text = base.mark_text(style="faint", dx=_outwards("-8", "8"), align=_outwards("'right'", "'left'")).encode(
-        x=x, text=alt.Text("change:Q", format="+.0%")
+        x=x, text=alt.Text("change:Q", format=form)
     )
     chart = alt.layer(rule, dot, text).properties(width=_WIDTH // 2, height=22 * len(rows))
     words = f"{effect.explained:.0%} of its variance is explained by the sum of these"

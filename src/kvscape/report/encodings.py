@@ -6,12 +6,21 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from kvscape.report.points import MEASURES, has, moving
-from kvscape.report.quantity import PARAMETERS, QUANTITIES
+from kvscape.report.points import ASKED_WORDS, MACHINE, MEASURES, has, moving
+from kvscape.report.quantity import ASKED_PARAMETERS, MORE_PARAMETERS, OFF, PARAMETERS, QUANTITIES
 from kvscape.report.theme import KV_COLOURS, KV_SHAPES, PART_COLOURS, SUBJECT_SHAPES, colours
 
-OFF = "off"
-WORDS = {"subject": "Subject", **PARAMETERS}
+WORDS = {
+    "model": "Model",
+    "device": "Device",
+    "subject": "Subject",
+    "endpoint": "Server",
+    **PARAMETERS,
+    **MORE_PARAMETERS,
+    **ASKED_PARAMETERS,
+    ASKED_WORDS: "Workload",
+    MACHINE: "Machine",
+}
 
 
 def data(frame: pl.DataFrame) -> alt.InlineData:
@@ -48,19 +57,19 @@ def category(name: str, frame: pl.DataFrame, title: str | None = None) -> alt.X:
     )
 
 
-def level_words(value: Any) -> str:
-    """A knob's value as it is read: 4,096 or off."""
-    return OFF if value == -1 else f"{value:,}" if isinstance(value, int) else str(value)
-
-
 def ordered(name: str, frame: pl.DataFrame) -> list[Any]:
-    """A parameter's values in the order they are shown in: numbers rising, "off" last, names as in the palette."""
-    values = frame[name].unique().to_list()
+    """A parameter's values in the order they are shown in: numbers rising, "off" last, names as in the palette.
+
+    Workloads stand as the study has them; what is left to its default comes first.
+    """
+    values = frame[name].unique(maintain_order=True).to_list()
+    if name == ASKED_WORDS:
+        return values
     if name == "quantization":
         return list(colours(values)[0])
     if name == "kv_dtype":
         return list(colours(values, KV_COLOURS)[0])
-    return sorted(values, key=lambda value: (value == -1, value))
+    return [None] * (None in values) + sorted((v for v in values if v is not None), key=lambda v: (v == -1, v))
 
 
 def amount(name: str, title: str | None = None, zero: bool = True) -> alt.Y:

@@ -6,11 +6,11 @@ from typing import Any
 
 import polars as pl
 
-from kvscape.report.encodings import WORDS, level_words, ordered
+from kvscape.report.encodings import WORDS, ordered
 from kvscape.report.figure import ROWS, Figure
 from kvscape.report.parallel import parallel_axes
-from kvscape.report.points import HAS_RUN, KNOBS, has, moving
-from kvscape.report.quantity import QUANTITIES, SHORT
+from kvscape.report.points import HAS_RUN, KNOBS, has, moving, varies
+from kvscape.report.quantity import QUANTITIES, SHORT, level_words
 from kvscape.report.tables import SHOWN
 from kvscape.report.theme import KV_SHAPES, PAGE_CONFIG, SUBJECT_SHAPES, colours
 
@@ -20,7 +20,7 @@ MOST_CHOICES = 10
 
 def shown_knobs(frame: pl.DataFrame) -> list[str]:
     """Quantization, KV precision, and every other knob that varies."""
-    return [name for name in KNOBS if name in ("quantization", "kv_dtype") or frame[name].n_unique() > 1]
+    return [name for name in KNOBS if name in ("quantization", "kv_dtype") or varies(frame, name)]
 
 
 def study_data(frame: pl.DataFrame) -> dict[str, Any]:

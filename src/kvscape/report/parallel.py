@@ -8,11 +8,11 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from kvscape.report.encodings import WORDS, by_quantization, level_words, ordered, point_tips
+from kvscape.report.encodings import WORDS, by_quantization, ordered, point_tips
 from kvscape.report.figure import Figure, figure
 from kvscape.report.pareto import PICKED, STANDS_OUT, linked
 from kvscape.report.points import HAS_RUN, has, moving, plain
-from kvscape.report.quantity import QUANTITIES, SHORT
+from kvscape.report.quantity import QUANTITIES, SHORT, level_words
 
 _MEASURES = ("total_bytes", "prefill_tokens_per_s", "decode_tokens_per_s", "ttft_s", "perplexity")
 _STEP, _HEIGHT = 96, 300
@@ -102,7 +102,7 @@ def _lines(rows: pl.DataFrame, axes: Sequence[Axis], x: alt.X) -> alt.Chart:
 def _ticks(axes: Sequence[Axis], x: alt.X) -> list[alt.Chart]:
     ticks = [{"axis": a.heading, "share": share, "words": words} for a in axes for share, words in a.ticks]
     base = alt.Chart(alt.InlineData(values=ticks)).encode(x=x, y="share:Q", text="words:N")
-    place: dict[str, Any] = {"dx": 5, "align": "left", "baseline": "middle"}
+    place: dict[str, Any] = {"dx": 5, "align": "left", "baseline": "middle", "limit": _STEP - 12}
     return [base.mark_text(**place, style="halo"), base.mark_text(**place, style="faint")]
 
 

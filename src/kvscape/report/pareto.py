@@ -16,6 +16,7 @@ TRADE = ("perplexity", "decode_tokens_per_s")
 _NAMES = {DECODE: "pareto_decode", QUALITY: "pareto_perplexity", TRADE: "pareto_trade"}
 _WIDTH, _HEIGHT = 820, 380
 _MOST_LINES = 4
+_WIDE = 4
 
 # Marks that a page has brushed: all of them while ``picked`` is null.
 PICKED = "(!picked || picked[datum.id])"
@@ -31,7 +32,7 @@ def maps(frame: pl.DataFrame) -> list[Figure]:
 def pareto(frame: pl.DataFrame, x: str = DECODE[0], y: str = DECODE[1]) -> Figure:
     """One plane of the map, from ``points.point_frame``; a staircase joins the best of each workload."""
     rows = known(frame, x, y)
-    base = alt.Chart().encode(x=_x(x), y=_y(y))
+    base = alt.Chart().encode(x=_x(x, rows), y=_y(y, rows))
     layers = [_staircase(base, x, y), *_whiskers(rows, base, x, y), _marks(base, rows), *_hints(base)]
     whole = alt.layer(*layers).transform_filter(f"isValid(datum.{x}) && isValid(datum.{y})")
     chart = linked(whole, _WIDTH, _HEIGHT)
@@ -47,16 +48,24 @@ def linked(chart: Any, width: int, height: int) -> Chart:
     return told
 
 
-def _x(name: str) -> alt.X:
-    scale = alt.Scale(zero=False, nice=True, padding=24)
-    return alt.X(
-        f"{name}:Q", title=QUANTITIES[name].label, scale=scale, axis=alt.Axis(format=",~r", grid=True, tickCount=8)
-    )
+def _x(name: str, rows: pl.DataFrame) -> alt.X:
+    title, scale = _axis(name, rows, 24)
+    return alt.X(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(format=",~r", grid=True, tickCount=8))
 
 
-def _y(name: str) -> alt.Y:
-    scale = alt.Scale(zero=False, nice=True, padding=12) if name == "perplexity" else alt.Scale(zero=True, nice=True)
-    return alt.Y(f"{name}:Q", title=QUANTITIES[name].label, scale=scale, axis=alt.Axis(format=",~r"))
+def _y(name: str, rows: pl.DataFrame) -> alt.Y:
+    title, scale = _axis(name, rows, 12)
+    if name != "perplexity":
+        scale = alt.Scale(zero=True, nice=True)
+    return alt.Y(f"{name}:Q", title=title, scale=scale, axis=alt.Axis(format=",~r"))
+
+
+def _axis(name: str, rows: pl.DataFrame, padding: int) -> tuple[str, alt.Scale]:
+    """Logarithmic where one bad format would press all good perplexities into a line."""
+    label, values = QUANTITIES[name].label, rows[name].to_list()
+    if name == "perplexity" and max(values) > _WIDE * min(values):
+        return f"{label}, logarithmic", alt.Scale(type="log", nice=False, padding=padding)
+    return label, alt.Scale(zero=False, nice=True, padding=padding)
 
 
 def _staircase(base: alt.Chart, x: str, y: str) -> alt.Chart:

@@ -60,7 +60,7 @@ def vs_quantization(group: Compared, name: str) -> Figure:
     )
     errors = base.mark_rule(style="whisker").encode(y="low:Q", y2="high:Q")
     text = base.mark_text(dy=-8, style="label", fontSize=10).encode(
-        y="high:Q", text=alt.Text("perplexity:Q", format=",.2f")
+        y="high:Q", text=alt.Text("perplexity:Q", format=",.4r")
     )
     layers = [bars, *_reference(rows), errors, text]
     return _drawn(name, "quantization", group, layers, panel_width("label", rows, max(92, 52 * len(kinds))))

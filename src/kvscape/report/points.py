@@ -8,7 +8,7 @@ import polars as pl
 
 from kvscape.config import ASKED, BuildConfig, EngineConfig
 from kvscape.errors import ResultsError
-from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
+from kvscape.report.quantity import MORE_PARAMETERS, PARAMETERS, QUANTITIES, SHORT
 from kvscape.results import Record
 
 MEASURES = (
@@ -25,7 +25,9 @@ MEASURES = (
 WORKLOAD = ("context_window_size", "max_batch_size", *ASKED)
 ENDPOINT, UNTOLD = "endpoint", "not known"
 _DEFAULTS = {"quantization": BuildConfig.quantization, "kv_dtype": EngineConfig.kv_dtype}
-KNOBS = ("subject", *PARAMETERS)
+MACHINE, ASKED_WORDS = "machine", "asked"
+# All that may tell points apart: a workload that differs in several parameters is one knob of its own.
+KNOBS = ("model", "device", "subject", "endpoint", *PARAMETERS, *MORE_PARAMETERS, *ASKED, ASKED_WORDS, MACHINE)
 HAS_RUN = ("ok", "predicted")
 
 
@@ -47,7 +49,7 @@ def point_frame(
     rows = [
         {
             "id": place,
-            **{name: record.parameters.get(name) for name in KNOBS},
+            **knobs,
             **untold(record.parameters),
             **_numbers(record),
             "origin": {"ok": "measured", "predicted": "predicted"}.get(record.status, "none"),
@@ -58,9 +60,30 @@ def point_frame(
             "front": record.parameters in best,
             "recommended": record.parameters == point,
         }
-        for place, record in enumerate(records)
+        for place, (record, knobs) in enumerate(zip(records, knob_values(records), strict=True))
     ]
     return pl.DataFrame(rows, infer_schema_length=None, strict=False)
+
+
+def knob_values(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """``KNOBS`` of each record; of what is asked, either the one parameter that differs or the words for several."""
+    asked = [name for name in ASKED if len({record.parameters.get(name) for record in records}) > 1]
+    alone = asked if len(asked) == 1 else []
+    return [
+        {
+            **{name: record.parameters.get(name) for name in KNOBS if name not in ASKED},
+            **{name: record.parameters[name] if name in alone else None for name in ASKED},
+            ASKED_WORDS: _workload(record.parameters, asked) if len(asked) > 1 else None,
+            MACHINE: _machine(record.environment),
+        }
+        for record in records
+    ]
+
+
+def _machine(environment: Mapping[str, Any]) -> str | None:
+    """What a prediction was made for is not said: it is this machine."""
+    known = (environment.get(name) for name in ("node", MACHINE))
+    return next((str(name) for name in known if name), None)
 
 
 def untold(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -128,7 +151,13 @@ def has(frame: pl.DataFrame, name: str) -> bool:
 def moving(frame: pl.DataFrame) -> list[str]:
     """Knobs that take more than one value among the points that have run or are predicted."""
     ran = frame.filter(pl.col("status").is_in(HAS_RUN))
-    return [name for name in KNOBS if ran[name].n_unique() > 1]
+    return [name for name in KNOBS if varies(ran, name)]
+
+
+def varies(frame: pl.DataFrame, name: str) -> bool:
+    """Whether a knob takes more than one value; where a machine is not said, it is any of them."""
+    column = frame[name].drop_nulls() if name == MACHINE else frame[name]
+    return column.n_unique() > 1
 
 
 def plain(frame: pl.DataFrame) -> list[dict[str, Any]]:

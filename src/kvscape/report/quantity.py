@@ -2,9 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from kvscape.config import DesignPoint
 
 MIB = 1 / 2**20
+OFF = "off"
+_DEFAULTS = DesignPoint().flat()
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 
 SHORT: Mapping[str, str] = {
+    "model": "model",
+    "device": "device",
     "subject": "subject",
+    "machine": "machine",
     "quantization": "quantization",
     "kv_dtype": "KV",
     "context_window_size": "context",
@@ -76,6 +83,16 @@ SHORT: Mapping[str, str] = {
     "max_batch_size": "batch",
     "sliding_window_size": "window",
     "attention_sink_size": "sinks",
+    "max_total_sequence_length": "KV pool",
+    "page_size": "page",
+    "prefix_cache": "prefix cache",
+    "mixed_chunk_size": "mixed chunk",
+    "prompt_lookup_tokens": "draft",
+    "embedding_quantization": "embedding",
+    "calibrate": "calibration",
+    "activation": "activation",
+    "threads": "threads",
+    "asked": "workload",
     "endpoint": "server",
     "prompt_tokens": "prompt",
     "max_tokens": "output",
@@ -103,3 +120,47 @@ PARAMETERS: Mapping[str, str] = {
     "sliding_window_size": "Sliding window (tokens)",
     "attention_sink_size": "Attention sinks (tokens)",
 }
+
+# What a study seldom varies; shown only where it does.
+MORE_PARAMETERS: Mapping[str, str] = {
+    "max_total_sequence_length": "KV pool (tokens)",
+    "page_size": "KV page (tokens)",
+    "prefix_cache": "Prefix cache",
+    "mixed_chunk_size": "Mixed chunk (tokens)",
+    "prompt_lookup_tokens": "Draft (tokens)",
+    "embedding_quantization": "Embedding",
+    "calibrate": "Calibration",
+    "activation": "Activation",
+    "threads": "Threads",
+}
+
+# What is asked of a point.
+ASKED_PARAMETERS: Mapping[str, str] = {
+    "prompt_tokens": "Prompt (tokens)",
+    "max_tokens": "Output (tokens)",
+    "num_requests": "Requests",
+    "request_rate": "Requests a second",
+    "concurrency": "Clients",
+    "lengths": "Lengths",
+    "duration_s": "Duration (s)",
+}
+
+
+def settings(point: Mapping[str, Any]) -> dict[str, Any]:
+    """A point's knobs by their titles: those that every study has, and others that are not as they are by default."""
+    shown = {name: title for name, title in PARAMETERS.items() if name in point}
+    shown |= {name: title for name, title in MORE_PARAMETERS.items() if point.get(name) != _DEFAULTS[name]}
+    return {title: point[name] for name, title in shown.items() if name in point}
+
+
+def level_words(value: Any) -> str:
+    """A knob's value as it is read: 4,096 or off; a dash where it is left to its default."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else OFF
+    return OFF if value == -1 else f"{value:,g}" if isinstance(value, float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

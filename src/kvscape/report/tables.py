@@ -1,13 +1,13 @@
 """The study as a table: for the terminal, for Markdown, and as plain rows for the page."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
-from kvscape.report.points import untold
-from kvscape.report.quantity import PARAMETERS, QUANTITIES, SHORT
+from kvscape.report.points import KNOBS, MACHINE, knob_values, untold
+from kvscape.report.quantity import QUANTITIES, SHORT, level_words
 from kvscape.results import Record
 
 SHOWN = (
@@ -19,7 +19,6 @@ SHOWN = (
     "tpot_s",
     "perplexity",
 )
-_WORDS = ("subject", "endpoint", "quantization", "kv_dtype")
 
 
 @dataclass(frozen=True)
@@ -44,35 +43,40 @@ class Cells:
 
 def cells(records: Sequence[Record], front: Sequence[Record] = ()) -> Cells:
     """One row for each record: the parameters that vary, then ``SHOWN`` where any record has it, then the status."""
-    names = varying_parameters(records)
+    knobs = knob_values(records)
+    names = varying_parameters(knobs)
     measures = [name for name in SHOWN if any(name in record.metrics for record in records)]
     best = [record.parameters for record in front]
     return Cells(
         headings=[*(SHORT[name] for name in (*names, *measures)), "status"],
         units=[*("" for _ in names), *(QUANTITIES[name].unit for name in measures), ""],
-        rows=[[*_parameters(r, names), *_measures(r, measures), r.status] for r in records],
+        rows=[
+            [*_parameters(r, own, names), *_measures(r, measures), r.status]
+            for r, own in zip(records, knobs, strict=True)
+        ],
         reasons=[record.reason for record in records],
         marked=[record.parameters in best for record in records],
-        numeric=[*(name not in _WORDS for name in names), *(True for _ in measures), False],
+        numeric=[*(_is_numeric(knobs, name) for name in names), *(True for _ in measures), False],
     )
 
 
-def varying_parameters(records: Sequence[Record]) -> list[str]:
-    """Quantization, KV precision, and every other parameter, or the subject, that is not the same everywhere."""
+def varying_parameters(knobs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Quantization, KV precision, and every other knob of ``points.knob_values`` that is not the same everywhere."""
     always = ("quantization", "kv_dtype")
-    names = ("subject", "endpoint", *PARAMETERS, "concurrency", "request_rate")
-    return [name for name in names if name in always or len({r.parameters.get(name) for r in records}) > 1]
+    return [name for name in KNOBS if name in always or len(_levels(knobs, name)) > 1]
 
 
-def _parameters(record: Record, names: Sequence[str]) -> list[str]:
-    known = {**record.parameters, **untold(record.parameters)}
-    return [_plain(name, known.get(name)) for name in names]
+def _levels(knobs: Sequence[Mapping[str, Any]], name: str) -> set[Any]:
+    return {own[name] for own in knobs} - ({None} if name == MACHINE else set())
 
 
-def _plain(name: str, value: Any) -> str:
-    if name == "sliding_window_size" and value == -1:
-        return "off"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _is_numeric(knobs: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return all(isinstance(level, int | float) for level in _levels(knobs, name) - {None})
+
+
+def _parameters(record: Record, knobs: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    known = {**knobs, **untold(record.parameters)}
+    return [level_words(known[name]) for name in names]
 
 
 def _measures(record: Record, names: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from kvscape.report.encodings import ordered
 Matrix = NDArray[np.float64]
 
 _MOST_LEVELS = 6
+_MOST_KNOBS = 12  # of which each subset is fitted
 _LEAST_VARIANCE = 1e-12
 
 
@@ -48,7 +49,12 @@ def effects(frame: pl.DataFrame, measure: str, knobs: Sequence[str]) -> Effects 
     varied = [name for name in knobs if rows[name].n_unique() > 1]
     y = np.log(rows[measure].to_numpy())
     columns = {name: _columns(rows, name) for name in varied}
-    if not varied or len(y) < 3 or y.var() < _LEAST_VARIANCE or _rank(columns.values(), len(y)) >= len(y) - 1:
+    if (
+        not 0 < len(varied) <= _MOST_KNOBS
+        or len(y) < 3
+        or y.var() < _LEAST_VARIANCE
+        or _rank(columns.values(), len(y)) >= len(y) - 1
+    ):
         return None
     gains = {subset: _explained(y, [columns[name] for name in subset]) for subset in _subsets(varied)}
     everything = gains[frozenset(varied)]
@@ -74,11 +80,13 @@ def _columns(rows: pl.DataFrame, name: str) -> Matrix:
     """A knob's terms, each with mean 0: one for each value, or two of the logarithm where there are many numbers."""
     values = rows[name]
     if values.dtype.is_numeric() and values.n_unique() > _MOST_LEVELS:
+        values = values.fill_null(0)  # left to its default
+    if values.dtype.is_numeric() and values.n_unique() > _MOST_LEVELS:
         off = (values.to_numpy() <= 0).astype(float)
         size = np.log2(np.maximum(values.to_numpy().astype(float), 1)) * (1 - off)
         terms = np.stack([size, size**2, off], axis=1)
     else:
-        terms = np.stack([(values == level).to_numpy().astype(float) for level in ordered(name, rows)], axis=1)
+        terms = np.stack([values.eq_missing(level).to_numpy().astype(float) for level in ordered(name, rows)], axis=1)
     return np.asarray(terms - terms.mean(axis=0))
 
 

@@ -14,8 +14,12 @@ def pareto_front(records: Sequence[Record], objectives: Mapping[str, Direction] 
     """Records that no other is at least as good as in every objective and better in one, in their order.
 
     Each workload has a front of its own: points that were asked for different work do not compare. A record without one
-    of the metrics is left out; of equals all stay.
+    of the metrics is left out, but what no record has, as where no perplexity was measured, does not count; of equals
+    all stay.
     """
+    objectives = {name: way for name, way in objectives.items() if any(name in record.metrics for record in records)}
+    if not objectives:
+        return []
     costs = [
         (asked_of(record.parameters), record, _costs(record, objectives))
         for record in records
