@@ -138,7 +138,7 @@ def test_a_recursive_schema_is_bounded_by_max_tokens(llm: LLM) -> None:
         ({"$ref": "https://example.com/schema.json"}, ""),
         ({"$ref": "#/$defs/nowhere"}, ""),
         ({"type": "object", "unknownKeyword": 1, "minProperties": "x"}, ""),
-        ({"$ref": "#"}, "no text goes on as it says"),
+        ({"$ref": "#"}, "no text goes on as it says (NoExtensionBias)"),
         ({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "no text goes on"),
         ({"const": float("nan")}, ""),
         ({"enum": ["x" * MOST_SCHEMA_CHARS]}, "100,0"),

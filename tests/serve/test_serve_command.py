@@ -63,7 +63,7 @@ def stream(given: IO[str] | None) -> IO[str]:
 
 
 def client(url: str) -> httpx.Client:
-    return httpx.Client(base_url=url, headers={"authorization": "Bearer from-outside"}, timeout=30)
+    return httpx.Client(base_url=url, headers={"authorization": "Bearer from-outside"}, timeout=PATIENCE_S)
 
 
 class Reader(Thread):
@@ -97,7 +97,8 @@ class Reader(Thread):
 def test_a_signal_lets_running_answers_end(serve: Serve) -> None:
     with serve("--max-batch-size", "4") as (process, url):
         with client(url) as http:
-            assert httpx.get(f"{url}/v1/models").status_code == 401  # the key came from the environment
+            without_key = httpx.get(f"{url}/v1/models", timeout=PATIENCE_S)
+            assert without_key.status_code == 401  # the key came from the environment
             assert http.get("/v1/models").json()["data"][0]["max_model_len"] == 2048
         readers = [Reader(url, max_tokens=100) for _ in range(3)]
         for reader in readers:
@@ -109,7 +110,7 @@ def test_a_signal_lets_running_answers_end(serve: Serve) -> None:
         assert process.wait(PATIENCE_S) == 0
         assert all(line.startswith("compile for ") for line in stream(process.stderr))
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/health")
+            httpx.get(f"{url}/health", timeout=PATIENCE_S)
 
 
 def test_what_does_not_end_in_time_is_cancelled(serve: Serve) -> None:

@@ -9,14 +9,14 @@ import openai
 import pytest
 
 from kvscape.engine.async_engine import AsyncEngine
-from serving import MODEL, assert_all_free
+from serving import MODEL, PATIENCE_S, assert_all_free
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 
 
 @pytest.fixture(scope="module")
 def http(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         yield client
 
 

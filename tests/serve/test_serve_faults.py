@@ -110,7 +110,7 @@ def test_an_answer_that_takes_too_long_is_given_up(engine: AsyncEngine, tiny_llm
     asked = {**LONG, "n": 64, "stream": stream}
     with serving(borrowing(engine, tiny_llm, ServeSettings(request_timeout_s=0.05))) as url:
         answer = httpx.post(f"{url}/v1/completions", json=asked, timeout=PATIENCE_S)
-        counted = httpx.get(f"{url}/metrics").text
+        counted = httpx.get(f"{url}/metrics", timeout=PATIENCE_S).text
     error = json.loads(answer.text.rstrip().rpartition("data: ")[2])["error"]
     assert error["code"] == "request_timeout" and "0.05 s" in error["message"]
     assert answer.status_code == (200 if stream else 408) and "[DONE]" not in answer.text
@@ -125,7 +125,7 @@ def test_too_many_are_told_to_come_back(open_tiny: Callable[[], LLM], monkeypatc
         with serving(borrowing(engine, llm, ServeSettings())) as url, connected(url) as busy:
             busy.sendall(request_bytes({**LONG, "n": 8, "stream": True}))
             wait_until(lambda: engine.gauges().waiting > 0)
-            answer = httpx.post(f"{url}/v1/completions", json=LONG)
+            answer = httpx.post(f"{url}/v1/completions", json=LONG, timeout=PATIENCE_S)
             assert answer.status_code == 429 and int(answer.headers["retry-after"]) >= 1
             assert answer.json()["error"]["type"] == "rate_limit_error"
             go_on.set()
@@ -137,7 +137,9 @@ def test_a_poisoned_request_fails_alone(
 ) -> None:
     poison(monkeypatch)
     for stream in (False, True):
-        answer = httpx.post(f"{url}/v1/completions", json={**LONG, "temperature": 0.123, "stream": stream})
+        answer = httpx.post(
+            f"{url}/v1/completions", json={**LONG, "temperature": 0.123, "stream": stream}, timeout=PATIENCE_S
+        )
         assert answer.status_code == (200 if stream else 500) and "secret" not in answer.text
         assert json.loads(answer.text.rstrip().rpartition("data: ")[2])["error"]["type"] == "server_error"
         assert still_answers(client)
@@ -159,7 +161,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_whose_engine_failed_is_not_healthy(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(AsyncEngine, "has_failed", True)
-    answer = httpx.get(f"{url}/health")
+    answer = httpx.get(f"{url}/health", timeout=PATIENCE_S)
     assert answer.status_code == 503
     assert answer.json()["error"]["message"] == "the engine failed; start the server again"
 
@@ -180,6 +182,6 @@ def test_the_server_goes_on_while_a_long_prompt_is_read(url: str, monkeypatch: p
             httpx.post, f"{url}/v1/completions", json={**LONG, "prompt": "x " * 50_000}, timeout=PATIENCE_S
         )
         assert reading.wait(PATIENCE_S)
-        assert httpx.get(f"{url}/health").status_code == 200
+        assert httpx.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200
         go_on.set()
         assert long.result(PATIENCE_S).status_code == 400

@@ -163,6 +163,18 @@ def test_a_call_that_the_model_writes_by_itself_is_read(
     assert message(calling, stream, tools=[CLOCK]) == (f"{SAID} no call", [], "stop")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_calls_are_read_unless_one_alone_may_be(
+    calling: openai.OpenAI, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [("clock", f'{{"age": {age}}}') for age in (3, 4)]
+    tagged = (f'{SAID}{{"name": "clock", "arguments": {arguments}}}</tool_call>' for _, arguments in calls)
+    dictate(monkeypatch, "so " + "".join(tagged))
+    asked = {"tools": [CLOCK], "max_tokens": 200}
+    assert message(calling, stream, **asked, parallel_tool_calls=True) == ("so", calls, "tool_calls")
+    assert message(calling, stream, **asked, parallel_tool_calls=False) == ("so", calls[:1], "tool_calls")
+
+
 def dictate(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let the sampler say ``text``, byte by byte, and end."""
     from kvscape.engine import model_runner

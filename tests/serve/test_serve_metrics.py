@@ -18,11 +18,11 @@ from kvscape.serve import ServeSettings
 from kvscape.serve.answers import Answers
 from kvscape.serve.errors import ApiError
 from kvscape.serve.metrics import ServeMetrics
-from serving import MODEL, borrowing, held_steps, serving
+from serving import MODEL, PATIENCE_S, borrowing, held_steps, serving
 
 
 def samples(url: str) -> dict[str, float]:
-    return parsed(httpx.get(f"{url}/metrics").text)
+    return parsed(httpx.get(f"{url}/metrics", timeout=PATIENCE_S).text)
 
 
 def parsed(text: str) -> dict[str, float]:
@@ -39,7 +39,7 @@ def test_metrics_count_requests_tokens_and_latencies(engine: AsyncEngine, tiny_l
             usage = client.completions.create(**asked, extra_body={"ignore_eos": True}).usage  # type: ignore[call-overload]
             list(client.completions.create(**asked, stream=True))  # type: ignore[call-overload]
         for path in ("/v1/completions", "/no/such/path", "/v1/models/nobody"):
-            httpx.get(url + path)
+            httpx.get(url + path, timeout=PATIENCE_S)
         after = samples(url)
     assert after["kvscape_prompt_tokens_total"] == 2 * usage.prompt_tokens
     assert after["kvscape_generated_tokens_total"] - before["kvscape_generated_tokens_total"] > usage.completion_tokens

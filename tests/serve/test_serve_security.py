@@ -15,7 +15,7 @@ from kvscape.engine.async_engine import AsyncEngine
 from kvscape.errors import ConfigError
 from kvscape.serve import ServeSettings
 from kvscape.serve.security import allowed_hosts, has_key, host_name
-from serving import MODEL, borrowing, serving
+from serving import MODEL, PATIENCE_S, borrowing, serving
 
 KEY = "schlüssel"
 ORIGIN = "https://example.org"
@@ -28,7 +28,7 @@ def guarded(engine: AsyncEngine, tiny_llm: LLM) -> Iterator[httpx.Client]:
     settings = ServeSettings(api_key=KEY, cors_origins=(ORIGIN,), max_body_bytes=2000, max_header_bytes=2000)
     with ExitStack() as stack:
         url = stack.enter_context(serving(borrowing(engine, tiny_llm, settings)))
-        yield stack.enter_context(httpx.Client(base_url=url))
+        yield stack.enter_context(httpx.Client(base_url=url, timeout=PATIENCE_S))
 
 
 def bearer(key: str = KEY) -> dict[bytes, bytes]:
@@ -88,7 +88,7 @@ def test_another_site_may_call_only_where_it_is_named(guarded: httpx.Client, url
     assert guarded.get("/v1/models", headers={"origin": ORIGIN}).headers["access-control-allow-origin"] == ORIGIN
     other = guarded.options("/v1/completions", headers={**asking, "origin": "https://evil.example"})
     assert other.status_code == 400 and "access-control-allow-origin" not in other.headers
-    without = httpx.options(f"{url}/v1/completions", headers=asking)
+    without = httpx.options(f"{url}/v1/completions", headers=asking, timeout=PATIENCE_S)
     assert without.status_code == 405 and "access-control-allow-origin" not in without.headers
 
 

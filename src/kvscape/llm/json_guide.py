@@ -72,7 +72,7 @@ class JsonGuide:
     def allowed(self) -> BoolArray:
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
         if self._matcher.is_error():
-            raise _wrong(f"no text goes on as it says ({self._matcher.get_error().partition(' <state>')[0]})")
+            raise _wrong(f"no text goes on as it says ({self._matcher.get_error().partition('<state>')[0].strip()})")
         return np.unpackbits(bits, bitorder="little", count=self._vocab_size).view(np.bool_)
 
     def accept(self, token_id: int) -> None:

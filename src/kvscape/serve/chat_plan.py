@@ -13,7 +13,7 @@ from kvscape.serve.protocol.chat import ChatRequest
 from kvscape.serve.protocol.messages import conversation
 from kvscape.serve.protocol.response_format import JsonObject, JsonSchema
 from kvscape.serve.protocol.tools import ChosenTool, Tool
-from kvscape.serve.reply import AnyCall, NamedCall, PlainText
+from kvscape.serve.reply import AnyCall, NamedCall, OneCall, PlainText
 from kvscape.serve.served_model import ServedModel
 from kvscape.serve.tools import ToolFormat, ToolStream, find_tool_format
 
@@ -99,6 +99,8 @@ def _guide(body: ChatRequest, tools: Sequence[Tool], model: ServedModel) -> Make
 
 
 def _open_reply(body: ChatRequest, tools: Sequence[Tool], free_format: ToolFormat | None, prompt: str) -> OpenReply:
+    if free_format and body.parallel_tool_calls is False:
+        return lambda: OneCall(free_format.stream(prompt))
     if free_format:
         return lambda: free_format.stream(prompt)
     if tools and _must_call(body):

@@ -1,6 +1,8 @@
 """Readers of an answer's text that no format of calls is needed for."""
 
-from kvscape.serve.tools import CallDelta, ContentDelta, ToolDelta
+from collections.abc import Iterable
+
+from kvscape.serve.tools import CallDelta, ContentDelta, ToolDelta, ToolStream
 from kvscape.serve.tools.call import new_call_id
 from kvscape.serve.tools.call_object import read_call
 
@@ -48,3 +50,20 @@ class AnyCall:
         if call is None:
             return [ContentDelta(self._text)] if self._text else []
         return [CallDelta(0, new_call_id(), call[0]), CallDelta(0, arguments=call[1])]
+
+
+class OneCall:
+    """What another reader finds, without its calls after the first one."""
+
+    def __init__(self, reply: ToolStream) -> None:
+        self._reply = reply
+
+    def add(self, text: str) -> list[ToolDelta]:
+        return _first_call(self._reply.add(text))
+
+    def finish(self) -> list[ToolDelta]:
+        return _first_call(self._reply.finish())
+
+
+def _first_call(deltas: Iterable[ToolDelta]) -> list[ToolDelta]:
+    return [delta for delta in deltas if isinstance(delta, ContentDelta) or delta.index == 0]
