@@ -61,7 +61,9 @@ def test_memory_that_does_not_suffice_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(runtime, "free_gpu_bytes", lambda index: 3 << 20)
     line = "^out of memory on cuda:1 for the weights: 3 MiB are free; use a smaller batch, context or quantization"
     with pytest.raises(CapacityError, match=line), fitting(1, "the weights"):
-        raise RuntimeError("CUDAError: cuMemAlloc failed with error: CUDA_ERROR_OUT_OF_MEMORY: out of memory")
+        raise RuntimeError("CUDA: out of memory")
+    with pytest.raises(CapacityError, match=line), fitting(1, "the weights"):
+        raise RuntimeError("CUDAError: cuModuleLoadData(...) failed with error: CUDA_ERROR_OUT_OF_MEMORY")
     with pytest.raises(RuntimeError, match="illegal memory access"), fitting(1, "the weights"):
         raise RuntimeError("CUDA: an illegal memory access was encountered")
 
@@ -112,8 +114,19 @@ def test_a_model_that_was_closed_gives_its_memory_to_the_next(
     first = CudaDevice(built.library, built.packed_weights)
     gone = ref(first)
     first._knows = first  # type: ignore[attr-defined]  # as its graphs and its scratch memory do
-    monkeypatch.setattr("kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: int(gone() is None))
+    monkeypatch.setattr(
+        "kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: 2 << 30 if gone() else 3 << 30
+    )
     gc.disable()
     del first
-    assert CudaDevice(built.library, built.packed_weights).available_bytes == 1
+    assert CudaDevice(built.library, built.packed_weights).available_bytes == 3 << 30
     gc.enable()
+
+
+def test_weights_that_do_not_fit_are_not_read(built_tiny: BuildTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: 1000)
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.tensor_list", lambda arrays: pytest.fail("they are read"))
+    built = built_tiny("auto")
+    with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for code and weights: "):
+        CudaDevice(built.library, built.packed_weights)

@@ -21,7 +21,7 @@ from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
 from kvscape.engine.devices.cuda.choices import CudaChoices
 from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
-from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting
+from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting, too_large
 from kvscape.engine.devices.cuda.scratch import CudaScratch
 from kvscape.engine.devices.cuda.tensors import CudaInts, CudaMemory, empty, fetched
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
@@ -58,6 +58,8 @@ class CudaDevice:
             self._tiling = _tiling(self.metadata, index)
             arrays = parameters_of(map_tensors(weights), self.metadata.param_names).values()
             self.weights_bytes = sum(array.nbytes for array in arrays)
+            if self.weights_bytes > self.available_bytes:
+                raise too_large(index, "code and weights")  # before they are read
             self._parameters = tensor_list(tvm.runtime.tensor(array, self._device) for array in arrays)
         self._functions = {name: self._vm[name] for name in map(forward_name, self.metadata.kv_dtypes)}
         self._arranged = partial(arranged, groups=len(self.model.layer_groups))

@@ -38,11 +38,16 @@ def fitting(index: int, what: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "out of memory" not in str(error):
+        if "out of memory" not in str(error).lower().replace("_", " "):  # the runtime's words, the driver's names
             raise
-        free = f"{free_gpu_bytes(index) / 2**20:,.0f} MiB are free"
-        do = "use a smaller batch, context or quantization, or end what else runs there"
-        raise CapacityError(f"out of memory on cuda:{index} for {what}", free, do) from None
+        raise too_large(index, what) from None
+
+
+def too_large(index: int, what: str) -> CapacityError:
+    """What is said where the GPU's memory does not hold ``what``."""
+    free = f"{free_gpu_bytes(index) / 2**20:,.0f} MiB are free"
+    do = "use a smaller batch, context or quantization, or end what else runs there"
+    return CapacityError(f"out of memory on cuda:{index} for {what}", free, do)
 
 
 @cache
