@@ -158,14 +158,14 @@ def product_and_gate(dtype: str = "float16", rows: int = 64, product_is_read: bo
 
 class TestFuseGates:
     def test_a_product_writes_what_its_gates_let_through(self) -> None:
-        (op,) = operators(FuseGates()(product_and_gate()))
+        (op,) = operators(FuseGates("float16")(product_and_gate()))
         assert op.name == "linear_swiglu" and op.constants == ("q4f16_1", 64, 64)
         assert [tensor.name for tensor in op.tensors] == ["x", "codes", "scales"]
         assert op.result_dtype == "float16" and int(op.results[0].shape[1]) == 32
 
     @pytest.mark.parametrize("other", [{"dtype": "float32"}, {"rows": 48}, {"product_is_read": True}])
     def test_other_gates_stay(self, other: dict[str, Any]) -> None:
-        names = [op.name for op in operators(FuseGates()(product_and_gate(**other)))]
+        names = [op.name for op in operators(FuseGates("float16")(product_and_gate(**other)))]
         assert names == ["linear", "swiglu"]
 
 

@@ -42,6 +42,8 @@ class Backend:
     ``token_logprobs``."""
     scratch_is_given: bool = False
     """Whether the device gives steps their scratch memory."""
+    gated_dtype: str = ""
+    """What products write that have their gates inside; "" where there are none."""
 
 
 def find_backend(target: Target) -> Backend:
@@ -78,6 +80,7 @@ def _cuda(target: CudaTarget) -> Backend:
         code,
         choices.draw_ints,
         scratch_is_given=True,
+        gated_dtype="float16",
     )
 
 
@@ -88,4 +91,13 @@ def _webgpu() -> Backend:
     multiples = (("head_dim", 16), ("hidden_size", 4), ("intermediate_size", 4))
     tile_tokens, range_tokens = webgpu_attention.tile_tokens, webgpu_attention.RANGE
     pages = webgpu_pages.PAGE_MULTIPLE
-    return Backend(dispatch, multiples, tile_tokens, range_tokens, pages, library_shaders, webgpu_choices.draw_ints)
+    return Backend(
+        dispatch,
+        multiples,
+        tile_tokens,
+        range_tokens,
+        pages,
+        library_shaders,
+        webgpu_choices.draw_ints,
+        gated_dtype="float32",
+    )

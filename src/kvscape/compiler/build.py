@@ -60,7 +60,7 @@ def compile_library(
     metadata = AttachMetadata(lambda lowered: _describe(spec, parameters, usage, lowered).to_json())
     stand_ins = None if backend.device_code else StandIns()
     dispatch, given = backend.dispatch, backend.scratch_is_given
-    passes = pipeline(dispatch, spec.activation, usage, metadata, stand_ins, given)
+    passes = pipeline(dispatch, spec.activation, usage, metadata, stand_ins, given, backend.gated_dtype)
     mod = run_pipeline(mod, passes, dump)
     with lowering():
         executable = relax.build(mod, Target(dict(spec.target.tvm)), relax_pipeline=None)

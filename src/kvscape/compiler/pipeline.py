@@ -29,7 +29,7 @@ def rounding(activation: str) -> list[tuple[str, Pass]]:
     if activation == "int8":
         return [("QuantizeActivations", QuantizeActivations()), ("FuseQuantize", FuseQuantize())]
     if activation == "float16":
-        return [("HalveActivations", HalveActivations()), ("FuseGates", FuseGates())]
+        return [("HalveActivations", HalveActivations())]
     return []
 
 
@@ -40,14 +40,18 @@ def pipeline(
     metadata: Pass,
     stand_ins: StandIns | None = None,
     scratch_argument: bool = False,
+    gated_dtype: str = "",
 ) -> list[tuple[str, Pass]]:
     """Return the named passes in order; a comment gives the reason where the order matters.
 
-    With ``stand_ins`` the kernels stay out of the module; with ``scratch_argument`` the caller gives scratch memory.
+    With ``stand_ins`` the kernels stay out of the module; with ``scratch_argument`` the caller gives scratch memory;
+    products that have gates inside write ``gated_dtype``, "" where there are none.
     """
     return [
         # Rewrites of operators come first: after DispatchKernels there are only kernels.
         *rounding(activation),
+        # ... and their gates, whose type is known now.
+        *([("FuseGates", FuseGates(gated_dtype))] if gated_dtype else []),
         ("DispatchKernels", DispatchKernels(dispatch, stand_ins.make if stand_ins else whole_function)),
         ("DeadCodeElimination", transform.DeadCodeElimination()),
         ("ToNonDataflow", transform.ToNonDataflow()),

@@ -1,27 +1,27 @@
-// Few tokens by one block of 16 rows: each thread has two rows and one of 32 ranges of columns, whose sums are added in order.
+// Few tokens by blocks of 16 rows: each thread has two rows of a block and one of 32 ranges of columns, whose sums are added in
+// order. With gates a workgroup has a block of them, and the block of what they let through.
 var<workgroup> parts: array<f32, 512 * TOKENS>;
+
+// Of a token's row, i = 16 token + row.
+fn total_of(i: u32) -> f32 {
+  var total = 0.0;
+  for (var range = 0u; range < 32u; range += 1u) {
+    total += parts[(i / 16u * 32u + range) * 16u + i % 16u];
+  }
+  return total;
+}
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
   let row = thread % 8u;
   let range = thread / 8u;
   let token = group.y * TOKENS;
+  let is_there = thread < 16u * TOKENS && token + thread / 16u < numbers.n;
+  let to = (token + thread / 16u) * WIDTH + (FIRST + group.x) * 16u + thread % 16u;
   $declared
   for (var g = range * LENGTH; g < min((range + 1u) * LENGTH, GROUPS); g += 1u) {
-    let place = group.x * GROUPS + g;
-    let at = place * LOADS * 16u + row;
     let column = g * QUADS;
     $product
   }
   $stored
-  workgroupBarrier();
-  for (var i = thread; i < 16u * TOKENS; i += 256u) {
-    var total = 0.0;
-    for (var r = 0u; r < 32u; r += 1u) {
-      total += parts[(i / 16u * 32u + r) * 16u + i % 16u];
-    }
-    if (token + i / 16u < numbers.n) {
-      y[(token + i / 16u) * N + (FIRST + group.x) * 16u + i % 16u] = total;
-    }
-  }
 }
