@@ -36,6 +36,17 @@ def test_streams_of_one_run_are_drawn_together() -> None:
     assert relative_width(median_interval(whole + 9)) > 3 * relative_width(median_interval(whole.ravel() + 9))
 
 
+def test_what_differs_from_one_time_to_the_next_is_in_the_interval() -> None:
+    generator = np.random.default_rng(5)
+    series = generator.normal(size=(200, 6, 1)) + 0.2 * generator.normal(size=(200, 6, 3))
+    held = {}
+    for name, repeats in (("times", [3] * 6), ("runs", [])):
+        bounds = np.array([median_interval(one.ravel(), resamples=300, repeats=repeats) for one in series])
+        held[name] = np.mean((bounds[:, 0] <= 0) & (bounds[:, 1] >= 0))
+    assert held["times"] > 0.85 and held["runs"] < 0.8
+    assert median_interval([1.0, 1.1, 5.0], repeats=[2, 1]) == (1.0, 5.0)
+
+
 def test_equal_values_have_no_width() -> None:
     assert median_interval([5.0] * 4) == (5.0, 5.0)
     assert relative_width((97.0, 103.0)) == pytest.approx(0.03)

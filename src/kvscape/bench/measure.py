@@ -165,12 +165,15 @@ def summarize(samples: Samples) -> dict[str, float]:
     return {**medians, "itl_p50_s": p50, "itl_p99_s": p99}
 
 
-def intervals(samples: Samples, runs: int) -> dict[str, list[float]]:
-    """95 % intervals of the medians; times between tokens have none, and few runs neither."""
+def intervals(samples: Samples, runs: int, repeats: Sequence[int] = ()) -> dict[str, list[float]]:
+    """95 % intervals of the medians; times between tokens have none, and few runs neither.
+
+    ``repeats`` are the runs of each time that the point was measured, where that is more than once.
+    """
     if runs < _LEAST_FOR_INTERVAL:
         return {}
     return {
-        name: list(median_interval(np.reshape(values, (runs, -1))))
+        name: list(median_interval(np.reshape(values, (runs, -1)), repeats=repeats))
         for name, values in samples.items()
         if name != "itl_s"
     }

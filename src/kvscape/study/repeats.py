@@ -24,14 +24,16 @@ def joined(repeats: Sequence[Record]) -> Record:
         return chosen[0] if chosen else repeats[-1]
     first = chosen[0]
     samples = {name: [value for record in chosen for value in record.samples[name]] for name in first.samples}
-    runs = len(samples["decode_tokens_per_s"])
+    runs = [len(record.samples["decode_tokens_per_s"]) for record in chosen]
     is_load = "requests_per_s" in samples
     summary = _load_summary(chosen, samples) if is_load else summarize(samples)
     return replace(
         first,
         samples=samples,
         metrics={**first.metrics, **summary},
-        intervals={} if is_load else intervals(samples, runs),  # a load's runs have each their own number of requests
+        intervals={}
+        if is_load
+        else intervals(samples, sum(runs), runs),  # a load's runs have each their own number of requests
         environment={**first.environment, "repeats": len(chosen)},
         errors=dict(sum((Counter(record.errors) for record in chosen), Counter[str]())),
     )
