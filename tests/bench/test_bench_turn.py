@@ -102,7 +102,7 @@ def test_a_command_builds_then_waits_for_its_turn(
         with started(arguments) as interrupted:
             assert waits(interrupted)
             interrupted.send_signal(signal.SIGINT)
-            assert (interrupted.communicate(), interrupted.returncode) == (("", ""), 130)
+            assert (interrupted.communicate(), interrupted.returncode) == (("", "error: interrupted\n"), 130)
         with started(arguments) as patient:
             assert waits(patient)
             other.communicate()

@@ -65,6 +65,8 @@ class LiveView:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._running.clear()
+        if kind is None:  # what was expected and turned out to be there, or not to be asked for, is not left
+            self._total = self._ended.total()
         if not self._quiet:
             self._live.stop()
         if kind is not None:
