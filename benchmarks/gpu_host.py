@@ -8,12 +8,14 @@ default model its file alone (``--model``). Parts run one after the other, each 
 """
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -187,40 +189,52 @@ PARTS = {
 }
 
 
+@dataclass
+class Runner:
+    """Runs commands; when it is ended, so is what runs, which has some seconds to say what it has."""
+
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    is_ended: bool = False
+
+    def __call__(self, command: Command, limit_s: float, place: Path) -> int:
+        with (
+            Path(f"{place}.out").open("w") as out,
+            Path(f"{place}.err").open("w") as err,
+            subprocess.Popen(command, stdout=out, stderr=err) as process,
+        ):
+            self.running.append(process)
+            try:
+                return process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            return 124
+
+    def end(self, *_: object) -> None:
+        self.is_ended = True
+        for process in self.running:
+            process.terminate()
+
+
 def run(host: Host, names: Sequence[str], lines: int) -> int:
-    bad = 0
+    bad, runner = 0, Runner()
+    signal.signal(signal.SIGTERM, runner.end)
     for name in names:
         part, limit_s, is_parallel = PARTS[name]
         start, commands = time.monotonic(), part(host)
+        places = [host.out / f"{name}.{number}" for number in range(len(commands))]
         with ThreadPoolExecutor(len(commands) if is_parallel else 1) as pool:
-            asked = [
-                pool.submit(_ended, command, limit_s, host.out / f"{name}.{number}")
-                for number, command in enumerate(commands)
-            ]
-            statuses = [each.result() for each in asked]
+            statuses = list(pool.map(runner, commands, repeat(limit_s), places))
         bad += any(statuses)
         print(f"## {name}: status {', '.join(map(str, statuses))}, {time.monotonic() - start:.0f} s", flush=True)
-        for number, status in enumerate(statuses):
-            _tell(host.out / f"{name}.{number}", status, lines)
+        for place, status in zip(places, statuses, strict=True):
+            _tell(place, status, lines)
+        if runner.is_ended:
+            break
     return int(bad > 0)
-
-
-def _ended(command: Command, limit_s: float, place: Path) -> int:
-    """Run it; one whose time is over is asked to end, and has some seconds to say what it has."""
-    with (
-        Path(f"{place}.out").open("w") as out,
-        Path(f"{place}.err").open("w") as err,
-        subprocess.Popen(command, stdout=out, stderr=err) as process,
-    ):
-        try:
-            return process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        return 124
 
 
 def _tell(place: Path, status: int, lines: int) -> None:

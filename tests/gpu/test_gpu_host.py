@@ -1,6 +1,7 @@
 """What runs on a GPU's host: each part has its time and its last lines, and its studies are of the points it says."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def run(benchmark: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, parts: dict[str, Any]) -> int:
     monkeypatch.setattr(benchmark, "PARTS", parts)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     places = ["--out", str(folder / "out"), "--weights", str(folder / "weights"), "--lines", "2"]
     monkeypatch.setattr(sys, "argv", ["gpu_host.py", "run", str(folder), *places])
     return int(benchmark.main())
@@ -43,6 +45,16 @@ def test_parts_are_run_and_told(
     assert said.split("## wrong")[0].splitlines()[1:] == ["2", "3", "4"]
     assert "## wrong: status 1" in said and "ZeroDivisionError" in said and "## slow: status 124" in said
     assert run(benchmark, tmp_path, monkeypatch, {"good": parts["good"]}) == 0
+
+
+def test_an_end_ends_what_runs(benchmark: Any, tmp_path: Path) -> None:
+    runner = benchmark.Runner()
+    with ThreadPoolExecutor(1) as pool:
+        status = pool.submit(runner, ["sleep", "60"], 60, tmp_path / "part")
+        while not runner.running:
+            pass
+        runner.end()
+        assert status.result() == -15 and runner.is_ended
 
 
 def test_every_part_names_files_that_are_there(benchmark: Any, tmp_path: Path) -> None:
