@@ -37,9 +37,12 @@ CHECKS = tuple(
 
 
 def build(file: Path) -> None:
-    named = dict(each for product in (*CHECKS, *SPEEDS) for each in functions(product))
-    part = kernels.Part("products", lambda: iter(named.items()), lambda *_: iter(()))
+    part = kernels.Part("products", all_functions, lambda *_: iter(()))
     kernels.build(file, "sm_90", [part], instead())
+
+
+def all_functions() -> Iterator[tuple[str, Any]]:
+    yield from {name: function for product in (*CHECKS, *SPEEDS) for name, function in functions(product)}.items()
 
 
 def differing(

@@ -113,7 +113,7 @@ def check(heads: Heads, steps: Sequence[Seen], run: Run, rng: np.random.Generato
 
 
 def _checked(heads: Heads, run: Run, rng: np.random.Generator, seen: Seen) -> Checked:
-    case = _Case(run, rng, heads, seen.lengths)
+    case = _Case(run, rng, heads, seen)
     before = [length - new for length, new in zip(seen.lengths, seen.new, strict=True)]
     case.append([0] * len(before), before)
     step, q, sink_q, own = case.append(before, seen.lengths)
@@ -134,13 +134,15 @@ def _checked(heads: Heads, run: Run, rng: np.random.Generator, seen: Seen) -> Ch
 class _Case:
     """Random sequences, and pages of them that hold garbage."""
 
-    def __init__(self, run: Run, rng: np.random.Generator, heads: Heads, lengths: Sequence[int]) -> None:
+    def __init__(self, run: Run, rng: np.random.Generator, heads: Heads, seen: Seen) -> None:
         from kvscape.analysis.memory import KEY_SCALE_BYTES, VALUE_SCALE_BYTES, code_bytes
 
-        self.run, self.heads, self.lengths = run, heads, lengths
+        self.run, self.heads, self.lengths = run, heads, (lengths := seen.lengths)
         width, key, value = heads.q_heads + 2 * heads.heads, heads.precision.key, heads.precision.value
         self.qkv = [rng.standard_normal((length, width, heads.D)).astype(np.float32) for length in lengths]
         self.angles = [rng.standard_normal((2, length, heads.turned // 2)) for length in lengths]
+        for angles, among_sinks in self.angles:  # which are those of its position until a window is full
+            among_sinks[: seen.sinks + seen.recent] = angles[: seen.sinks + seen.recent]
         self.tables, pages = _tables(lengths)
         codes = code_bytes(key, heads.D) + code_bytes(value, heads.D)
         token_bytes = heads.heads * (codes + KEY_SCALE_BYTES[key](heads.D) + VALUE_SCALE_BYTES[value])

@@ -7,7 +7,6 @@ import numpy as np
 from checked import Array, Checked
 
 from kvscape.engine.devices.device import CHANGE, Asked, Draw, Edits
-from kvscape.engine.devices.edit_arrays import asked_block, edit_arrays, told, width_told
 from kvscape.engine.draws import edited
 from kvscape.engine.logprobs import token_logprobs
 from kvscape.engine.token_logprob import TokenLogprob
@@ -48,6 +47,9 @@ def some_logits(vocab: int, rng: np.random.Generator) -> Array:
 
 
 def check(vocab: int, kernels: Run, rng: np.random.Generator) -> Iterator[Checked]:
+    # It loads TVM's runtime alone, with which nothing can be built.
+    from kvscape.engine.devices.edit_arrays import asked_block, edit_arrays, told, width_told
+
     logits, draws = some_logits(vocab, rng), some_draws(vocab, rng)
     wanted = np.stack([edited(logits[one.row], one.edits) if one.edits else logits[one.row] for one in draws])
     (y,) = kernels("edit", [logits, *edit_arrays(draws, vocab)], [((len(draws), vocab), "float32")])

@@ -108,6 +108,16 @@ struct Meeting {
 static Meeting block, warpgroups[MOST_WARPS / 4], warps[MOST_WARPS];
 DEVICE Meeting& own_warp() { return warps[current / WARP]; }
 DEVICE void __syncthreads() { block.wait(); }
+DEVICE bool __syncthreads_or(bool x) {
+  static int found[2], turn;  // who hears of one need not have heard of the last
+  const int now = turn;
+  if (x) found[now] = 1;
+  block.wait();
+  const bool is_any = found[now];
+  block.wait();
+  turn = 1 - now, found[now] = 0;
+  return is_any;
+}
 DEVICE void __syncwarp(u32 = ALL) { own_warp().wait(); }
 
 static void check_end_of_thread();

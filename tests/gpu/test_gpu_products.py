@@ -1,7 +1,10 @@
 """Candidates for products of many tokens, on a processor and compiled: benchmarks/gpu_products.py on a GPU."""
 
+import os
 import platform
 import shutil
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -40,3 +43,10 @@ def test_candidates_compile_for_an_h100(products: Any) -> None:
     named = dict(named for each in chosen for named in products.functions(each))
     code = compiled(named.values(), "sm_90", products.instead())
     assert all(f"{name}_0".encode() in code.cubin for name in named)
+
+
+def test_what_builds_for_a_gpu_does_not_load_the_runtime_alone() -> None:
+    """With which nothing can be built."""
+    code = "import sys, gpu_products; sys.exit('tvm' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), *sys.path])}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -6,7 +6,7 @@ from typing import Any
 from tvm import tirx
 
 from kvscape.analysis.memory import KEY_SCALE_BYTES, VALUE_SCALE_BYTES, code_bytes
-from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
+from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks, by_size
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.config import KEY_GROUP, KVPrecision
 from kvscape.errors import UnsupportedModelError
@@ -19,6 +19,7 @@ WARPS = 4
 ROWS = 16  # of a warp: tokens times query heads that share a key head
 THREADS = 256
 MOST_DIMENSIONS = 256
+FEW, EACH = 16, 8  # more tokens than FEW have so many heads in a block: single ones make more blocks than start in time
 PAGE_MULTIPLE = 8  # tokens: half a group of keys, and pages begin where 16 bytes may be read at once
 
 
@@ -54,6 +55,11 @@ class Shape:
     def grouped(self) -> bool:
         """Whether keys are rounded in groups."""
         return self.precision.key_group > 1
+
+    @property
+    def turned(self) -> bool:
+        """Whether a Hadamard matrix rotates keys or values, which takes all threads of a block."""
+        return self.precision.key == "int8" or self.precision.value == "int4"
 
     @property
     def kept(self) -> str:
@@ -152,11 +158,15 @@ def rope_append_function(shape: Shape, name: str) -> Any:
     skip, page = _place(host, shape, host.number("layer"))
     arguments += [pool, *(host.tensor(name, ("n", shape.q_heads * D), "float32") for name in ("q", "sink_q"))]
     arguments += [skip, *page, Argument("int", "rotary", shape.rotary), *shape.sizes]
-    call = (
-        f"rope_append<{shape.kept}, {D}, {rotation_size(D)}>(qkv, table, sink_table, slots, pool + skip, q, sink_q, "
-        f"q_heads, heads, rotary, page_size, page_bytes)"
-    )
-    return host.function(host.launch(call, arguments, [host.size("n"), width], D))
+
+    def append(each: int) -> Any:
+        call = (
+            f"rope_append<{shape.kept}, {D}, {rotation_size(D)}, {each}>(qkv, table, sink_table, slots, pool + skip, "
+            f"q, sink_q, q_heads, heads, rotary, page_size, page_bytes)"
+        )
+        return host.launch(call, arguments, [host.size("n"), -(-width // each)], D)
+
+    return host.function(append(1) if shape.turned else by_size(host.size("n"), [(FEW, append(1))], append(EACH)))
 
 
 def group_append_function(shape: Shape, name: str) -> Any:

@@ -267,7 +267,8 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
     const int row = min(first_row + g + 8 * h, rows - 1), token = tile.first + row / group;
     at[h] = ((i64)token * q_heads + head * group + row % group) * D;
     position[h] = positions[token];
-    meets_sinks[h] = sink_q + at[h];
+    // Within a full window a query meets the sinks as it is: of many tokens only the others are written for them.
+    meets_sinks[h] = (position[h] - how.sinks < how.recent ? q : sink_q) + at[h];
   }
   const bool works = first_row < rows;
   Queries<D> queries;

@@ -73,32 +73,61 @@ DEVICE void keep(Int4, u8* codes, u8* scale, float x) {
   if (threadIdx.x == 0) ((u16*)scale)[0] = step, ((u16*)scale)[1] = minimum;
 }
 
-// A block has one head of one token: a query, a key or a value; a thread one dimension.
-template <class K, class V, int D, int SIZE>
+// How a thread's dimension of a token is rotated.
+struct Turn {
+  int other;
+  bool turns, lower;
+  float cosine = 1, sine = 0;
+
+  __device__ __forceinline__ Turn(const float* table, int d, int rotary) {
+    const int half = rotary / 2;
+    turns = d < rotary, lower = d < half, other = turns ? lower ? d + half : d - half : d;
+    if (turns) cosine = table[min(d, other)], sine = table[max(d, other)];
+  }
+  __device__ __forceinline__ float of(float x, float other) const {
+    return !turns ? x : lower ? fmaf(x, cosine, -(other * sine)) : fmaf(other, sine, x * cosine);
+  }
+  __device__ __forceinline__ bool differs(const Turn& from) const { return cosine != from.cosine || sine != from.sine; }
+};
+
+// A block has EACH heads of one token, queries, then keys, then values; a thread one dimension. Of many tokens those that
+// are rotated among the sinks as everywhere are not written a second time: attention does not read that.
+template <class K, class V, int D, int SIZE, int EACH>
 DEVICE void rope_append(const float* qkv, const float* table, const float* sink_table, const int* slots, u8* pool,
                         float* q, float* sink_q, int q_heads, int heads, int rotary, int page_size, i64 page_bytes) {
   after_previous();
   __shared__ float scratch[D];
-  const int h = blockIdx.y, d = threadIdx.x;
+  const int first = blockIdx.y * EACH, width = q_heads + 2 * heads, d = threadIdx.x;
   const i64 i = blockIdx.x;
-  const float* x = qkv + (i * (q_heads + 2 * heads) + h) * D;
-  if (h < q_heads) {
-    float value = turned(x, table + i * rotary, d, rotary), meets_sinks = turned(x, sink_table + i * rotary, d, rotary);
-    if (K::KEYS_TURNED)
-      value = hadamard<D, SIZE>(scratch, value), meets_sinks = hadamard<D, SIZE>(scratch, meets_sinks);
-    q[(i * q_heads + h) * D + d] = value, sink_q[(i * q_heads + h) * D + d] = meets_sinks;
-    return;
-  }
+  const float* x = qkv + (i * width + first) * D;
+  const Turn turn(table + i * rotary, d, rotary), among_sinks(sink_table + i * rotary, d, rotary);
+  float own[EACH], other[EACH];  // all of them are asked for before the first is written
+#pragma unroll
+  for (int e = 0; e < EACH; ++e)
+    if (first + e < width) own[e] = x[e * D + d], other[e] = x[e * D + turn.other];
+  const bool twice = EACH == 1 || __syncthreads_or(turn.differs(among_sinks));
   const Pages<K, V> pages = {nullptr, nullptr, page_bytes, page_size, heads, D};
   u8* start = pool + slots[i] / page_size * page_bytes;
-  const int offset = slots[i] % page_size, head = (h - q_heads) % heads;
-  if (h >= q_heads + heads) {
-    const float value = V::VALUES_TURNED ? hadamard<D, SIZE>(scratch, x[d]) : x[d];
-    keep(V(), start + pages.value(head, offset), start + pages.value_scale(head, offset), value);
-  } else if constexpr (!K::GROUPED) {
-    float value = turned(x, table + i * rotary, d, rotary);
-    if (K::KEYS_TURNED) value = hadamard<D, SIZE>(scratch, value);
-    keep(K(), start + pages.key(head, offset), start + pages.key_scale(head, offset), value);
+  const int offset = slots[i] % page_size;
+#pragma unroll
+  for (int e = 0; e < EACH; ++e) {
+    const int h = first + e, head = (h - q_heads) % heads;
+    if (h >= width) break;
+    float value = turn.of(own[e], other[e]);
+    if (h < q_heads) {
+      const i64 at = (i * q_heads + h) * D + d;
+      float meets_sinks = among_sinks.of(own[e], other[e]);
+      if (K::KEYS_TURNED)
+        value = hadamard<D, SIZE>(scratch, value), meets_sinks = hadamard<D, SIZE>(scratch, meets_sinks);
+      q[at] = value;
+      if (twice) sink_q[at] = meets_sinks;
+    } else if (h >= q_heads + heads) {
+      value = V::VALUES_TURNED ? hadamard<D, SIZE>(scratch, own[e]) : own[e];
+      keep(V(), start + pages.value(head, offset), start + pages.value_scale(head, offset), value);
+    } else if constexpr (!K::GROUPED) {
+      if (K::KEYS_TURNED) value = hadamard<D, SIZE>(scratch, value);
+      keep(K(), start + pages.key(head, offset), start + pages.key_scale(head, offset), value);
+    }
   }
 }
 
