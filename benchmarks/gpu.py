@@ -175,9 +175,9 @@ def attempt(run: Run, peers: dict[Row, PeerProcess], peer: Row, do: Callable[[Pe
         peers.pop(peer).close()
 
 
-def facts() -> dict[str, Any]:
-    """Where and when; nothing of a GPU that is not NVIDIA's."""
-    here = current_environment("cuda:0")
+def facts(library: Path) -> dict[str, Any]:
+    """Where and when: the GPU that the library is for."""
+    here = current_environment("webgpu:0" if library_metadata(library).target == "wgsl" else "cuda:0")
     gpu = {"gpu": here.gpu, "driver": f"driver {here.gpu_driver}"} if here.gpu else {}
     return {**gpu, "kvscape": here.kvscape_version, "date": f"{datetime.now(UTC):%Y-%m-%d}", "command": sys.argv[1:]}
 
@@ -226,7 +226,7 @@ def main() -> None:
     *libraries, folder = arguments.places
     if not libraries:
         sys.exit("error: which library? gpu.py LIBRARY... FOLDER; gpu_library.py makes one")
-    samples = Samples(facts=facts())
+    samples = Samples(facts=facts(libraries[0]))
     run = Run(folder, chosen(arguments), arguments.rounds, arguments.patience, arguments.json, samples)
     with told(run):
         if arguments.peer:

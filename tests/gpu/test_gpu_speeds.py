@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from built_tiny import build_tiny
+from built_tiny import BuiltTiny, build_tiny, matrix_formats
+from kvscape.analysis.adapters import adapters
+from kvscape.compiler.build import LibrarySpec, compile_library
+from kvscape.compiler.webgpu_target import WGSL
 from pretended_gpu import GPU, pretend_gpu
+from shader_kernels import needs_adapter
 from tiny import TinyShape, write_tiny_gguf
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -42,11 +46,15 @@ def peer(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> BuiltTiny:
     folder = tmp_path_factory.mktemp("speeds")
     write_tiny_gguf(folder / "tiny.gguf", shape=TinyShape(context_length=8192))
-    built = build_tiny(folder / "tiny.gguf", folder, "q4f16_1", kv_dtypes=("f16",)).library
-    return built.rename(folder / "q4f16_1.tar")
+    return build_tiny(folder / "tiny.gguf", folder, "q4f16_1", kv_dtypes=("f16",))
+
+
+@pytest.fixture(scope="module")
+def library(built: BuiltTiny) -> Path:
+    return built.library.rename(built.library.with_name("q4f16_1.tar"))
 
 
 @pytest.fixture
@@ -69,6 +77,24 @@ def speeds(
         return capsys.readouterr().out
 
     return done
+
+
+@needs_adapter
+def test_a_library_of_shaders_runs_on_the_first_adapter(
+    built: BuiltTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = LibrarySpec(built.artifact.manifest.model, matrix_formats(built.artifact), WGSL, "float32", {}, ("f16",))
+    compile_library(spec, tmp_path / "shaders.tar")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    benchmark = import_module("gpu")
+    monkeypatch.setattr(benchmark, "DECODED", 3)
+    monkeypatch.setattr(benchmark, "SHORT", ((2, 20, "f16"), (1, 20, "fp8")))
+    monkeypatch.setattr(benchmark.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", str(tmp_path / "shaders.tar"), str(tmp_path / "weights")])
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert [row[:4] for row in table(printed)[2:]] == [["shaders", "2", "20", "f16"]]
+    assert adapters().found[0].name in printed
 
 
 def kept(folder: Path) -> dict[str, Any]:
