@@ -1,8 +1,9 @@
 """Products of many tokens on an H100: the one in use beside candidates (gpu_candidates.py), at Llama-3-8B's shapes.
 
 ``gpu_products.py build FILE`` compiles anywhere, ``gpu_products.py run FILE [--peer PYTHON]`` compares and times on the
-GPU; ``--only checks`` and ``--only speeds`` are the halves of it. All must give the same bits. Times are medians of
-rounds in which each has its turn; the peer, a Python that has PyTorch, multiplies f16 numbers before and after.
+GPU; ``--only checks`` and ``--only speeds`` are the halves of it, ``--candidate`` and ``--weights`` choose from it. All
+must give the same bits. Times are medians of rounds in which each has its turn; the peer, a Python that has PyTorch,
+multiplies f16 numbers before and after. ``limit`` multiplies whatever is in shared memory.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from kvscape.quantization.layouts.fragments import FragmentLayout
 
 Array = np.ndarray[Any, Any]
 PEER = Path(__file__).with_name("gpu_products_peer.py")
-ROUNDS, TOKENS = 10, (512, 8192)
+ROUNDS, TOKENS = 7, (512, 8192)
 SHAPES = ((6144, 4096, ""), (4096, 4096, ""), (28672, 4096, "swiglu"), (4096, 14336, ""))
 SPEEDS = tuple(Product(weights, *shape) for weights in ("q4f16_1", "f16") for shape in SHAPES)
 CHECKED_TOKENS = (17, 136, 300)
@@ -46,7 +47,11 @@ def all_functions() -> Iterator[tuple[str, Any]]:
 
 
 def differing(
-    run: kernels.Kernels, products: Sequence[Product], tokens: Sequence[int], rng: np.random.Generator
+    run: kernels.Kernels,
+    products: Sequence[Product],
+    tokens: Sequence[int],
+    rng: np.random.Generator,
+    candidates: Sequence[Candidate] = CANDIDATES,
 ) -> Iterator[tuple[str, int]]:
     """Name and tokens of what gives other bits than the product in use."""
     for product in products:
@@ -55,7 +60,7 @@ def differing(
         for n in tokens:
             (wanted,) = run(product.in_use, [*packed, x[:n]], [product.output(n)])
             (arranged,) = run(product.arranging, [x[:n]], [product.arranged(n)])
-            for candidate in CANDIDATES:
+            for candidate in candidates:
                 given = arranged if candidate.is_arranged else x[:n]
                 (y,) = run(candidate.key(product), [*packed, given], [product.output(n)])
                 if y.tobytes() != wanted.tobytes():
@@ -65,7 +70,7 @@ def differing(
 class Timed:
     """One product of ``n`` random tokens on the GPU."""
 
-    def __init__(self, run: kernels.Kernels, product: Product, n: int) -> None:
+    def __init__(self, run: kernels.Kernels, product: Product, n: int, candidates: Sequence[Candidate]) -> None:
         self._run, self.product, self.n, rng = run, product, n, np.random.default_rng(0)
         shapes = FragmentLayout().shapes(product.format, product.N, product.K)
         weight = [run.tensor(_random(shape, dtype, product.format.is_float, rng)) for shape, dtype in shapes.values()]
@@ -75,15 +80,16 @@ class Timed:
         self.calls: dict[str, tuple[str, list[Any]]] = {
             "in use": (product.in_use, [*weight, x, self.y]),
             "arrange": (product.arranging, [x, arranged]),
-            **{each.name: (each.key(product), self._given(each, weight, x, arranged)) for each in (*CANDIDATES, LIMIT)},
+            **{each.name: (each.key(product), self._given(each, weight, x, arranged)) for each in candidates},
         }
 
     def _given(self, candidate: Candidate, weight: list[Any], x: Any, arranged: Any) -> list[Any]:
         return [*weight, arranged if candidate.is_arranged else x, self.y]
 
     def bits(self, name: str) -> bytes:
-        function, arguments = self.calls[name]
-        self._run.function(function)(*arguments)
+        for each in (LIMIT.name, name):  # the first leaves garbage for the second to write over
+            function, arguments = self.calls[each]
+            self._run.function(function)(*arguments)
         found: bytes = self.y.numpy().tobytes()
         return found
 
@@ -113,22 +119,24 @@ def peer(python: str) -> dict[tuple[int, int, int], float]:
     return dict(zip(sizes, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
-def speeds(run: kernels.Kernels, python: str | None) -> bool:
+def speeds(
+    run: kernels.Kernels, products: Sequence[Product], candidates: Sequence[Candidate], python: str | None
+) -> bool:
     """Print TFLOPS of each product, and whether all gave the same bits; return that of all."""
     from kvscape.bench.gpu_driver import GpuDriver
     from kvscape.bench.gpu_timer import GpuTimer
 
     timer, others, is_good = GpuTimer(GpuDriver(0)), [peer(python)] if python else [], True
-    names = ["in use", *(each.name for each in CANDIDATES), LIMIT.name]
+    names = ["in use", *(each.name for each in (*candidates, LIMIT))]
     print(f"| weights | N x K | tokens | {' | '.join(names)} | arrange us | PyTorch f16 | bits |")
     print("| --- | --- |" + " ---: |" * (len(names) + 3) + " --- |")
     rows = []
-    for product in SPEEDS:
+    for product in products:
         for n in TOKENS:
-            timed = Timed(run, product, n)
+            timed = Timed(run, product, n, (*candidates, LIMIT))
             wanted = timed.bits("in use")
             timed.bits("arrange")
-            bad = [each.name for each in CANDIDATES if timed.bits(each.name) != wanted]
+            bad = [each.name for each in candidates if timed.bits(each.name) != wanted]
             is_good = is_good and not bad
             rows.append((product, n, timed.seconds(timer), bad))
             print(f"{product.name} {n}: {rows[-1][2]} {bad}", file=sys.stderr, flush=True)
@@ -143,14 +151,16 @@ def speeds(run: kernels.Kernels, python: str | None) -> bool:
     return is_good
 
 
-def run(file: Path, only: str, python: str | None) -> int:
-    found, is_good = kernels.Kernels(file), True
-    if only != "speeds":
-        others = list(differing(found, CHECKS, CHECKED_TOKENS, np.random.default_rng(0)))
+def run(asked: argparse.Namespace) -> int:
+    found, is_good = kernels.Kernels(asked.file), True
+    candidates = [each for each in CANDIDATES if asked.candidate in each.name]
+    checks, timed = ([each for each in of if each.weights.startswith(asked.weights)] for of in (CHECKS, SPEEDS))
+    if asked.only != "speeds":
+        others = list(differing(found, checks, CHECKED_TOKENS, np.random.default_rng(0), candidates))
         print(*(f"{name} of {n} tokens has other bits" for name, n in others), f"{len(others)} differ", sep="\n")
         is_good = not others
-    if only != "checks":
-        is_good = speeds(found, python) and is_good
+    if asked.only != "checks":
+        is_good = speeds(found, timed, candidates, asked.peer) and is_good
     return int(not is_good)
 
 
@@ -159,10 +169,12 @@ def main() -> int:
     parser.add_argument("command", choices=("build", "run"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", choices=("checks", "speeds"), default="")
+    parser.add_argument("--candidate", default="", help="one of them alone, e.g. arranged")
+    parser.add_argument("--weights", default="", help="of one format alone, e.g. q4f16_1")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
     asked = parser.parse_args()
     if asked.command == "run":
-        return run(asked.file, asked.only, asked.peer)
+        return run(asked)
     build(asked.file)
     return 0
 
