@@ -26,6 +26,7 @@ class Behaviour:
     key: str | None = None
     token_s: float = 0.0
     echoes: bool = True
+    score: Callable[[int], Any] = lambda token: -0.01 * token
     hangs_up: bool = False
     holds: int = 1
     models: Any = field(default_factory=lambda: {"data": [{"id": "tiny"}]})
@@ -85,11 +86,10 @@ class FakeOpenAI:
             self._running -= 1
 
     async def _scored(self, request: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
-        """The less likely a token, the larger its id."""
         prompt, scores = request["prompt"], None
         tokens = self.behaviour.encode(prompt) if isinstance(prompt, str) else prompt
         if self.behaviour.echoes:
-            scores = {"token_logprobs": [None, *(-0.01 * token for token in tokens[1:])]}
+            scores = {"token_logprobs": [None, *map(self.behaviour.score, tokens[1:])]}
         return await _send(writer, 200, {"choices": [{"text": "", "logprobs": scores}]})
 
     async def _stream(self, chat: bool, request: dict[str, Any], tells: str, writer: asyncio.StreamWriter) -> bool:

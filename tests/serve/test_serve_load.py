@@ -31,7 +31,7 @@ def test_clients_get_what_they_ask_for(url: str, engine: AsyncEngine, route: str
     assert (record.errors, facts["requests"], facts["served_model"]) == ({}, 24, "tiny")
     assert (facts["tokens_counted_by"], facts["ignores_eos"], facts["mean_output_tokens"]) == ("usage", True, 6.0)
     assert facts["mean_prompt_tokens"] == pytest.approx(150, rel=0.1)
-    assert 0 < record.metrics["ttft_s"] < record.metrics["e2e_s"]
+    assert 0 < record.metrics["ttft_s"] <= record.metrics["e2e_s"]
     assert_all_free(engine)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,8 +45,9 @@ def test_a_perplexity_is_that_of_the_servers_scores(tiny_gguf: Path, served: Beh
     assert record.bits_per_weight is None and record.parameters["endpoint"] == fake.url
 
 
-def test_a_server_that_echoes_no_scores_is_said(tiny_gguf: Path, served: Behaviour) -> None:
-    with fake_openai(replace(served, echoes=False)) as fake, pytest.raises(EndpointError) as error:
+@pytest.mark.parametrize("wrong", [{"echoes": False}, {"score": str}, {"score": lambda token: float("nan")}])
+def test_a_server_that_echoes_no_scores_is_said(tiny_gguf: Path, served: Behaviour, wrong: Any) -> None:
+    with fake_openai(replace(served, **wrong)) as fake, pytest.raises(EndpointError) as error:
         load_scores(point(fake, tiny_gguf))
     assert "gives no log-probabilities of a prompt" in str(error.value) and "\n" not in str(error.value)
 

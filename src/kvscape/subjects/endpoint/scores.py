@@ -99,7 +99,7 @@ class EndpointScores:
         try:
             found: list[float | None] = json.loads(body)["choices"][0]["logprobs"]["token_logprobs"]
             whole = len(found) >= (1 if isinstance(prompt, str) else len(prompt)) and found[0] is None
-            whole = whole and all(value is None or isinstance(value, float | int) for value in found)
+            whole = whole and not any(value is not None and math.isnan(value) for value in found)
         except (ValueError, KeyError, TypeError, IndexError):
             whole = False
         if not whole:
