@@ -72,6 +72,12 @@ def test_they_can_be_drawn(tmp_path: Path) -> None:
         assert one.content("svg").startswith(b"<svg")
 
 
+def test_a_load_of_which_nothing_is_said_had_one_client(tmp_path: Path) -> None:
+    drawn = figures(tmp_path, record(), record(concurrency=4))
+    assert {row["concurrency"] for row in drawn["load_throughput_vs_concurrency"]} == {1, 4}
+
+
 def test_a_table_without_clients_or_rate_is_said(tmp_path: Path) -> None:
+    (path,) = write_load_table([record()], tmp_path)
     with pytest.raises(ResultsError, match="no row says its clients or its rate"):
-        figures(tmp_path, record())
+        load_figures(read_csv([path]).drop("concurrency", "request_rate"))

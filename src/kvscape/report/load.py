@@ -30,12 +30,22 @@ def load_figures(frame: pl.DataFrame, where: str = "the table") -> list[Figure]:
 
     Raises ResultsError where it has neither, or no measured row.
     """
-    known = plotted(frame, ("endpoint", "model", "decode_tokens_per_s", "ttft_s"), where)
+    known = _with_clients(plotted(frame, ("endpoint", "model", "decode_tokens_per_s", "ttft_s"), where))
     found = [one for axis in _AXES if axis in known.columns for one in _against(known, axis)]
     if not found:
         why = "no row says its clients or its rate"
         raise ResultsError(f"{where} has no rows to plot", why, "measure with --concurrency or --request-rate")
     return found
+
+
+def _with_clients(frame: pl.DataFrame) -> pl.DataFrame:
+    """A load of which neither is said had one client."""
+    if not set(_AXES) <= set(frame.columns):
+        return frame
+    clients, rate = (pl.col(axis).cast(pl.Float64, strict=False) for axis in _AXES)
+    return frame.with_columns(
+        pl.when(rate.is_null()).then(clients.fill_null(1.0)).otherwise(clients).alias("concurrency")
+    )
 
 
 def _against(frame: pl.DataFrame, axis: str) -> list[Figure]:
