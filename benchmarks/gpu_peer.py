@@ -76,10 +76,13 @@ class Block(nn.Module):
     def forward(self, x: Tensor, positions: Tensor, table: Tensor, seen: Tensor) -> Tensor:
         heads = self.qkv(norm(x, self.before)).unflatten(-1, (-1, DIM)).transpose(1, 2)
         queries, keys, values = heads.split((QUERY_HEADS, KEY_HEADS, KEY_HEADS), 1)
-        self.keys[:, :, positions] = rotated(keys, table)
+        keys, mask = rotated(keys, table), {"is_causal": True}
+        self.keys[:, :, positions] = keys
         self.values[:, :, positions] = values
+        if x.shape[1] == 1:  # else a prompt, which is all that there is
+            keys, values, mask = self.keys, self.values, {"attn_mask": seen}
         attended = functional.scaled_dot_product_attention(
-            rotated(queries, table), self.keys, self.values, attn_mask=seen, enable_gqa=True
+            rotated(queries, table), keys, values, **mask, enable_gqa=True
         )
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         gate, up = self.gate_up(norm(x, self.between)).chunk(2, -1)
