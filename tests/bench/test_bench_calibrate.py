@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from kvscape.analysis.device import Device
@@ -22,6 +24,16 @@ def test_every_limit_is_one_that_a_processor_can_have(device: Device) -> None:
     assert 1e9 < device.integer_operations_per_s < 1e14
     assert 1e8 < device.float_operations_per_s < 1e14
     assert 1e-7 < device.call_s < 1e-2
+
+
+def test_a_short_call_is_what_it_usually_is_though_some_wait_for_their_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waits = [0.0], iter(100 * [1e-5, 1e-5, 4e-3])
+
+    def call() -> None:
+        clock[0] += next(waits)
+
+    monkeypatch.setattr(probe, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert probe.usual_s(call) == pytest.approx(1e-5)
 
 
 def test_a_device_survives_json(device: Device) -> None:

@@ -10,7 +10,7 @@ from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.device import Device
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
-from kvscape.bench.probe import best_rate, memory_bytes_per_s
+from kvscape.bench.probe import best_rate, memory_bytes_per_s, usual_s
 from kvscape.bench.webgpu_probe import WebgpuProbe
 from kvscape.compiler.cuda_target import detect_cuda_target
 from kvscape.config import AdapterName, adapter_name, cuda_index
@@ -61,7 +61,7 @@ def _processor(threads: int | None) -> Device:
         memory_bytes_per_s=memory_bytes_per_s(_BUFFER_BYTES, count),
         integer_operations_per_s=products * best_rate(kernels["integer"]),
         float_operations_per_s=products * best_rate(kernels["float"]),
-        call_s=1 / best_rate(kernels["call"]),
+        call_s=usual_s(kernels["call"]),
     )
 
 

@@ -60,6 +60,17 @@ def best_rate(call: Callable[[], object]) -> float:
     return max(_rate(call) for _ in range(PASSES))
 
 
+def usual_s(call: Callable[[], object]) -> float:
+    """Seconds of a short call: the median, since beside other work a thread waits a thousand calls for its core."""
+    call()
+    times_s, end_s = list[float](), time.perf_counter() + PASSES * PASS_S
+    while not times_s or time.perf_counter() < end_s:
+        start_s = time.perf_counter()
+        call()
+        times_s.append(time.perf_counter() - start_s)
+    return float(np.median(times_s))
+
+
 def _rate(call: Callable[[], object]) -> float:
     start, calls = time.perf_counter(), 0
     while True:
