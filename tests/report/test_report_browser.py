@@ -180,3 +180,4 @@ def test_a_phone_scrolls_one_way_only(page: browser.Page, file: Path) -> None:
     assert page.run("return document.getElementById('filters').open") is False
     plots = "return [...document.querySelectorAll('#the-map svg')].map((plot) => plot.getBoundingClientRect().right)"
     assert len(page.run(plots)) == 3 and max(page.run(plots)) <= 390
+    page.open(file)

@@ -89,3 +89,11 @@ def test_no_row_left_is_said() -> None:
     frame = from_records(made_records()[-1:] + made_records()[:1]).filter(status="infeasible")
     with pytest.raises(ResultsError, match=r"x\.csv has no rows to plot"):
         plotted(frame, ["total_bytes"], "x.csv")
+
+
+@pytest.mark.parametrize(("name", "value"), [("total_bytes", "many"), ("max_batch_size", "inf"), ("ttft_s", "0,5")])
+def test_a_word_in_the_place_of_a_number_is_named_with_its_line(name: str, value: str, tmp_path: Path) -> None:
+    path = tmp_path / "made.csv"
+    path.write_text(f'quantization,{name}\nauto,\nauto,7\nauto,"{value}"\n')
+    with pytest.raises(ResultsError, match=f"{name} = '{value}' in line 4 of .*made.csv: it is no number"):
+        read_csv([path])

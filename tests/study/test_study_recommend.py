@@ -154,3 +154,12 @@ def test_without_perplexities_the_front_is_of_memory_and_speed() -> None:
     known = [replace(one, metrics={k: v for k, v in one.metrics.items() if k != "perplexity"}) for one in ALL]
     assert pareto_front(known) == [known[2]]
     assert pareto_front([replace(SMALL, status="failed", metrics={})]) == []
+
+
+def test_where_several_machines_measured_the_answer_says_which_one_did() -> None:
+    here, there = (replace(one, environment={"cpu": "a processor", "machine": name})
+                   for one, name in ((GOOD, "here"), (SMALL, "there")))  # fmt: skip
+    assert chosen(Budget(), [here, there]).notes == (
+        "measured on a processor there, one of 2 machines: its speed is of that one",
+    )
+    assert chosen(Budget(), [here, replace(there, environment=here.environment)]).notes == ()

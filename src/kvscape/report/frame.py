@@ -32,7 +32,22 @@ def _read_one(path: Path) -> pl.DataFrame:
         raise ResultsError(f"{path} is not a CSV table", str(error).splitlines()[0], "measure again") from None
     if frame.is_empty():
         raise ResultsError(f"{path} is empty", "it has a header and no rows", "measure again")
+    _check_numbers(frame, path)
     return frame
+
+
+def _check_numbers(frame: pl.DataFrame, path: Path) -> None:
+    """Raise ResultsError for a word where a number belongs; what was not measured is empty."""
+    for name in (name for name in (*_NUMBERS, *_COUNTS) if name in frame.columns):
+        words = frame[name].fill_null("").str.strip_chars()
+        numbers = words.cast(pl.Float64, strict=False)
+        wrong = (words != "") & numbers.is_null()
+        if name in _COUNTS:
+            wrong |= ~numbers.is_finite().fill_null(True)
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            what = f"{name} = {frame[name][row]!r} in line {row + 2} of {path}"
+            raise ResultsError(what, "it is no number", "correct it, or measure again")
 
 
 def from_records(records: Iterable[Record]) -> pl.DataFrame:

@@ -16,6 +16,7 @@ class Candidate:
     """``metrics`` are measured but for those named in ``predicted``; ``bounds`` has the 95 % intervals of both.
 
     ``doubt`` says why its perplexity does not count, where it does not. What was not run ``is_measured`` in nothing.
+    ``machine`` is where it was measured, where that is known.
     """
 
     parameters: Mapping[str, Any]
@@ -24,6 +25,7 @@ class Candidate:
     bounds: Mapping[str, Sequence[float]] | None = None
     doubt: str = ""
     is_measured: bool = True
+    machine: str = ""
 
     @property
     def workload(self) -> Asked:
@@ -52,7 +54,14 @@ def _candidate(record: Record, texts: "_Texts") -> Candidate:
     named = frozenset(guessed) - frozenset(record.metrics)
     bounds = {name: bound for name, bound in record.predicted_intervals.items() if name in named}
     found = Candidate(
-        record.parameters, known, named, {**bounds, **record.intervals}, is_measured=record.status == "ok"
+        record.parameters,
+        known,
+        named,
+        {**bounds, **record.intervals},
+        is_measured=record.status == "ok",
+        machine=" ".join(
+            str(record.environment[name]) for name in ("node", "cpu", "machine") if name in record.environment
+        ),
     )
     doubt = texts.doubt(record.parameters) if "perplexity" in known else ""
     if not doubt:

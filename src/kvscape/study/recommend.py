@@ -1,6 +1,6 @@
 """Which point to ship on a budget, what else there is, and how to run it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -65,6 +65,7 @@ def recommend(
     if not candidates:
         raise ResultsError("nothing to recommend", "no point has been measured", "run 'kvscape study' first")
     candidates, notes = _of_workload(candidates, budget)
+    machines = {candidate.machine for candidate in candidates if candidate.machine}
     best = best_perplexity(candidates, budget)
     if budget.max_perplexity_ratio is not None or budget.objective == "quality":
         candidates, notes = _with_quality(candidates, notes)
@@ -74,11 +75,19 @@ def recommend(
         chosen = best_of(affordable, budget.objective)
         others = runners_up(chosen, affordable, budget.objective)
         answer = _answer("met", chosen, budget, (), others, relaxations(chosen, judged, budget.objective), notes)
-        return _with_scoring(answer, perplexities)
+        return _with_scoring(_with_machine(answer, chosen, machines), perplexities)
     nearest, limits = min(judged, key=lambda pair: max(limit.excess for limit in pair[1]))
     broken = tuple(limit for limit in limits if not limit.is_kept)
     answer = _answer("not_met", nearest, budget, broken, (), relaxations(None, judged, budget.objective), notes)
-    return _with_scoring(answer, perplexities)
+    return _with_scoring(_with_machine(answer, nearest, machines), perplexities)
+
+
+def _with_machine(answer: Recommendation, chosen: Candidate, machines: Collection[str]) -> Recommendation:
+    """Where several machines measured, a speed is that of one of them."""
+    if len(machines) < 2 or not chosen.machine:
+        return answer
+    note = f"measured on {chosen.machine}, one of {len(machines)} machines: its speed is of that one"
+    return replace(answer, notes=(*answer.notes, note))
 
 
 def _with_scoring(answer: Recommendation, perplexities: Sequence[PerplexityRecord]) -> Recommendation:
