@@ -55,11 +55,25 @@ class Product:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way of the tokens' numbers into shared memory, a C++ class. Before some `arrange` must have been called."""
+    """A way of the tokens' numbers into shared memory, a C++ class, and the function that multiplies.
+
+    Before some `arrange` must have been called. One with more ``rows`` in a tile joins ranges in shared memory, and has
+    registers for weights of 4 bits at most.
+    """
 
     name: str
     way: str
     is_arranged: bool = False
+    function: str = "specialised"
+    rows: int = TILE
+
+    def takes(self, product: Product) -> bool:
+        return self.rows == TILE or product.format.bits <= 4
+
+    @property
+    def shared_bytes(self) -> int:
+        """Beside the stages: sums of f32 numbers."""
+        return 0 if self.rows == TILE else self.rows * TILE * 4
 
     def key(self, product: Product) -> str:
         return f"{self.name}_{product.name}"
@@ -68,6 +82,7 @@ class Candidate:
 CANDIDATES = (
     Candidate("passed", "Passed<{F}, {K}, 4>"),
     Candidate("arranged", "Arranged<{F}, {K}>", is_arranged=True),
+    Candidate("wide", "Arranged<{F}, {K}>", is_arranged=True, function="wide", rows=2 * TILE),
 )
 LIMIT = Candidate("limit", "Nothing")
 """Multiplies whatever is in shared memory: what the others would take if their tokens' numbers were there."""
@@ -88,7 +103,7 @@ def functions(product: Product, processors: int = PROCESSORS) -> Iterator[tuple[
 
     yield product.in_use, linear_function(product.format, product.N, product.K, product.gate)
     yield product.arranging, _arranging(product)
-    for candidate in (*CANDIDATES, LIMIT):
+    for candidate in filter(lambda each: each.takes(product), (*CANDIDATES, LIMIT)):
         yield candidate.key(product), _function(candidate, product, processors)
 
 
@@ -123,12 +138,13 @@ def _function(candidate: Candidate, product: Product, processors: int) -> Any:
     n = host.size("n")
     arguments = [*weight, x, host.tensor("y", ("n", columns), dtype), Argument("int", "n", n)]
     stage_bytes = group_size(fmt) // 2 * TILE * 16 + 16  # and two barriers
-    stages = min(_MOST_STAGES, _SHARED_BYTES // stage_bytes)
+    stages = min(_MOST_STAGES, (_SHARED_BYTES - candidate.shared_bytes) // stage_bytes)
+    shared_bytes = stages * stage_bytes + candidate.shared_bytes
     end = f"Gating<{GATES[product.gate]}>" if product.gate else "Plain"
     types = (
         f"{NAMES[product.weights]}, {end}, {N}, {K}, {candidate.way.format(F=NAMES[product.weights], K=K)}, {stages}"
     )
-    call = f"specialised<{types}>((const uint4*)codes, (const u32*){weight[-1].name}, x, y, n)"
-    grid = [tirx.min(-(-N // TILE) * blocks(n, TILE), processors)]
-    launch = host.launch(call, arguments, grid, _SPECIALISTS, stages * stage_bytes)
+    call = f"{candidate.function}<{types}>((const uint4*)codes, (const u32*){weight[-1].name}, x, y, n)"
+    grid = [tirx.min(-(-N // candidate.rows) * blocks(n, TILE), processors)]
+    launch = host.launch(call, arguments, grid, _SPECIALISTS, shared_bytes)
     return host.function(tirx.IfThenElse(n > 0, launch, None))

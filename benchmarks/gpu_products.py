@@ -1,8 +1,8 @@
 """Products of many tokens on an H100: the one in use beside candidates (gpu_candidates.py), at Llama-3-8B's shapes.
 
 ``gpu_products.py build FILE`` compiles anywhere, ``gpu_products.py run FILE [--peer PYTHON]`` compares and times on the
-GPU; ``--only checks`` and ``--only speeds`` are the halves of it, ``--candidate`` and ``--weights`` choose from it. All
-must give the same bits. Times are medians of rounds in which each has its turn; the peer, a Python that has PyTorch,
+GPU; ``--only checks`` and ``--only speeds`` are the halves of it, ``--candidates`` and ``--weights`` choose. All must
+give the same bits. Times are medians of rounds in which each has its turn; the peer, a Python that has PyTorch,
 multiplies f16 numbers before and after. ``limit`` multiplies whatever is in shared memory.
 """
 
@@ -60,7 +60,7 @@ def differing(
         for n in tokens:
             (wanted,) = run(product.in_use, [*packed, x[:n]], [product.output(n)])
             (arranged,) = run(product.arranging, [x[:n]], [product.arranged(n)])
-            for candidate in candidates:
+            for candidate in filter(lambda each: each.takes(product), candidates):
                 given = arranged if candidate.is_arranged else x[:n]
                 (y,) = run(candidate.key(product), [*packed, given], [product.output(n)])
                 if y.tobytes() != wanted.tobytes():
@@ -80,7 +80,11 @@ class Timed:
         self.calls: dict[str, tuple[str, list[Any]]] = {
             "in use": (product.in_use, [*weight, x, self.y]),
             "arrange": (product.arranging, [x, arranged]),
-            **{each.name: (each.key(product), self._given(each, weight, x, arranged)) for each in candidates},
+            **{
+                each.name: (each.key(product), self._given(each, weight, x, arranged))
+                for each in candidates
+                if each.takes(product)
+            },
         }
 
     def _given(self, candidate: Candidate, weight: list[Any], x: Any, arranged: Any) -> list[Any]:
@@ -136,7 +140,7 @@ def speeds(
             timed = Timed(run, product, n, (*candidates, LIMIT))
             wanted = timed.bits("in use")
             timed.bits("arrange")
-            bad = [each.name for each in candidates if timed.bits(each.name) != wanted]
+            bad = [each.name for each in candidates if each.takes(product) and timed.bits(each.name) != wanted]
             is_good = is_good and not bad
             rows.append((product, n, timed.seconds(timer), bad))
             print(f"{product.name} {n}: {rows[-1][2]} {bad}", file=sys.stderr, flush=True)
@@ -144,7 +148,7 @@ def speeds(
     for product, n, found, bad in rows:
         work = 2e-12 * n * product.N * product.K
         theirs = [work / median(each[n, product.N, product.K] for each in others)] if others else []
-        cells = [f"{work / found[name]:.0f}" for name in names]
+        cells = [f"{work / found[name]:.0f}" if name in found else "" for name in names]
         cells += [f"{found['arrange'] * 1e6:.0f}", *(f"{rate:.0f}" for rate in theirs or [float("nan")])]
         cells.append("OTHER: " + ", ".join(bad) if bad else "same")
         print(f"| {product.weights} | {product.N} x {product.K} | {n:,} | {' | '.join(cells)} |")
@@ -153,7 +157,7 @@ def speeds(
 
 def run(asked: argparse.Namespace) -> int:
     found, is_good = kernels.Kernels(asked.file), True
-    candidates = [each for each in CANDIDATES if asked.candidate in each.name]
+    candidates = [each for each in CANDIDATES if each.name in asked.candidates.split(",")]
     checks, timed = ([each for each in of if each.weights.startswith(asked.weights)] for of in (CHECKS, SPEEDS))
     if asked.only != "speeds":
         others = list(differing(found, checks, CHECKED_TOKENS, np.random.default_rng(0), candidates))
@@ -169,7 +173,8 @@ def main() -> int:
     parser.add_argument("command", choices=("build", "run"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--only", choices=("checks", "speeds"), default="")
-    parser.add_argument("--candidate", default="", help="one of them alone, e.g. arranged")
+    names = ",".join(each.name for each in CANDIDATES)
+    parser.add_argument("--candidates", default=names, metavar=names, help="these alone")
     parser.add_argument("--weights", default="", help="of one format alone, e.g. q4f16_1")
     parser.add_argument("--peer", metavar="PYTHON", help="a Python with PyTorch, e.g. python3")
     asked = parser.parse_args()

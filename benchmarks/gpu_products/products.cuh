@@ -31,9 +31,9 @@ struct Ring {
 };
 
 // The tiles of a product, in an order as that of `Place`.
-template <class End, int N>
+template <int N, int BLOCKS>
 struct Square {
-  static constexpr int WIDTH = (N + 127) / 128;
+  static constexpr int WIDTH = (N + 128 * BLOCKS - 1) / (128 * BLOCKS);
   int rows, tokens;
   __device__ __forceinline__ Square(int id, int height) {
     const int group = id / (8 * WIDTH), among = min(8, height - group * 8), at = id - group * 8 * WIDTH;
@@ -115,37 +115,41 @@ struct Nothing {
 
 // The weights of a lane, chunk after chunk and tile after tile. Of gates and what they let through a warp has 8 rows each,
 // so that a lane has both of an output: they stand for the rows g and g + 8.
-template <class F, class End, int N, int K>
+template <class F, class End, int N, int K, int BLOCKS>
 struct Weights {
   static constexpr int PARTS = End::PARTS, ROW_BLOCKS = N / 16 / PARTS, CHUNKS = Columns<F, K>::CHUNKS;
+  static constexpr int PLACES = PARTS == 1 ? BLOCKS : PARTS;
   const uint4* codes;
   const u32* scales;
-  const uint4* code[PARTS];
-  const u32* scale[PARTS];
+  const uint4* code[PLACES];
+  const u32* scale[PLACES];
   int tile, tiles, height, chunk = 0;
 
-  static __device__ __forceinline__ int warp() { return threadIdx.x / WARP - 4; }
-  // The block of 16 rows that a warp takes part in, of a tile.
-  static __device__ __forceinline__ int own(int rows) { return PARTS == 1 ? rows * 8 + warp() : rows * 4 + warp() / 2; }
-  static __device__ __forceinline__ int half(int i) { return PARTS == 1 ? i : warp() % 2; }
+  static __device__ __forceinline__ int unit(int b) { return (threadIdx.x / WARP - 4) * BLOCKS + b; }
+  // The block of 16 rows that a warp's block b takes part in, of a tile.
+  static __device__ __forceinline__ int own(int rows, int b) {
+    return PARTS == 1 ? rows * 8 * BLOCKS + unit(b) : rows * 4 * BLOCKS + unit(b) / 2;
+  }
+  static __device__ __forceinline__ int half(int i, int b) { return PARTS == 1 ? i : unit(b) % 2; }
 
   __device__ __forceinline__ Weights(const uint4* codes, const u32* scales, int tiles, int height)
       : codes(codes), scales(scales), tile(blockIdx.x), tiles(tiles), height(height) { find(); }
   __device__ __forceinline__ void find() {
-    const int block = min(own(Square<End, N>(min(tile, tiles - 1), height).rows), ROW_BLOCKS - 1);
+    const int rows = Square<N, BLOCKS>(min(tile, tiles - 1), height).rows;
 #pragma unroll
-    for (int i = 0; i < PARTS; ++i) {
-      const Packed<F> packed(codes, scales, (i64)(block + i * ROW_BLOCKS) * CHUNKS);
+    for (int i = 0; i < PLACES; ++i) {
+      const int block = min(own(rows, PARTS == 1 ? i : 0), ROW_BLOCKS - 1) + (PARTS == 1 ? 0 : i * ROW_BLOCKS);
+      const Packed<F> packed(codes, scales, (i64)block * CHUNKS);
       code[i] = packed.codes, scale[i] = packed.scales;
     }
   }
   __device__ __forceinline__ void advance() {
 #pragma unroll
-    for (int i = 0; i < PARTS; ++i) code[i] += 2 * F::LOADS * WARP, scale[i] += (1 + F::MINIMUM) * WARP;
+    for (int i = 0; i < PLACES; ++i) code[i] += 2 * F::LOADS * WARP, scale[i] += (1 + F::MINIMUM) * WARP;
     if (++chunk == CHUNKS) chunk = 0, tile += gridDim.x, find();
   }
-  __device__ __forceinline__ uint4 words(int load, int i) const {
-    return constants(code[PARTS == 1 ? 0 : i] + (2 * load + half(i)) * WARP);
+  __device__ __forceinline__ uint4 words(int load, int i, int b) const {
+    return constants(code[PARTS == 1 ? b : i] + (2 * load + half(i, b)) * WARP);
   }
 };
 
@@ -155,25 +159,25 @@ struct Asked {
   uint4 words[F::LOADS][2];
   u32 scale[W::PARTS], minimum[W::PARTS];
 
-  __device__ __forceinline__ void load(W& from) {
+  __device__ __forceinline__ void load(const W& from, int b) {
 #pragma unroll
-    for (int i = 0; i < 2 * F::LOADS; ++i) words[i / 2][i % 2] = from.words(i / 2, i % 2);
+    for (int i = 0; i < 2 * F::LOADS; ++i) words[i / 2][i % 2] = from.words(i / 2, i % 2, b);
 #pragma unroll
     for (int i = 0; i < W::PARTS; ++i) {
-      if (F::SCALED) scale[i] = constants(from.scale[i]);
-      if (F::MINIMUM) minimum[i] = constants(from.scale[i] + WARP);
+      const u32* at = from.scale[W::PARTS == 1 ? b : i];
+      if (F::SCALED) scale[i] = constants(at);
+      if (F::MINIMUM) minimum[i] = constants(at + WARP);
     }
-    from.advance();
   }
-  static __device__ __forceinline__ u32 both(const u32* of) {
-    return W::PARTS == 1 ? of[0] : __byte_perm(of[0], of[W::PARTS - 1], W::half(0) ? 0x7632 : 0x5410);
+  static __device__ __forceinline__ u32 both(const u32* of, int b) {
+    return W::PARTS == 1 ? of[0] : __byte_perm(of[0], of[W::PARTS - 1], W::half(0, b) ? 0x7632 : 0x5410);
   }
-  __device__ __forceinline__ Block<F> block() const {
+  __device__ __forceinline__ Block<F> block(int b) const {
     Block<F> found;
 #pragma unroll
     for (int i = 0; i < 2 * F::LOADS; ++i) found.words[i / 2][i % 2] = words[i / 2][i % 2];
-    if (F::SCALED) found.scale = both(scale);
-    if (F::MINIMUM) found.minimum = both(minimum);
+    if (F::SCALED) found.scale = both(scale, b);
+    if (F::MINIMUM) found.minimum = both(minimum, b);
     return found;
   }
 };
@@ -182,11 +186,11 @@ struct Asked {
 template <class F, class End, int N, int K, class Source, int DEPTH>
 DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typename End::Out* y, int n) {
   using C = Columns<F, K>;
-  using W = Weights<F, End, N, K>;
-  constexpr int HALF = F::GROUP / 8;
+  constexpr int HALF = F::GROUP / 8, BLOCKS = 1;
+  using W = Weights<F, End, N, K, BLOCKS>;
   extern __shared__ uint4 stages[];
   Ring<F, DEPTH> ring(stages);
-  const int height = (n + TOKENS - 1) / TOKENS, tiles = Square<End, N>::WIDTH * height;
+  const int height = (n + TOKENS - 1) / TOKENS, tiles = Square<N, BLOCKS>::WIDTH * height;
   if (threadIdx.x == 0) ring.make(Source::ARRIVALS);
   __syncthreads();
   if (threadIdx.x < WARPGROUP) {
@@ -194,7 +198,7 @@ DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typ
     after_previous();
 #pragma unroll 1
     for (int id = blockIdx.x; id < tiles; id += gridDim.x) {
-      const Square<End, N> tile(id, height);
+      const Square<N, BLOCKS> tile(id, height);
 #pragma unroll 1
       for (int chunk = 0; chunk < C::CHUNKS; ++chunk) Source::fill(ring, stages, x, tile.tokens, n, chunk), ring.advance();
     }
@@ -207,14 +211,14 @@ DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typ
     Asked<F, W> next;
     const auto ask_half = [&](int half) {  // there are no registers left for more
 #pragma unroll
-      for (int i = 0; i < F::LOADS; ++i) weights.words[half * F::LOADS / 2 + i / 2][i % 2] = from.words(half * 2 + i / 2, i % 2);
+      for (int i = 0; i < F::LOADS; ++i) weights.words[half * F::LOADS / 2 + i / 2][i % 2] = from.words(half * 2 + i / 2, i % 2, 0);
       if (half == 1) from.advance();
     };
     if (F::LOADS == 4) {
       ask_half(0), ask_half(1);
     } else {
-      next.load(from);
-      weights = next.block(), next.load(from);
+      next.load(from, 0), from.advance();
+      weights = next.block(0), next.load(from, 0), from.advance();
     }
     after_previous();
     float sums[16][4], total[16][4];
@@ -239,7 +243,7 @@ DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typ
     };
 #pragma unroll 1
     for (int id = blockIdx.x; id < tiles; id += gridDim.x) {
-      const Square<End, N> tile(id, height);
+      const Square<N, BLOCKS> tile(id, height);
 #pragma unroll
       for (int i = 0; i < 64; ++i) total[i / 4][i % 4] = 0;
 #pragma unroll 1
@@ -257,7 +261,7 @@ DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typ
           if (F::LOADS == 4)
             ask_half(1);
           else
-            weights = next.block(), next.load(from);
+            weights = next.block(0), next.load(from, 0), from.advance();
           last = ring.empty();
           ring.advance();
           wait_for_products<1>();
@@ -267,13 +271,115 @@ DEVICE void specialised(const uint4* codes, const u32* scales, const u16* x, typ
 #pragma unroll
         for (int i = 0; i < 64; ++i) total[i / 4][i % 4] += sums[i / 4][i % 4];
       }
-      const int own = W::own(tile.rows);
+      const int own = W::own(tile.rows, 0);
 #pragma unroll
       for (int i = 0; i < 64; ++i) {
         const int token = tile.tokens * TOKENS + i / 4 * 8 + 2 * t + i % 2, lower = i % 4 / 2;
-        const int row = own * 16 + g + 8 * W::half(lower);
+        const int row = own * 16 + g + 8 * W::half(lower, 0);
         if (token >= n || own >= W::ROW_BLOCKS || lower >= 3 - End::PARTS) continue;
         const float both[2] = {total[i / 4][i % 4], total[i / 4][i % 2 + 2]};
+        store(y, (i64)token * (N / End::PARTS) + row, End::of(both));
+      }
+    }
+  }
+}
+
+// The same with 256 rows in a tile, for half the traffic of the tokens' numbers: a warp has two blocks of rows, whose
+// fragments are made for a quarter of a chunk at a time, and ranges are joined in shared memory. For weights of 4 bits.
+template <class F, class End, int N, int K, class Source, int DEPTH>
+DEVICE void wide(const uint4* codes, const u32* scales, const u16* x, typename End::Out* y, int n) {
+  using C = Columns<F, K>;
+  constexpr int BLOCKS = 2, BATCHES = F::GROUP / 8, OTHERS = MULTIPLIERS * WARPGROUP;
+  using W = Weights<F, End, N, K, BLOCKS>;
+  extern __shared__ uint4 stages[];
+  Ring<F, DEPTH> ring(stages);
+  const int height = (n + TOKENS - 1) / TOKENS, tiles = Square<N, BLOCKS>::WIDTH * height;
+  if (threadIdx.x == 0) ring.make(Source::ARRIVALS);
+  __syncthreads();
+  if (threadIdx.x < WARPGROUP) {
+    leave_registers<Source::REGISTERS>();
+    after_previous();
+#pragma unroll 1
+    for (int id = blockIdx.x; id < tiles; id += gridDim.x) {
+      const Square<N, BLOCKS> tile(id, height);
+#pragma unroll 1
+      for (int chunk = 0; chunk < C::CHUNKS; ++chunk) Source::fill(ring, stages, x, tile.tokens, n, chunk), ring.advance();
+    }
+  } else {
+    take_registers<Source::OTHERS>();
+    const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    float4* total = (float4*)(stages + ring.BYTES / 16) + threadIdx.x - WARPGROUP;
+    W from(codes, scales, tiles, height);
+    Block<F> weights[BLOCKS];
+    Asked<F, W> next[BLOCKS];
+    const auto ask = [&](bool first) {
+#pragma unroll
+      for (int b = 0; b < BLOCKS; ++b) {
+        if (!first) weights[b] = next[b].block(b);
+        next[b].load(from, b);
+      }
+      from.advance();
+    };
+    ask(true), ask(false);
+    after_previous();
+    float sums[BLOCKS][16][4];
+    u32 a[2][2][BLOCKS][4];
+    int adds = 0;
+    const auto multiply = [&](int batch) {
+      u32 (&of)[2][BLOCKS][4] = a[batch % 2];
+#pragma unroll
+      for (int i = 0; i < 2 * BLOCKS; ++i) weights[i % BLOCKS].fragment(batch * 2 + i / BLOCKS, of[i / BLOCKS][i % BLOCKS]);
+#pragma unroll
+      for (int i = 0; i < 8 * BLOCKS; ++i) settle(of[i / 4 / BLOCKS][i / 4 % BLOCKS][i % 4]);
+      warpgroup_fence();
+#pragma unroll
+      for (int s = 0; s < 2; ++s) {
+        for (int b = 0; b < BLOCKS; ++b)
+          multiply_add_64(sums[b], of[s][b], Tokens<F, K>::place(ring.address(), batch * 2 + s), adds);
+        adds = 1;
+      }
+      commit_products();
+    };
+    const auto release = [&](u32 empty) {
+      if (lane == 0) arrive(empty);
+    };
+#pragma unroll 1
+    for (int id = blockIdx.x; id < tiles; id += gridDim.x) {
+      const Square<N, BLOCKS> tile(id, height);
+#pragma unroll 1
+      for (int base = 0; base < C::CHUNKS; base += C::LENGTH) {
+        u32 last = 0;  // stage that is still read
+        adds = 0;
+#pragma unroll 1
+        for (int chunk = base; chunk < min(base + C::LENGTH, C::CHUNKS); ++chunk) {
+          ring.wait_full();
+          if (BATCHES % 2) wait_for_products<0>();
+#pragma unroll
+          for (int batch = 0; batch < BATCHES; ++batch) {
+            multiply(batch);
+            if (batch == BATCHES - 1) ask(false);
+            wait_for_products<1>();
+            if (batch == 0 && chunk > base) release(last);
+          }
+          last = ring.empty();
+          ring.advance();
+        }
+        wait_for_products<0>();
+        release(last);
+#pragma unroll
+        for (int i = 0; i < 16 * BLOCKS; ++i) {
+          float* sum = sums[i / 16][i % 16];
+          const float4 before = base > 0 ? total[i * OTHERS] : make_float4(0, 0, 0, 0);
+          sum[0] += before.x, sum[1] += before.y, sum[2] += before.z, sum[3] += before.w;
+          if (base + C::LENGTH < C::CHUNKS) total[i * OTHERS] = make_float4(sum[0], sum[1], sum[2], sum[3]);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < 64 * BLOCKS; ++i) {
+        const int b = i / 64, token = tile.tokens * TOKENS + i / 4 % 16 * 8 + 2 * t + i % 2, lower = i % 4 / 2;
+        const int own = W::own(tile.rows, b), row = own * 16 + g + 8 * W::half(lower, b);
+        if (token >= n || own >= W::ROW_BLOCKS || lower >= 3 - End::PARTS) continue;
+        const float both[2] = {sums[b][i / 4 % 16][i % 4], sums[b][i / 4 % 16][i % 2 + 2]};
         store(y, (i64)token * (N / End::PARTS) + row, End::of(both));
       }
     }
