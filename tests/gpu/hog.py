@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from kvscape.analysis.cuda import gpus
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.errors import DeviceError
 
@@ -83,6 +84,8 @@ def main() -> int:
     parser.add_argument("--once-taken-mib", type=int)
     parser.add_argument("command", nargs="+")
     asked = parser.parse_args()
+    if gpus().obstacle:
+        sys.exit(f"error: {gpus().obstacle}")
     return run(Hog(asked.gpu, asked.free_mib), asked.command, asked.once_taken_mib)
 
 

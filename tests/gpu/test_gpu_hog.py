@@ -8,6 +8,8 @@ import hog
 import pytest
 
 from fake_gpu import FakeLibrary, fake_driver
+from kvscape.analysis.cuda import Gpus
+from pretended_gpu import GPU
 
 FREE_MIB, PIECE_MIB = 5000, 3000
 MIB = hog.MIB
@@ -43,6 +45,7 @@ class Memory(FakeLibrary):
 
 
 def run(monkeypatch: pytest.MonkeyPatch, memory: Memory, code: str, *flags: str) -> int:
+    monkeypatch.setattr(hog, "gpus", lambda: Gpus((GPU,)))
     monkeypatch.setattr(hog, "GpuDriver", lambda index: fake_driver(monkeypatch, memory))
     monkeypatch.setattr(sys, "argv", ["hog.py", *flags, "--", sys.executable, "-c", code])
     return hog.main()
