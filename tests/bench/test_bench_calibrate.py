@@ -6,6 +6,7 @@ from kvscape.analysis.device import Device
 from kvscape.bench import calibrate as module
 from kvscape.bench import probe
 from kvscape.bench.calibrate import calibrate
+from kvscape.errors import ConfigError
 from kvscape.results import current_environment
 
 
@@ -38,3 +39,8 @@ def test_a_short_call_is_what_it_usually_is_though_some_wait_for_their_core(monk
 
 def test_a_device_survives_json(device: Device) -> None:
     assert Device.from_json(device.to_json()) == device
+
+
+def test_more_threads_than_there_are_cannot_be_calibrated() -> None:
+    with pytest.raises(ConfigError, match="threads = 1000000: this machine has"):
+        calibrate(10**6)

@@ -59,6 +59,8 @@ def flagged(*arguments: str) -> Arguments:
 
 CASES: dict[str, tuple[Arguments, str]] = {
     "truncated file": (truncated, "cut.gguf"),
+    "no folder for the scores": (flagged("ppl", "--out", "/dev/null/scores.csv"), "cannot write /dev/null/scores.csv"),
+    "no folder for the profile": (flagged("profile", "--out", "/dev/null/x.png"), "cannot write /dev/null/x.png"),
     "no JSON": (flagged("generate", "--prompt", "x", "--json-schema", '{"type"'), "--json-schema is not JSON"),
     "no schema file": (flagged("generate", "--prompt", "x", "--json-schema", "none.json"), "--json-schema none.json"),
     "no schema": (flagged("generate", "--prompt", "x", "--json-schema", '{"type": 1}'), "the JSON schema cannot be"),

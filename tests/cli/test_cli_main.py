@@ -88,3 +88,10 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("command", [[], ["plot"]])
+def test_no_command_is_the_help_and_no_error(command: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    said = "".join(capfd.readouterr())
+    assert "Usage: kvscape" in said and "error:" not in said

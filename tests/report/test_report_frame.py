@@ -97,3 +97,8 @@ def test_a_word_in_the_place_of_a_number_is_named_with_its_line(name: str, value
     path.write_text(f'quantization,{name}\nauto,\nauto,7\nauto,"{value}"\n')
     with pytest.raises(ResultsError, match=f"{name} = '{value}' in line 4 of .*made.csv: it is no number"):
         read_csv([path])
+
+
+def test_a_folder_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="it is a folder; give the files in it"):
+        read_csv([tmp_path])

@@ -5,6 +5,8 @@ import platform
 from functools import cache
 from pathlib import Path
 
+from kvscape.errors import ConfigError
+
 # The instruction sets a kernel may ask for, as Linux names them; asimddp is NEON's dot product.
 KNOWN_FEATURES = (
     "avx2",
@@ -41,6 +43,16 @@ def cpu_features() -> tuple[str, ...]:
     if (platform.system(), platform.machine()) == ("Darwin", "arm64"):
         flags.add("asimddp")  # macOS has no such list, and all of Apple's own processors have it
     return tuple(name for name in KNOWN_FEATURES if name in flags)
+
+
+def usable_threads(asked: int | None) -> int:
+    """As many as are asked for, else one for each processor; raise ConfigError for more than there are."""
+    if asked is None:
+        return default_threads()
+    most = os.cpu_count() or 1
+    if not 1 <= asked <= most:
+        raise ConfigError(f"threads = {asked}", f"this machine has {most}", f"use 1 to {most}")
+    return asked
 
 
 def default_threads() -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.cpu import usable_threads
 from kvscape.analysis.device import Device
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
@@ -27,7 +27,7 @@ _WIDE, _NARROW, _TOKENS = 768, 64, 128
 def calibrate(threads: int | None = None, device: str = "cpu") -> Device:
     """Measure in some seconds, compiling three kernels included; the process must not have run a model before.
 
-    Raises DeviceError where there is no such device.
+    Raises DeviceError where there is no such device, ConfigError for more threads than there are.
     """
     if (name := adapter_name(device)) is not None:
         return _adapter(device, name)
@@ -51,7 +51,7 @@ def _adapter(device: str, name: AdapterName) -> Device:
 
 
 def _processor(threads: int | None) -> Device:
-    count = threads or default_threads()
+    count = usable_threads(threads)
     os.environ["TVM_NUM_THREADS"] = str(count)
     kernels = _compiled()
     products = 2.0 * _TOKENS * _WIDE**2

@@ -68,6 +68,8 @@ def run(arguments: list[str]) -> int:
     except KvscapeError as error:
         return _say(str(error), EXPECTED)
     except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help has been shown
+            return EXPECTED
         return _say(_usage(error), EXPECTED)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)

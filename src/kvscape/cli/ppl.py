@@ -100,6 +100,7 @@ def command(
     json: options.Json = False,
 ) -> None:
     """Measure perplexity through the same engine and KV cache as generation, or on a server that gives its scores."""
+    from kvscape.files import check_writable
     from kvscape.quality import Settings, TextChoice
     from kvscape.results.tables import write_perplexity_table
 
@@ -107,8 +108,12 @@ def command(
     settings = Settings(protocol, window or 0, limit, stride or 0)
     choice = TextChoice(text, text_field, dataset, split)
     if pair := find_pair(context.params):
-        _print_pair(pair, settings, choice, out or default_out(choice), json)
+        table = out or default_out(choice)
+        check_writable(table)
+        _print_pair(pair, settings, choice, table, json)
         return
+    if out is not None:
+        check_writable(out)
     record = _measure(context.params, settings, choice)
     files = [] if out is None else [out, *divergence.write_table(record, out)]
     if out is not None:

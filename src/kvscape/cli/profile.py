@@ -13,6 +13,7 @@ from kvscape.cli.output import console, print_json
 from kvscape.cli.turn import own_turn
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError, near_match
+from kvscape.files import check_writable
 
 if TYPE_CHECKING:
     from kvscape.results.profile import Profile
@@ -56,10 +57,12 @@ def command(
 
 
 def _check_out(out: Path | None) -> None:
-    """A wrong suffix is said before anything is measured."""
+    """A wrong suffix and a folder that cannot be written are said before anything is measured."""
     formats = (".png", ".svg", ".html")
     if out is not None and out.suffix.lower() not in formats:
         raise ConfigError(f"unknown figure format {out.suffix!r}", "", near_match(out.suffix, formats))
+    if out is not None:
+        check_writable(out)
 
 
 def _profile(flags: dict[str, Any]) -> "Profile":

@@ -1,6 +1,5 @@
 """``LLM``: one model, loaded and ready."""
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import count
@@ -9,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, overload
 
 from kvscape.analysis.adapters import find_adapter
-from kvscape.analysis.cpu import default_threads
+from kvscape.analysis.cpu import usable_threads
 from kvscape.analysis.fit import check_fit
 from kvscape.analysis.memory import Memory, kv_bytes_per_token, runtime_bytes
 from kvscape.artifact import Artifact, LibraryMetadata
@@ -68,7 +67,7 @@ class LLM:
         library = Path(model_lib) if model_lib is not None else None
         built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)
         self.artifact: Artifact = built.artifact
-        self._device = _open(built, device, _threads(threads))
+        self._device = _open(built, device, usable_threads(threads))
         given = {
             "context_window_size": context_window_size,
             "prefill_chunk_size": prefill_chunk_size,
@@ -228,15 +227,6 @@ def _open(built: Built, device: str, threads: int) -> "CpuDevice | CudaDevice | 
     from kvscape.engine.devices.cpu import CpuDevice
 
     return CpuDevice(built.library, built.packed_weights, threads)
-
-
-def _threads(asked: int | None) -> int:
-    if asked is None:
-        return default_threads()
-    most = os.cpu_count() or 1
-    if not 1 <= asked <= most:
-        raise ConfigError(f"threads = {asked}", f"this machine has {most}", f"use 1 to {most}")
-    return asked
 
 
 def _chat_template(artifact: Artifact, tokenizer: Tokenizer, metadata: LibraryMetadata) -> ChatTemplate | None:

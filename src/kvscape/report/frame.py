@@ -21,6 +21,8 @@ def read_csv(paths: Sequence[Path]) -> pl.DataFrame:
 
 
 def _read_one(path: Path) -> pl.DataFrame:
+    if path.is_dir():
+        raise ResultsError(f"cannot read {path}", "it is a folder", f"give the files in it, such as {path}/*.csv")
     try:
         frame = pl.read_csv(path, infer_schema=False)
     except OSError as error:
