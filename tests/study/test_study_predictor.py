@@ -13,9 +13,9 @@ from made_quality import perplexity
 from kvscape.analysis.device import Device
 from kvscape.analysis.memory import Workspace, predict_memory
 from kvscape.analysis.point_times import point_times
-from kvscape.analysis.schedule import GPU_ROWS, SUMS, TIMES, schedule
+from kvscape.analysis.schedule import SUMS, TIMES
 from kvscape.analysis.step_parts import PARTS
-from kvscape.config import DesignPoint, EngineConfig, ModelConfig, Workload
+from kvscape.config import BuildConfig, DesignPoint, EngineConfig, ModelConfig, Workload
 from kvscape.results import Record
 from kvscape.study.model_facts import ModelFacts
 from kvscape.study.predictor import Predictor
@@ -246,15 +246,19 @@ def test_a_gpu_has_limits_and_a_model_of_its_own() -> None:
     assert 20 < np.median(ratios) < 45
 
 
-def test_no_thread_of_the_host_makes_a_gpu_faster() -> None:
+@pytest.mark.parametrize("device", ["cuda:0", "vulkan:0"])
+def test_no_thread_of_the_host_makes_a_gpu_faster(device: str) -> None:
     (point,) = drawn(1)
-    there = [DesignPoint.from_flat({**point.flat(), "device": "cuda:0", "threads": threads}) for threads in (1, 64)]
+    there = [DesignPoint.from_flat({**point.flat(), "device": device, "threads": threads}) for threads in (1, 64)]
     one, many = Predictor.fit([], [], here, facts).predict(there)
     assert one.predicted == pytest.approx(many.predicted)
 
 
-def test_a_step_of_few_tokens_reads_a_gpus_weights_once() -> None:
-    engine = EngineConfig(max_batch_size=5)
-    plan = schedule(MODEL, engine, Workload(prompt_tokens=300, max_tokens=8), GPU_ROWS)
-    steps, passes = (plan.sums[TIMES.index("decode_s")][SUMS.index(name)] for name in ("steps", "passes"))
-    assert steps == passes > 0
+@pytest.mark.parametrize(("device", "passes"), [("cuda:0", 1), ("vulkan:0", 2)])
+def test_a_step_of_few_tokens_reads_a_gpus_weights_as_often_as_its_kernels_do(device: str, passes: int) -> None:
+    point = DesignPoint(BuildConfig(device=device), EngineConfig(2048, 2048, 12), Workload(100, 8))
+    engine = point.engine
+    memory = predict_memory(MODEL, engine, 1 << 26, dict.fromkeys([engine.kv_dtype], Workspace(0, 0, 0, 0)))
+    plan = point_times(point, MODEL, memory, GPU).plan
+    steps, found = (plan.sums[TIMES.index("decode_s")][SUMS.index(name)] for name in ("steps", "passes"))
+    assert found == passes * steps > 0
