@@ -121,6 +121,11 @@ def sanitize(host: Host) -> list[Command]:
     return [host.script("sanitize.py", "run", host.folder / "sanitize", "--jobs", 8)]
 
 
+def edits(host: Host) -> list[Command]:
+    """What penalties, masks and log-probabilities cost."""
+    return [host.script("gpu_edits.py", host.large[0], host.weights, "--json", host.out / "edits.jsonl")]
+
+
 def equality(host: Host) -> list[Command]:
     """All cases of one kind of weights, side by side with those of the others."""
     common = (host.folder / "cpu.json", "--libraries", host.folder / "small", "--model", host.model)
@@ -177,6 +182,7 @@ PARTS = {
         (speeds, 150, False),
         (peers, 420, False),
         (kernels, 60, False),
+        (edits, 90, False),
         (sanitize, 420, False),
         (server, 120, False),
         (memory, 60, False),

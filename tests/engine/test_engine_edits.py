@@ -5,11 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kvscape.engine import SamplingParams
+from kvscape.engine import Request, RequestMetrics, SamplingParams
 from kvscape.engine.devices.device import Edits, FloatArray
 from kvscape.engine.draws import MOST, edited
 from kvscape.engine.edits import changes
+from kvscape.engine.sampler import wanted_draw
+from kvscape.engine.sequence import Sequence
 from kvscape.engine.tally import Tally
+from kvscape.engine.text import TextStream
 
 TOKENS = st.lists(st.integers(0, 9), max_size=12)
 PENALTIES = st.floats(-2, 2)
@@ -50,6 +53,16 @@ def test_all_edits_token_by_token(
             value = value / factor if value > 0 else value * factor
         value -= frequency * output.count(token) + presence * (token in output) - bias.get(token, 0)
         assert got[token] == pytest.approx(value, rel=1e-6, abs=1e-5)
+
+
+def test_a_place_behind_a_draft_counts_what_was_drafted_before_it() -> None:
+    request = Request("one", (5, 6), SamplingParams(frequency_penalty=1.0))
+    sequence = Sequence(request, TextStream(None, ()), RequestMetrics(0.0))
+    sequence.token_ids.append(7)
+    sequence.draft = [7, 8]
+    places = [wanted_draw(0, sequence, ahead).edits for ahead in range(3)]
+    offsets = [{token: offset for token, _, _, offset in one.changes.tolist()} for one in places if one]
+    assert offsets == [{7: -1}, {7: -2}, {7: -2, 8: -1}]
 
 
 def test_what_is_not_allowed_cannot_come() -> None:

@@ -110,15 +110,20 @@ def test_logits_that_cannot_be_drawn_from_end_their_request_alone(monkeypatch: p
 
     def poisoned(self: FakeDevice, logits: Logits, draws: list[Draw]) -> list[int]:
         if any(draw.temperature == 0.5 for draw in draws):
+            together.append(len(draws) > 1)
             raise ArithmeticError("bad logits")
         return sample(self, logits, draws)
 
+    together: list[bool] = []
+
     monkeypatch.setattr(FakeDevice, "sample", poisoned)
-    outputs = beside(
-        Engine(FakeDevice(), EngineConfig(**KNOBS)), params, Request("bad", POISONED, replace(params, temperature=0.5))
-    )
-    assert answers(outputs) == alone
-    assert [output.finish_reason for output in outputs["bad"]] == ["error"]
+    target = Engine(FakeDevice(), EngineConfig(**KNOBS))
+    target.add(Request("first", NEIGHBOURS[0], params))
+    target.step()
+    target.add(Request("bad", POISONED, replace(params, temperature=0.5)))
+    outputs = beside(target, params)
+    assert answers(outputs) == alone and outputs["first"][-1].finish_reason == "length"
+    assert [output.finish_reason for output in outputs["bad"]] == ["error"] and together == [True, False]
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])

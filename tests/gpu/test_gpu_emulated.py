@@ -2,6 +2,8 @@
 
 import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,3 +50,8 @@ def says_what_float64_says(parts: Sequence[kernels.Part], folder: Path, architec
     emulated = EmulatedKernels((named for each in parts for named in each.functions()), folder, architecture)
     checked = [one for each in parts for one in each.check(emulated, np.random.default_rng(0))]
     assert checked and all(one.is_good for one in checked), "\n".join(map(str, checked))
+
+
+def test_what_compiles_them_has_not_loaded_the_runtime_alone() -> None:
+    code = "import sys, kernels; sys.exit('kvscape.engine.devices.runtime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent).returncode == 0
