@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 from weakref import ref
 
@@ -18,6 +19,7 @@ from kvscape.engine.devices.cuda.edits import CudaEdits
 from kvscape.engine.devices.cuda.runtime import fitting
 from kvscape.engine.devices.cuda.tensors import CudaDraws, CudaInts, CudaResult
 from kvscape.engine.devices.device import Draw, StepInput
+from kvscape.engine.devices.pools import TensorPools
 from kvscape.engine.devices.runtime import tvm
 from kvscape.engine.devices.tensors import IntTensors
 from kvscape.engine.devices.tiles import Tiling
@@ -130,3 +132,14 @@ def test_weights_that_do_not_fit_are_not_read(built_tiny: BuildTiny, monkeypatch
     built = built_tiny("auto")
     with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for code and weights: "):
         CudaDevice(built.library, built.packed_weights)
+
+
+def test_a_step_that_does_not_fit_is_one_line(device: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise RuntimeError("CUDAError: cuModuleLoadData failed with error: CUDA_ERROR_OUT_OF_MEMORY")
+
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.step_sizes", lambda arguments: (1, 1, 1, 1))
+    device._scratch, device._parameters = SimpleNamespace(of=lambda *_: None), ()  # type: ignore[assignment]
+    device._functions = {"forward": full}
+    with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for a step: "):
+        device._call(TensorPools("forward", (), (), None), ())
