@@ -31,7 +31,7 @@ SHAPES = ((6144, 4096, ""), (4096, 4096, ""), (28672, 4096, "swiglu"), (4096, 14
 SPEEDS = tuple(Product(weights, *shape) for weights in ("q4f16_1", "f16") for shape in SHAPES)
 CHECKED_TOKENS = (17, 136, 300)
 CHECKS = tuple(
-    Product(weights, 160, 1192, gate)
+    Product(weights, 160, 1448, gate)
     for weights in ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
     for gate in ("", "swiglu")
 )
@@ -114,13 +114,17 @@ def _random(shape: Sequence[int], dtype: str, is_float: bool, rng: np.random.Gen
     return numbers[: numbers.size // 2].view(np.uint8).reshape(shape) if dtype == "uint8" else numbers.reshape(shape)
 
 
-def peer(python: str) -> dict[tuple[int, int, int], float]:
+def peer(python: str | None) -> list[dict[tuple[int, int, int], float]]:
+    """Seconds by n, N and K, once; nothing where there is no peer or it fails, which is said."""
+    if python is None:
+        return []
     sizes = [(n, N, K) for N, K, _ in SHAPES for n in TOKENS]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [python, str(PEER)], input=json.dumps(sizes), capture_output=True, text=True, check=True, env=environment
-    )
-    return dict(zip(sizes, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    done = subprocess.run([python, str(PEER)], input=json.dumps(sizes), capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print("PyTorch:", *done.stderr.splitlines()[-1:], file=sys.stderr, flush=True)
+        return []
+    return [dict(zip(sizes, json.loads(done.stdout.splitlines()[-1]), strict=True))]
 
 
 def speeds(
@@ -130,7 +134,7 @@ def speeds(
     from kvscape.bench.gpu_driver import GpuDriver
     from kvscape.bench.gpu_timer import GpuTimer
 
-    timer, others, is_good = GpuTimer(GpuDriver(0)), [peer(python)] if python else [], True
+    timer, others, is_good = GpuTimer(GpuDriver(0)), peer(python), True
     names = ["in use", *(each.name for each in (*candidates, LIMIT))]
     print(f"| weights | N x K | tokens | {' | '.join(names)} | arrange us | PyTorch f16 | bits |")
     print("| --- | --- |" + " ---: |" * (len(names) + 3) + " --- |")
@@ -144,7 +148,7 @@ def speeds(
             is_good = is_good and not bad
             rows.append((product, n, timed.seconds(timer), bad))
             print(f"{product.name} {n}: {rows[-1][2]} {bad}", file=sys.stderr, flush=True)
-    others += [peer(python)] if python else []
+    others += peer(python)
     for product, n, found, bad in rows:
         work = 2e-12 * n * product.N * product.K
         theirs = [work / median(each[n, product.N, product.K] for each in others)] if others else []

@@ -41,7 +41,7 @@ def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path)
 
 def test_warpgroups_say_what_single_warps_say(tmp_path: Path) -> None:
     """Several stages in each range of columns, the last one not whole; rows and tokens that end within a tile."""
-    sizes = replace(SIZES, shapes=((160, 1192),), tokens=(1, 136))
+    sizes = replace(SIZES, shapes=((160, 1448),), tokens=(1, 136))
     parts = [part for name in WEIGHTS for part in kernels.chosen(f"linear {name}", sizes)]
     says_what_float64_says(parts, tmp_path, "sm_90")
 
