@@ -37,6 +37,7 @@ from kvscape.engine.devices.device import KVPools, Logits, StepInput
 from kvscape.engine.devices.library import library_metadata
 from kvscape.engine.devices.webgpu import WebgpuDevice
 from kvscape.engine.engine import Engine
+from kvscape.errors import KvscapeError
 from kvscape.results import current_environment
 
 DECODED = 64
@@ -111,6 +112,13 @@ class Run:
         known = library_metadata(library).kv_dtypes
         return [Row(OURS, library.stem, *point) for point in self.points if point[2] in known]
 
+    def measure(self, device: TimedDevice, row: Row) -> None:
+        """One row once; the others go on where there is no memory for it."""
+        try:
+            self.note(row, measure(device, *row[2:]))
+        except KvscapeError as error:
+            self.missing(f"{row.weights} {row.label}: {error}")
+
     def note(self, row: Row, found: Mapping[str, float]) -> None:
         self.samples.add(row, found)
         rest = "".join(f", {name[:-2]} {found[name] * 1e3:.2f} ms" for name in ("step_s", "host_s") if name in found)
@@ -134,7 +142,7 @@ def alternate(run: Run, libraries: Sequence[Path]) -> None:
     for _, library in product(range(run.rounds), libraries):
         device = devices[library] = devices.get(library) or opened(library, run.folder)
         for row in run.rows(library):
-            run.note(row, measure(device, *row[2:]))
+            run.measure(device, row)
 
 
 def alternate_with_peer(run: Run, library: Path, python: str) -> None:
@@ -146,7 +154,7 @@ def alternate_with_peer(run: Run, library: Path, python: str) -> None:
         ready(run, peers)
         for _ in range(run.rounds):
             for row, peer in rows:
-                run.note(row, measure(device, *row[2:]))
+                run.measure(device, row)
                 if peer in peers:
                     attempt(run, peers, peer, lambda process, peer=peer: run.note(peer, process.ask()))
         for peer in list(peers)[:1]:

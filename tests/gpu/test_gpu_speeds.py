@@ -13,6 +13,7 @@ from built_tiny import BuiltTiny, build_tiny, matrix_formats
 from kvscape.analysis.adapters import adapters
 from kvscape.compiler.build import LibrarySpec, compile_library
 from kvscape.compiler.webgpu_target import WGSL
+from kvscape.errors import CapacityError
 from pretended_gpu import GPU, pretend_gpu
 from shader_kernels import needs_adapter
 from tiny import TinyShape, write_tiny_gguf
@@ -168,6 +169,21 @@ def test_an_end_leaves_what_there_is(
     with pytest.raises(SystemExit):
         speeds()
     assert [row[1] for row in table(capsys.readouterr().out)[2:]] == ["1", "4"]
+
+
+def test_a_row_that_does_not_fit_leaves_the_others(
+    speeds: Speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = import_module("gpu").measure
+
+    def full(device: Any, batch: int, prompt: int, kv_dtype: str) -> Any:
+        if batch == 4:
+            raise CapacityError("out of memory on cuda:0 for the KV cache")
+        return measure(device, batch, prompt, kv_dtype)
+
+    monkeypatch.setattr(import_module("gpu"), "measure", full)
+    assert [row[1] for row in table(speeds())[2:]] == ["1", "16"]
+    assert kept(tmp_path)["failures"] == ["q4f16_1 4x512 f16: out of memory on cuda:0 for the KV cache"]
 
 
 def test_tables_go_into_the_page(speeds: Speeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
