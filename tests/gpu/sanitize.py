@@ -6,6 +6,7 @@ whatever ends the run. The status is 1 where a tool found something, or a part d
 """
 
 import argparse
+import os
 import re
 import signal
 import subprocess
@@ -16,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
-from os import killpg
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,8 +73,9 @@ class Sanitizers:
         return found
 
     def _run(self, number: int, command: Sequence[str]) -> tuple[int, str]:
+        few = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")}  # of each part
         with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=few
         ) as process:
             self.running[number] = process
             try:
@@ -93,7 +94,7 @@ class Sanitizers:
 def end(process: subprocess.Popen[str]) -> None:
     """End it and what it started."""
     with suppress(ProcessLookupError):
-        killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def library(folder: Path, part: str) -> Path:
