@@ -7,7 +7,7 @@ from made_quality import perplexity
 
 from kvscape.config import DesignPoint
 from kvscape.results import PerplexityRecord
-from kvscape.study.quality_model import PredictedQuality, QualityModel
+from kvscape.study.quality_model import PredictedQuality, QualityModel, cell
 
 FORMATS = {"auto": 28.0, "q8f16_1": 27.5, "q4f16_1": 44.0, "q3f16_1": 90.0}
 PRECISIONS = {"f32": 1.0, "f16": 1.0, "int8": 1.004, "int4": 1.06}
@@ -72,3 +72,9 @@ def test_intervals_hold_what_does_not_quite_add_up() -> None:
             assert found is not None and found.interval is not None
             held.append(found.interval[0] <= every[name, kv] <= found.interval[1])
     assert 0.85 <= np.mean(held) <= 0.99
+
+
+def test_devices_whose_activations_differ_have_qualities_of_their_own() -> None:
+    formats = [cell(DesignPoint.from_flat({"device": device}).flat())[0] for device in ("cpu", "cuda:0", "vulkan:1")]
+    assert len(set(formats)) == 3
+    assert cell(DesignPoint.from_flat({"device": "vulkan:0"}).flat())[0] == formats[2]

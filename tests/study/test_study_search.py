@@ -1,6 +1,7 @@
 """Which points a search measures, on grids whose every point is known."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from made_grid import FIXTURES, MeasuredGrid, made_grid, read_grid
 from kvscape.config import DesignPoint
 from kvscape.errors import ConfigError
 from kvscape.results import Record
+from kvscape.study.hypervolume import hypervolume, record_costs
 from kvscape.study.search import SEARCHES, SearchSettings, make_search
 from kvscape.study.search.search import shuffled
 
@@ -74,6 +76,32 @@ def test_the_first_points_of_adaptive_show_every_value_of_every_knob() -> None:
     assert len({point.engine.kv_dtype for point in first}) == 4
     assert len({point.engine.context_window_size for point in first}) >= 3
     assert min(Counter(point.engine.max_batch_size for point in first).values()) >= 4
+
+
+def test_adaptive_finds_the_front_of_each_workload() -> None:
+    grid = GRIDS["grid_smollm2"]
+
+    def asked(point: DesignPoint, prompt: int) -> DesignPoint:
+        return replace(point, workload=replace(point.workload, prompt_tokens=prompt))
+
+    def answer(point: DesignPoint) -> Record:
+        """The long prompt makes every point slower and larger than with the short one."""
+        record = grid.records[asked(point, grid.points[0].workload.prompt_tokens)]
+        speed, size = (0.25, 1.3) if point.workload.prompt_tokens == 512 else (1.0, 1.0)
+        worse = {
+            name: record.metrics[name] * by for name, by in (("decode_tokens_per_s", speed), ("total_bytes", size))
+        }
+        return replace(record, metrics={**record.metrics, **worse})
+
+    search = make_search(SearchSettings("adaptive", 32), [asked(one, n) for one in grid.points for n in (64, 512)])
+    found: dict[int, list[Record]] = {64: [], 512: []}
+    while (point := search.ask()) is not None:
+        found[point.workload.prompt_tokens].append(answer(point))
+        search.tell(point, answer(point))
+    for prompt, records in found.items():
+        whole = np.asarray(record_costs([answer(asked(one, prompt)) for one in grid.points]))
+        corner = whole.max(axis=0) + 0.05
+        assert hypervolume(record_costs(records), corner) >= 0.95 * hypervolume(whole, corner)
 
 
 def test_without_perplexity_two_objectives_are_left() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kvscape.analysis.linear_fit import student_quantile
 from kvscape.analysis.schedule import FloatArray
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, adapter_name
 from kvscape.results import PerplexityRecord
 
 # How far choices fail to add up where too few points were measured to see it.
@@ -23,9 +23,14 @@ def cell(parameters: Mapping[str, object]) -> Cell:
     """The quality of a design point's flat parameters."""
     names = ("subject", "model", "quantization", "embedding_quantization", "activation")
     fmt = " ".join([*(str(parameters[name]) for name in names), str(parameters.get("calibrate"))])
-    fmt += " cuda" if str(parameters.get("device")).startswith("cuda") else ""  # its activations are f16
+    fmt += _arithmetic(str(parameters.get("device") or "cpu"))
     sinks, window = (int(str(parameters[name])) for name in ("attention_sink_size", "sliding_window_size"))
     return fmt, str(parameters["kv_dtype"]), sinks, window
+
+
+def _arithmetic(device: str) -> str:
+    """A GPU's activations are not rounded to 8 bits."""
+    return " cuda" if device.startswith("cuda") else " webgpu" if adapter_name(device) is not None else ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from kvscape.config import DesignPoint
+from kvscape.config import DesignPoint, asked_of
 from kvscape.results import Record
 from kvscape.study.hypervolume import costs
 from kvscape.study.pareto import OBJECTIVES, Direction
@@ -41,6 +41,8 @@ class Adaptive:
         first: int | None = None,
     ) -> None:
         self._points, self._objectives, self._exact = points, objectives, exact
+        asked = [asked_of(point.flat()) for point in points]
+        self._workloads = np.asarray([asked.index(one) for one in asked])
         self._numbers = {point: number for number, point in enumerate(points)}
         knobs = Knobs.of(points)
         self._surrogates = {
@@ -87,11 +89,18 @@ class Adaptive:
         return self._best(-explained)
 
     def _promising(self) -> int:
+        """Each workload has a front of its own, and what a point adds is what it adds to that one."""
         beliefs = [self._belief(name) for name in self._objectives]
         complete = sorted(set.intersection(*(set(found) for found in self._costs.values())))
         measured = np.asarray([[found[number] for found in self._costs.values()] for number in complete])
         measured = measured.reshape(len(complete), len(beliefs))
-        return self._best(expected_improvement(beliefs, measured, self._reference(beliefs)))
+        worth = np.zeros(len(self._points))
+        for workload in np.unique(self._workloads):
+            own = self._workloads == workload
+            some = [Belief(belief.mean[own], belief.deviation[own]) for belief in beliefs]
+            known = measured[own[complete]]
+            worth[own] = expected_improvement(some, known, self._reference(some))
+        return self._best(worth)
 
     def _belief(self, name: str) -> Belief:
         offsets, found = self._offsets[name], self._costs[name]
