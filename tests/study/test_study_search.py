@@ -101,7 +101,7 @@ def test_adaptive_finds_the_front_of_each_workload() -> None:
     for prompt, records in found.items():
         whole = np.asarray(record_costs([answer(asked(one, prompt)) for one in grid.points]))
         corner = whole.max(axis=0) + 0.05
-        assert hypervolume(record_costs(records), corner) >= 0.95 * hypervolume(whole, corner)
+        assert hypervolume(record_costs(records), corner) >= 0.95 * hypervolume(whole.tolist(), corner)
 
 
 def test_without_perplexity_two_objectives_are_left() -> None:
