@@ -194,3 +194,7 @@ def test_what_cannot_be_had_is_one_clear_line(built: BuiltTiny) -> None:
         target.allocate("f16", [4], 4, 1)
     with pytest.raises(CapacityError, match=r"a layer's KV cache takes .* max-storage-buffer-binding-size"):
         target.allocate("f16", [1 << 24], 16, 1)
+    few = WebgpuGpu(adapters().found[0])
+    few.limits = {**few.limits, "max-storage-buffers-per-shader-stage": 8}
+    with pytest.raises(CapacityError, match=r"a kernel takes 9 buffers: .* max-storage-buffers-per-shader-stage 8"):
+        few.layout((False,) * 9)
