@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replaying_device import HostInts, Replay, ReplayingDevice
 
 from built_tiny import BuildTiny, BuiltTiny
 from kvscape.config import EngineConfig, Window
@@ -17,6 +16,7 @@ from kvscape.engine.devices import StepInput, decode_graphs
 from kvscape.engine.devices.cpu import CpuDevice
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Bucket, DecodeNumbers, Spare, bucket
+from replaying_device import HostInts, Replay, ReplayingDevice
 
 LENGTHS = [1, 17, 5, 40, 33, 16, 150]
 PROMPTS = [tuple(np.random.default_rng(seed).integers(3, 300, length).tolist()) for seed, length in enumerate(LENGTHS)]

@@ -17,6 +17,7 @@ from kvscape.engine.devices.cuda.choices import CudaChoices
 from kvscape.engine.devices.runtime import tvm
 from mixed_requests import Told, assert_same, assert_worth_comparing, mixed_requests, told
 from pretended_gpu import pretend_gpu
+from replaying_device import ReplayingDevice
 
 pytestmark = pytest.mark.skipif(
     platform.machine() != "x86_64" or shutil.which("g++") is None,
@@ -53,12 +54,16 @@ def device(built: BuiltTiny, kernels: EmulatedKernels, monkeypatch: pytest.Monke
     """A pretended GPU that does not give its logits to the host."""
     pretend_gpu(monkeypatch)
     made = CudaDevice(built.library, built.packed_weights)
-    names = ("greedy", "sample", "edit", "token_logprobs")
-    functions: dict[str, Any] = {name: kernels.function(name) for name in names}
-    functions["logprobs"] = made.__dict__["_vm"]["logprobs"]
-    made.__dict__["_choices"] = CudaChoices(functions, tvm.runtime.device("cpu", 0), made.model.vocab_size)
+    made.__dict__["_choices"] = own_choices(made, kernels)
     monkeypatch.setattr(CudaDevice, "fetch", None)
     return made
+
+
+def own_choices(device: CpuDevice | CudaDevice, kernels: EmulatedKernels) -> CudaChoices:
+    names = ("greedy", "sample", "edit", "token_logprobs")
+    functions: dict[str, Any] = {name: kernels.function(name) for name in names}
+    functions["logprobs"] = device.__dict__["_vm"]["logprobs"]
+    return CudaChoices(functions, tvm.runtime.device("cpu", 0), device.model.vocab_size)
 
 
 def test_the_answers_are_worth_comparing(wanted: Answers) -> None:
@@ -78,3 +83,15 @@ def test_small_batches_with_drafts_are_too(device: CudaDevice, wanted: Answers) 
     target = Engine(device, EngineConfig(256, max_batch_size=3, prefill_chunk_size=16, prompt_lookup_tokens=2))
     assert_same(told(target, mixed_requests(device.model.vocab_size)), wanted)
     assert target.metrics.accepted_tokens > 0
+
+
+def test_logits_of_recorded_steps_are_chosen_from_as_well(
+    built: BuiltTiny, kernels: EmulatedKernels, wanted: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = ReplayingDevice(built.library, built.packed_weights, 2)
+    for name in ("greedy", "sample", "token_logprobs"):
+        monkeypatch.setattr(device, name, getattr(own_choices(device, kernels), name))
+    monkeypatch.setattr(device, "fetch", None)
+    target = Engine(device, EngineConfig(256, max_batch_size=5))
+    assert_same(told(target, mixed_requests(device.model.vocab_size)), wanted)
+    assert sum(each.launches for each in device.replays) > 5
