@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvscape import LLM
+from kvscape.analysis.device import Device
 from kvscape.bench.profile import check_profile, profile
 from kvscape.bench.replay import Call, Recorder, replay
 from kvscape.config import DesignPoint, EngineConfig, Workload
@@ -39,6 +40,16 @@ def test_every_kernel_of_a_step_is_there(llm: LLM, profiled: Profile) -> None:
     assert [step.step for step in profiled.steps] == ["prefill", "decode"]
     for step in profiled.steps:
         assert {kernel.name for kernel in step.kernels} == expected
+
+
+def test_8_bit_products_are_held_against_the_rate_of_integers(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Device("this", 1, 1e30, 1e3, 1e3, 1e-6)  # a thousand operations a second: hours for a step
+    monkeypatch.setattr("kvscape.bench.profile.stored_device", lambda threads, device: known)
+    result = profile(llm, POINT)
+    assert result.environment["integer_operations_per_s"] == 1e3
+    for kernel in result.steps[0].kernels:
+        slow = kernel.roofline_s == pytest.approx(kernel.operations / 1e3)
+        assert slow == kernel.name.startswith("int8_matmul")
 
 
 def test_calls_are_counted(profiled: Profile) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from kvscape.analysis.cpu import default_threads
 from kvscape.analysis.kernel_cost import StepFacts, kernel_cost
 from kvscape.analysis.roofline import DeviceRates, attention_operations
+from kvscape.bench.calibrated import stored_device
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_timer import GpuTimer
 from kvscape.bench.probe import measure_rates
@@ -40,21 +41,28 @@ def check_profile(point: DesignPoint) -> None:
 
 
 def profile(llm: "LLM", point: DesignPoint) -> Profile:
-    """Profile an open model, whose prefix cache must be off: one prompt's prefill, and a decode step of the batch."""
+    """Profile an open model, whose prefix cache must be off: one prompt's prefill, and a decode step of the batch.
+
+    Products of 8-bit activations are held against the rate of integers where the machine is calibrated, else of floats.
+    """
     check_profile(point)
     threads, device = point.threads or default_threads(), point.build.device
     rates = measure_rates(llm.memory.weights_bytes, threads, device)
-    profiler = Profiler(llm, point, rates)
+    known = stored_device(threads, device)
+    integer = replace(rates, operations_per_s=known.integer_operations_per_s) if known else rates
+    profiler = Profiler(llm, point, rates, integer)
     steps = (profiler.prefill(), profiler.decode())
     environment = {**current_environment(device).to_json(), **thread_facts(threads), **asdict(rates)}
+    if known:
+        environment["integer_operations_per_s"] = known.integer_operations_per_s
     return Profile(point.flat(), environment, steps)
 
 
 class Profiler:
     """Runs steps of an engine: first some for their wall time, then one that is recorded and replayed."""
 
-    def __init__(self, llm: "LLM", point: DesignPoint, rates: DeviceRates) -> None:
-        self._llm, self._point, self._rates = llm, point, rates
+    def __init__(self, llm: "LLM", point: DesignPoint, rates: DeviceRates, integer: DeviceRates) -> None:
+        self._llm, self._point, self._rates, self._integer = llm, point, rates, integer
         self._prompts = make_prompts(point, KvscapeSubject(llm).ordinary_token_ids, 0)
 
     @property
@@ -131,7 +139,8 @@ class Profiler:
         totals: dict[str, KernelTime] = {}
         for call, time_s in zip(calls, times, strict=True):
             cost = kernel_cost(call.name, call.arrays, facts)
-            one = KernelTime(call.name, 1, time_s, cost.nbytes, cost.operations, cost.least_s(self._rates))
+            rates = self._integer if call.name.startswith("int8_") else self._rates
+            one = KernelTime(call.name, 1, time_s, cost.nbytes, cost.operations, cost.least_s(rates))
             totals[call.name] = totals[call.name] + one if call.name in totals else one
         return tuple(sorted(totals.values(), key=lambda kernel: -kernel.time_s))
 

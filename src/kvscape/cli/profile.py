@@ -85,4 +85,7 @@ def _print(result: "Profile") -> None:
         out.print(step_table(step))
         out.print()
     memory, operations = (result.environment[name] / 1e9 for name in ("memory_bytes_per_s", "operations_per_s"))
-    out.print(f"Roofline: {memory:,.1f} GB/s, {operations:,.1f} Gop/s in f32 (8-bit products and caches can pass it)")
+    integer = result.environment.get("integer_operations_per_s")
+    of_8_bits = f", {integer / 1e9:,.1f} of 8 bits" if integer else ""
+    hint = "" if integer else ", and 8-bit products: 'kvscape doctor --calibrate' measures theirs"
+    out.print(f"Roofline: {memory:,.1f} GB/s, {operations:,.1f} Gop/s in f32{of_8_bits} (caches can pass it{hint})")
