@@ -157,7 +157,7 @@ def out_of_memory(host: Host) -> list[Command]:
     run = host.kvscape("study", study, *flags)
     return [
         host.script("hog.py", "--free-mib", 64, "--once-taken-mib", 400, "--", *run),
-        host.script("gpu_memory.py", host.out / "memory" / "records.jsonl"),
+        host.script("gpu_study.py", host.out / "memory" / "records.jsonl"),
     ]
 
 
@@ -165,7 +165,7 @@ def study(host: Host) -> list[Command]:
     flags = ("--out", host.out / "study", "--no-report", "--predict", "--quiet", "--log", host.out / "study.log")
     return [
         host.kvscape("study", host.study("study"), *flags),
-        host.script("gpu_memory.py", host.out / "study" / "records.jsonl"),
+        host.script("gpu_study.py", host.out / "study" / "records.jsonl"),
     ]
 
 

@@ -1,5 +1,6 @@
 """What runs on a GPU's host: each part has its time and its last lines, and its studies are of the points it says."""
 
+import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -76,3 +77,26 @@ def test_the_studies_have_their_points(benchmark: Any, tmp_path: Path, monkeypat
         (file,) = (each for each in tmp_path.glob("*.toml") if each.stem == {"out_of_memory": "memory"}.get(part, part))
         points = read_space(file).points
         assert len(points) == count and {point.build.model for point in points} == {"model.gguf"}
+
+
+def test_a_studys_plan_stands_beside_what_was_taken(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = {"quantization": "q0f16", "kv_dtype": "f16", "context_window_size": 8192, "max_batch_size": 1}
+    good: dict[str, Any] = {
+        "parameters": point,
+        "metrics": {"peak_device_bytes": 7 << 20, "decode_tokens_per_s": 1700.0},
+        "predicted": {"total_bytes": 5 << 20, "decode_tokens_per_s": 1540.0},
+        "status": "ok",
+        "reason": "",
+    }
+    bad = {**good, "metrics": {}, "status": "out_of_memory", "reason": "error: out of memory on cuda:0 for a step"}
+    (tmp_path / "records.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n")
+    monkeypatch.setattr(sys, "argv", ["gpu_study.py", str(tmp_path / "records.jsonl")])
+    import_module("gpu_study").main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2:] == [
+        "| q0f16 | f16 | 8192 | 1 | 5 | 7 | +2 | 1,700 | 1,540 |",
+        "1 ok, 1 out_of_memory",
+        "error: out of memory on cuda:0 for a step",
+    ]

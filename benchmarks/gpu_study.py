@@ -1,4 +1,7 @@
-"""A study's memory on a GPU: ``gpu_memory.py records.jsonl`` prints the plan beside what the driver counted."""
+"""A study on a GPU: ``gpu_study.py records.jsonl`` prints its plan of memory beside what the driver counted.
+
+And the decode speeds beside what was predicted before any was measured.
+"""
 
 import json
 import sys
@@ -8,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 MIB = 1 << 20
+DECODE = "decode_tokens_per_s"
 AXES = ("quantization", "kv_dtype", "context_window_size", "max_batch_size")
 
 
 def rows(records: list[dict[str, Any]]) -> Iterator[str]:
-    yield "| weights | KV | context | batch | plan MiB | taken MiB | off by MiB |"
-    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    yield "| weights | KV | context | batch | plan MiB | taken MiB | off by MiB | decode tokens/s | predicted |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for record in records:
         if "peak_device_bytes" in record["metrics"]:
             plan, taken = record["predicted"]["total_bytes"], record["metrics"]["peak_device_bytes"]
             point = " | ".join(f"{record['parameters'][name]}" for name in AXES)
-            yield f"| {point} | {plan / MIB:,.0f} | {taken / MIB:,.0f} | {(taken - plan) / MIB:+.0f} |"
+            memory = f"{plan / MIB:,.0f} | {taken / MIB:,.0f} | {(taken - plan) / MIB:+.0f}"
+            decode = " | ".join(f"{record[of][DECODE]:,.0f}" for of in ("metrics", "predicted"))
+            yield f"| {point} | {memory} | {decode} |"
 
 
 def main() -> None:
