@@ -50,9 +50,16 @@ def test_flags_of_the_search_win_over_the_files(file: Path) -> None:
     assert chosen.name == "other"
 
 
+def test_a_precision_is_asked_of_every_point(file: Path) -> None:
+    precise = chosen_space(flags(file=file, precision="3%"))
+    assert {point.workload.precision for point in precise.points} == {0.03} and len(precise.points) == 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"axis": ["seed=0"], "precision": "narrow"}, "'narrow' is not a share"),
+        ({"axis": ["seed=0"], "precision": "300%"}, "precision = 3.0"),
         ({"axis": ["seed=0"], "file": True}, "both say what the space is"),
         ({}, "nothing says what to measure"),
         ({"file": True, "ppl": "limit=1"}, "write a table [ppl]"),

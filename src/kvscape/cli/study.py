@@ -57,6 +57,7 @@ def command(
     budget_minutes: study_space.BudgetMinutes = None,
     seed: study_space.Seed = None,
     repeats: study_space.Repeats = None,
+    precision: options.Precision = None,
     dry_run: DryRun = False,
     merge: Merge = None,
     retry: Retry = False,

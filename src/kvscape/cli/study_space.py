@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kvscape.cli.chosen import Flags
+from kvscape.config import DesignPoint, parse_share
 from kvscape.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,7 +70,14 @@ _SETTINGS = {
 def chosen_space(flags: Flags) -> "Space":
     """Read the file or the axes; flags of the search win over the file's. Raises ConfigError."""
     space = _space(flags)
+    if flags.get("precision") is not None:
+        share = parse_share(flags["precision"])
+        space = replace(space, points=tuple(dict.fromkeys(_known_to(point, share) for point in space.points)))
     return replace(space, search=_search(space.search, flags))
+
+
+def _known_to(point: DesignPoint, share: float) -> DesignPoint:
+    return replace(point, workload=replace(point.workload, precision=share))
 
 
 def _space(flags: Flags) -> "Space":
