@@ -156,6 +156,16 @@ def test_a_damaged_record_is_one_clear_line(store: Store, content: str) -> None:
         store.record("a")
 
 
+def test_a_store_that_may_not_be_written_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("CREATE TABLE other (x)")
+
+    monkeypatch.setattr("kvscape.study.store._log_ahead", refuse)
+    with pytest.raises(ResultsError, match="attempt to write a readonly database; copy its folder"):
+        Store(tmp_path / "study.sqlite")
+
+
 def test_a_file_that_is_no_store_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("this is not a database, but long enough to be looked at as one" * 10)

@@ -39,7 +39,8 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _opened(path)
         except (OSError, sqlite3.DatabaseError) as error:
-            raise ResultsError(f"cannot open the store {path}", str(error), "give another file") from None
+            do = "copy its folder to where you may write" if "readonly" in str(error) else "give another file"
+            raise ResultsError(f"cannot open the store {path}", str(error), do) from None
 
     def __enter__(self) -> "Store":
         return self
