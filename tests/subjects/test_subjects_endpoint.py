@@ -269,6 +269,7 @@ def test_what_is_no_http_is_a_failed_connection_which_is_closed(sent: bytes) -> 
         ({"endpoint": "http://x", "endpoint_retries": -1}, {}, "endpoint_retries = -1"),
         ({"endpoint": "http://x"}, {"slo": "ttft=1"}, "did you mean 'ttft_s'?"),
         ({"endpoint": "http://x"}, {"slo": "ttft_s=soon"}, "it is no time in seconds"),
+        ({"endpoint": "http://x"}, {"precision": 0.03}, "a server is loaded as long as is asked"),
         ({"endpoint": "http://x"}, {"duration_s": 0}, "duration_s = 0"),
         ({"endpoint": "http://x"}, {"concurrency": 0}, "concurrency = 0"),
     ],

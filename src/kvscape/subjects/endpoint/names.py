@@ -25,6 +25,9 @@ def check_endpoint(point: DesignPoint) -> None:
         raise ConfigError("request_rate with concurrency", why, "leave one of them out")
     if work.request_rate is not None and work.num_requests is work.duration_s is None:
         raise ConfigError("request_rate", "it has no end", "add num_requests or duration_s")
+    if work.precision is not None:
+        why = "a server is loaded as long as is asked, not until its figures are known"
+        raise ConfigError("precision of an endpoint", why, "give num_requests, num_runs or duration_s")
 
 
 def check_local(point: DesignPoint) -> None:
