@@ -1,11 +1,9 @@
 """A GPU's own choices in an engine: the kernels by g++, the model by the processor; all answers are the CPU's."""
 
-import platform
-import shutil
 from typing import Any
 
 import pytest
-from emulated import EmulatedKernels
+from emulated import EmulatedKernels, needs_emulation
 
 from built_tiny import BuildTiny, BuiltTiny
 from kvscape.compiler.kernels.cuda import choices
@@ -19,10 +17,7 @@ from mixed_requests import Told, assert_same, assert_worth_comparing, mixed_requ
 from pretended_gpu import pretend_gpu
 from replaying_device import ReplayingDevice
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("g++") is None,
-    reason="the CUDA kernels are compiled but not run: that takes g++ on x86-64",
-)
+pytestmark = needs_emulation
 Answers = dict[tuple[str, int], Told]
 
 

@@ -1,7 +1,5 @@
 """The numbers of the CUDA kernels, on a processor: what tests/gpu/kernels.py asks of a GPU, in small."""
 
-import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,12 +10,9 @@ import attention_checks
 import kernels
 import numpy as np
 import pytest
-from emulated import EmulatedKernels
+from emulated import EmulatedKernels, needs_emulation
 
-pytestmark = pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("g++") is None,
-    reason="the CUDA kernels are compiled but not run: that takes g++ on x86-64",
-)
+pytestmark = needs_emulation
 WEIGHTS = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 ATTENTION = [heads.title for heads in attention_checks.HEADS if heads.D == 32]
 

@@ -1,8 +1,6 @@
 """Candidates for products of many tokens, on a processor and compiled: benchmarks/gpu_products.py on a GPU."""
 
 import os
-import platform
-import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -11,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated import EmulatedKernels
+from emulated import EmulatedKernels, needs_emulation
 
 from kvscape.compiler.device_code import compiled
 
@@ -26,10 +24,7 @@ def products(monkeypatch: pytest.MonkeyPatch) -> Any:
     return import_module("gpu_products")
 
 
-@pytest.mark.skipif(
-    platform.machine() != "x86_64" or shutil.which("g++") is None,
-    reason="that takes g++ on x86-64: see test_gpu_emulated",
-)
+@needs_emulation
 def test_candidates_give_the_bits_of_the_product_in_use(products: Any, tmp_path: Path) -> None:
     """Rows, tokens and columns that end within a tile, and several tiles for each block."""
     chosen = [each for each in products.CHECKS if (each.weights, each.gate) in FORMS]
