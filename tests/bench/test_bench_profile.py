@@ -12,7 +12,8 @@ from kvscape.bench.profile import check_profile, profile
 from kvscape.bench.replay import Call, Recorder, replay
 from kvscape.config import DesignPoint, EngineConfig, Workload
 from kvscape.errors import CapacityError
-from kvscape.report.profile import HOST, profile_figure, step_table
+from kvscape.report.profile import profile_figure
+from kvscape.report.step_table import HOST, step_table
 from kvscape.results.profile import KernelTime, Profile, StepProfile
 
 LAYERS, VOCAB, HIDDEN, PROMPT, BATCH = 2, 320, 64, 12, 2
@@ -88,6 +89,12 @@ def test_a_profile_is_drawn_and_printed(profiled: Profile, tmp_path: Path) -> No
     assert profile_figure(profiled).write(tmp_path / "profile.svg").read_text(encoding="utf-8").startswith("<svg")
     for step in profiled.steps:
         assert list(step_table(step).columns[0].cells)[-2:] == [HOST, "step"]
+
+
+def test_the_picture_says_what_computed(profiled: Profile) -> None:
+    assert profile_figure(profiled).subtitle == "auto, KV f16, 1 thread"
+    there = {**profiled.parameters, "device": "cuda:0"}, {**profiled.environment, "gpu": "NVIDIA H100"}
+    assert profile_figure(Profile(*there, profiled.steps)).subtitle == "auto, KV f16, cuda:0, NVIDIA H100"
 
 
 def test_what_kernels_do_not_explain_is_the_hosts() -> None:

@@ -1,6 +1,7 @@
 """The commands on a GPU, which is a pretended one: they say what they say of the processor, and name the GPU."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pretended_gpu import GPU, pretend_gpu
 
 Command = Callable[..., dict[str, Any]]
 WHERE = ("cpu", "cuda:0")
+PAGE_PACKAGES = ("polars", "altair", "vl_convert", "optuna", "pandas")
 
 
 @pytest.fixture
@@ -67,6 +69,20 @@ def test_its_kernels_are_timed_by_its_own_clock(command: Command) -> None:
     assert all(kernel["time_s"] == 0.0 for step in found["steps"] for kernel in step["kernels"])
 
 
+def test_a_host_without_the_packages_of_the_page_prints_its_profile(
+    command: Command, long_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in PAGE_PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("kvscape.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    flags = ["--device", "cuda:0", "--prompt-tokens", "12", "--num-runs", "1", "--context-window-size", "64"]
+    assert run(["profile", str(long_gguf), *flags]) == 0
+    assert "decode step, 1 token" in capsys.readouterr().out
+    assert run(["profile", str(long_gguf), *flags, "--out", "profile.png"]) == 2
+    assert "it takes altair and vl_convert, which this host lacks" in capsys.readouterr().err
+
+
 def test_its_memory_is_what_a_plan_may_take(command: Command) -> None:
     plan = command("bench", "cuda:0", "--plan")
     assert 60 << 30 < plan["available_bytes"] <= 70 << 30 and plan["reason"] == ""
@@ -83,3 +99,6 @@ def test_it_is_calibrated(capsys: pytest.CaptureFixture[str], command: Command) 
     assert run(["doctor", "--calibrate", "--device", "cuda:0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["calibration"]
     assert found["integer_operations_per_s"] == found["float_operations_per_s"] and found["threads"] == 1
+    assert run(["doctor", "--device", "cuda:0"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("calibration of cuda:0"))
+    assert "GB/s" in line and "thread" not in line

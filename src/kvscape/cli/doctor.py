@@ -10,6 +10,7 @@ import typer
 from kvscape.absent import absent
 from kvscape.cli import options
 from kvscape.cli.output import print_facts, print_json
+from kvscape.config import is_gpu
 
 if TYPE_CHECKING:
     from kvscape.analysis.device import Device as Limits
@@ -54,8 +55,9 @@ def _device(calibrate: bool, threads: int | None, device: str) -> "Limits | None
 def _limits(device: "Limits | None", name: str) -> list[str] | str:
     if device is None:
         return f"none yet: kvscape doctor --calibrate{'' if name == 'cpu' else f' --device {name}'}"
+    threads = [] if is_gpu(name) else [f"{device.threads} thread{'s' if device.threads > 1 else ''}"]
     return [
-        f"{device.threads} threads",
+        *threads,
         f"{device.memory_bytes_per_s / 1e9:.1f} GB/s",
         f"{device.integer_operations_per_s / 1e9:.0f} integer GOP/s",
         f"{device.float_operations_per_s / 1e9:.0f} float GOP/s",

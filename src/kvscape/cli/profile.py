@@ -1,6 +1,7 @@
 """``kvscape profile``: where the time of one prefill and one decode step goes."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from kvscape.files import check_writable
 if TYPE_CHECKING:
     from kvscape.results.profile import Profile
 
+_DRAWING = ("altair", "vl_convert")
 Out = Annotated[Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")]
 
 
@@ -57,12 +59,20 @@ def command(
 
 
 def _check_out(out: Path | None) -> None:
-    """A wrong suffix and a folder that cannot be written are said before anything is measured."""
+    """A wrong suffix, a missing package and a folder that cannot be written are said before anything is measured."""
     formats = (".png", ".svg", ".html")
     if out is not None and out.suffix.lower() not in formats:
         raise ConfigError(f"unknown figure format {out.suffix!r}", "", near_match(out.suffix, formats))
     if out is not None:
+        _check_packages()
         check_writable(out)
+
+
+def _check_packages() -> None:
+    missing = [name for name in _DRAWING if find_spec(name) is None]
+    if missing:
+        why = f"it takes {' and '.join(missing)}, which this host lacks"
+        raise ConfigError("no picture can be drawn here", why, "leave out --out, for the table or --json")
 
 
 def _profile(flags: dict[str, Any]) -> "Profile":
@@ -78,7 +88,7 @@ def _profile(flags: dict[str, Any]) -> "Profile":
 
 
 def _print(result: "Profile") -> None:
-    from kvscape.report.profile import step_table
+    from kvscape.report.step_table import step_table
 
     out = console()
     for step in result.steps:

@@ -1,58 +1,31 @@
-"""A profile as a table and as a figure: measured time of each kernel beside the roofline's."""
+"""A profile as a figure: measured time of each kernel beside the roofline's."""
 
 import altair as alt
-from rich.table import Table
 
+from kvscape.config import is_gpu
 from kvscape.report.figure import Figure, figure
+from kvscape.report.step_table import HOST
 from kvscape.results.profile import Profile, StepProfile
 
 _MS, _COLOURS = 1e3, {"measured": "#4477aa", "roofline": "#bbbbbb"}
 _ROW_HEIGHT = 26
-HOST = "host"
-
-
-def step_table(step: StepProfile) -> Table:
-    """Kernels by time, the host's share, and the whole step."""
-    title = f"{step.step} step, {step.tokens:,} token{'s' if step.tokens > 1 else ''}"
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    table.add_column("kernel", no_wrap=True)
-    for heading in ("calls", "ms", "%", "us/call", "MB", "Mop", "GB/s", "Gop/s", "% of roofline"):
-        table.add_column(heading, justify="right")
-    for row in _rows(step):
-        table.add_row(*row)
-    table.add_row(HOST, "", f"{step.host_s * _MS:.3f}", f"{step.host_s / step.wall_s:.1%}")
-    table.add_row("step", "", f"{step.wall_s * _MS:.3f}", "100%", style="bold")
-    return table
-
-
-def _rows(step: StepProfile) -> list[list[str]]:
-    return [
-        [
-            kernel.name,
-            f"{kernel.calls:,}",
-            f"{kernel.time_s * _MS:.3f}",
-            f"{kernel.time_s / step.wall_s:.1%}",
-            f"{kernel.time_s / kernel.calls * 1e6:,.1f}",
-            f"{kernel.moved_bytes / 1e6:,.2f}",
-            f"{kernel.operations / 1e6:,.1f}",
-            _rate(kernel.moved_bytes, kernel.time_s),
-            _rate(kernel.operations, kernel.time_s),
-            f"{kernel.of_roofline:.0%}",
-        ]
-        for kernel in step.kernels
-    ]
-
-
-def _rate(amount: float, time_s: float) -> str:
-    return f"{amount / time_s / 1e9:,.1f}" if time_s else "-"
 
 
 def profile_figure(profile: Profile) -> Figure:
     """A panel for each step: two bars for each kernel, what it takes and what the machine's limits allow."""
     panels = [_panel(step) for step in profile.steps]
     parameters = profile.parameters
-    subtitle = f"{parameters['quantization']}, KV {parameters['kv_dtype']}, {profile.environment['threads']} threads"
+    subtitle = f"{parameters['quantization']}, KV {parameters['kv_dtype']}, {_place(profile)}"
     return figure("profile", "Where the time of a step goes", subtitle, alt.hconcat(*panels, spacing=40))
+
+
+def _place(profile: Profile) -> str:
+    """What computed: threads are the processor's."""
+    device, environment = profile.parameters["device"], profile.environment
+    if is_gpu(device):
+        return f"{device}, {environment['gpu']}"
+    threads = environment["threads"]
+    return f"{threads} thread{'s' if threads > 1 else ''}"
 
 
 def _panel(step: StepProfile) -> alt.Chart:
