@@ -88,6 +88,19 @@ def test_its_memory_is_what_a_plan_may_take(command: Command) -> None:
     assert 60 << 30 < plan["available_bytes"] <= 70 << 30 and plan["reason"] == ""
 
 
+def test_what_does_not_fit_is_one_line_before_weights_are_read(
+    command: Command, long_gguf: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("compile", "cuda:0")
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: 1 << 20)
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.tensor_list", lambda arrays: pytest.fail("they are read"))
+    flags = ["--device", "cuda:0", "--prompt", "x", "--max-batch-size", "8", "--context-window-size", "64"]
+    assert run(["generate", "--model", str(long_gguf), *flags]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory on cuda:0: the KV cache of context_window_size 64 x max_batch_size 8 ")
+    assert said.count("\n") == 1 and "1.0 MiB are free" in said
+
+
 def test_a_servers_cache_fits_into_it(command: Command, long_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     flags = {"model": str(long_gguf), "device": "cuda:0", "jit": "on", "model_lib": None, "overrides": ""}
     assert bounded(flags)["max_total_sequence_length"] is None

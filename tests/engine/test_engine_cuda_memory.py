@@ -10,6 +10,8 @@ import pytest
 
 from built_tiny import BuildTiny
 from kvscape.analysis.memory import Workspace, predict_memory
+from kvscape.artifact import LibraryMetadata
+from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import GPU_KV_DTYPES, EngineConfig, Window
 from kvscape.engine import Engine
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
@@ -132,6 +134,23 @@ def test_weights_that_do_not_fit_are_not_read(built_tiny: BuildTiny, monkeypatch
     built = built_tiny("auto")
     with pytest.raises(CapacityError, match=r"^out of memory on cuda:0 for code and weights: "):
         CudaDevice(built.library, built.packed_weights)
+
+
+def test_a_plan_is_judged_before_the_gpu_is_asked_for_memory(
+    built_tiny: BuildTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(metadata: LibraryMetadata, weights_bytes: int, available_bytes: int) -> None:
+        least = sum(array.nbytes for array in map_tensors(built.packed_weights).values())
+        assert metadata.model.vocab_size == 320 and weights_bytes == least and available_bytes == 5 << 30
+        raise CapacityError("too large")
+
+    pretend_gpu(monkeypatch)
+    monkeypatch.setattr("kvscape.engine.devices.cuda.device.free_gpu_bytes", lambda index: 5 << 30)
+    for name in ("tensor_list", "add_device_code"):
+        monkeypatch.setattr(f"kvscape.engine.devices.cuda.device.{name}", lambda *_: pytest.fail("it is asked"))
+    built = built_tiny("auto")
+    with pytest.raises(CapacityError, match="too large"):
+        CudaDevice(built.library, built.packed_weights, check=check)
 
 
 def test_a_step_that_does_not_fit_is_one_line(device: CudaDevice, monkeypatch: pytest.MonkeyPatch) -> None:

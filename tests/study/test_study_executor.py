@@ -93,8 +93,9 @@ def test_an_answer_that_is_no_record_is_a_failure(printed: str) -> None:
     assert "no result that can be read" in record.reason
 
 
-def test_a_gpu_that_is_full_is_out_of_memory() -> None:
-    line = "error: out of memory on cuda:0 for the KV cache: 3 MiB are free; use a smaller batch"
+@pytest.mark.parametrize("what", [" for the KV cache", ": the KV cache needs 3.0 GiB, in all 4.0 GiB"])
+def test_a_gpu_that_is_full_is_out_of_memory(what: str) -> None:
+    line = f"error: out of memory on cuda:0{what}: 3 MiB are free; use a smaller batch"
 
     def command(arguments: Sequence[str]) -> list[str]:
         return [sys.executable, "-S", "-c", f"import sys; print({line!r}, file=sys.stderr); sys.exit(2)"]

@@ -1,11 +1,11 @@
 """``LLM``: one model, loaded and ready."""
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 from kvscape.analysis.adapters import find_adapter
 from kvscape.analysis.cpu import usable_threads
@@ -17,7 +17,7 @@ from kvscape.config.point import DEFAULT_MODEL
 from kvscape.engine.devices.device import FloatArray
 from kvscape.engine.engine import Engine
 from kvscape.engine.request import Output, Request, SamplingParams
-from kvscape.errors import ConfigError, KvscapeError
+from kvscape.errors import CapacityError, ConfigError, KvscapeError
 from kvscape.hub import Progress, silent
 from kvscape.llm.build import Built, build_artifact
 from kvscape.llm.completion import Choice, Completion
@@ -25,6 +25,7 @@ from kvscape.llm.json_guide import JsonGuides, MakeGuide
 from kvscape.tokenizer import ChatTemplate, Detokenizer, Message, Tokenizer, Tool
 
 if TYPE_CHECKING:
+    from kvscape.engine.devices.check import Check
     from kvscape.engine.devices.cpu import CpuDevice
     from kvscape.engine.devices.cuda import CudaDevice
     from kvscape.engine.devices.webgpu import WebgpuDevice
@@ -67,7 +68,6 @@ class LLM:
         library = Path(model_lib) if model_lib is not None else None
         built = build_artifact(build, jit, library, kv_dtype=kv_dtype or EngineConfig.kv_dtype, progress=progress)
         self.artifact: Artifact = built.artifact
-        self._device = _open(built, device, usable_threads(threads))
         given = {
             "context_window_size": context_window_size,
             "prefill_chunk_size": prefill_chunk_size,
@@ -82,17 +82,12 @@ class LLM:
             "prompt_lookup_tokens": prompt_lookup_tokens,
         }
         chosen = {name: value for name, value in given.items() if value is not None}
-        config = EngineConfig.chosen({**self.metadata.overrides, **chosen}, self.metadata.model)
-        self._check_fit(config)
+        self._device = _open(built, device, usable_threads(threads), partial(_check_fit, device, chosen))
+        config = _config(self.metadata, chosen)
         self.tokenizer = Tokenizer.from_file(self.artifact.tokenizer, self.metadata.model.bos_token_id)
         self.engine = Engine(self._device, config, lambda: Detokenizer(self.tokenizer))
         self.chat_template = _chat_template(self.artifact, self.tokenizer, self.metadata)
         self._ids = count()
-
-    def _check_fit(self, config: EngineConfig) -> None:
-        """Raise CapacityError before anything is allocated: the mapped weights are not read yet, and still count."""
-        metadata = self.metadata
-        check_fit(metadata.model, config, self._device.weights_bytes, metadata.workspaces, self._device.available_bytes)
 
     @property
     def device(self) -> "CpuDevice | CudaDevice | WebgpuDevice":
@@ -213,20 +208,37 @@ class LLM:
         self.close()
 
 
-def _open(built: Built, device: str, threads: int) -> "CpuDevice | CudaDevice | WebgpuDevice":
+def _config(metadata: LibraryMetadata, chosen: Mapping[str, Any]) -> EngineConfig:
+    return EngineConfig.chosen({**metadata.overrides, **chosen}, metadata.model)
+
+
+def _check_fit(
+    device: str, chosen: Mapping[str, Any], metadata: LibraryMetadata, weights_bytes: int, available_bytes: int
+) -> None:
+    """Raise CapacityError before anything is allocated: weights that are mapped or not yet copied count."""
+    config, workspaces = _config(metadata, chosen), metadata.workspaces
+    try:
+        check_fit(metadata.model, config, weights_bytes, workspaces, available_bytes)
+    except CapacityError as error:
+        raise CapacityError(f"out of memory on {device}: {error.what}", error.why, error.do) from None
+
+
+def _open(built: Built, device: str, threads: int, check: "Check") -> "CpuDevice | CudaDevice | WebgpuDevice":
     """Load what was built; these modules set up TVM's runtime, which a device error need not wait for."""
     if (name := adapter_name(device)) is not None:
         from kvscape.engine.devices.webgpu import WebgpuDevice
 
-        return WebgpuDevice(built.library, built.packed_weights, find_adapter(device, name))
+        return WebgpuDevice(built.library, built.packed_weights, find_adapter(device, name), check)
     index = cuda_index(device)
     if index is not None:
         from kvscape.engine.devices.cuda import CudaDevice
 
-        return CudaDevice(built.library, built.packed_weights, index)
+        return CudaDevice(built.library, built.packed_weights, index, check=check)
     from kvscape.engine.devices.cpu import CpuDevice
 
-    return CpuDevice(built.library, built.packed_weights, threads)
+    opened = CpuDevice(built.library, built.packed_weights, threads)
+    check(opened.metadata, opened.weights_bytes, opened.available_bytes)
+    return opened
 
 
 def _chat_template(artifact: Artifact, tokenizer: Tokenizer, metadata: LibraryMetadata) -> ChatTemplate | None:

@@ -53,7 +53,12 @@ def _members(path: Path) -> dict[str, bytes]:
 
 def library_metadata(path: Path) -> LibraryMetadata:
     """What the library of ``path`` says of itself; raise ArtifactError if it cannot be loaded."""
-    return read_metadata(tvm.runtime.vm.VirtualMachine(load_library(path), [tvm.runtime.device("cpu", 0)]), path)
+    return module_metadata(load_library(path), path)
+
+
+def module_metadata(module: Any, path: Path) -> LibraryMetadata:
+    """What a loaded library says of itself, asked of a machine on the host, whatever it was compiled for."""
+    return read_metadata(tvm.runtime.vm.VirtualMachine(module, [tvm.runtime.device("cpu", 0)]), path)
 
 
 def function_of(vm: Any, name: str) -> Any:

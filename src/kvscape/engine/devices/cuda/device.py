@@ -24,10 +24,11 @@ from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
 from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting, too_large
 from kvscape.engine.devices.cuda.scratch import CudaScratch
 from kvscape.engine.devices.cuda.tensors import CudaInts, CudaMemory, empty, fetched
+from kvscape.engine.devices.check import Check, unchecked
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
-from kvscape.engine.devices.library import load_library, read_device_code, read_metadata
+from kvscape.engine.devices.library import load_library, module_metadata, read_device_code
 from kvscape.engine.devices.parameters import parameters_of
 from kvscape.engine.devices.pools import TensorLogits, TensorPools, check_page_size, forward_name
 from kvscape.engine.devices.runtime import tvm
@@ -41,25 +42,29 @@ _BLOCKS_PER_PROCESSOR = 4
 class CudaDevice:
     """A loaded library with its weights; without ``graphs`` every launch is one by one.
 
-    ``available_bytes`` is what was free before, of which the weights, too, are a part. Raises DeviceError where there
-    is no such GPU, ArtifactError when library and weights do not belong together, CapacityError where they do not fit.
+    ``available_bytes`` is what was free before, of which the weights, too, are a part; ``check`` judges by it before
+    the GPU is asked for any memory. Raises DeviceError where there is no such GPU, ArtifactError when library and
+    weights do not belong together, CapacityError where they do not fit.
     """
 
-    def __init__(self, library: Path, weights: Path, index: int = 0, graphs: bool = True) -> None:
+    def __init__(
+        self, library: Path, weights: Path, index: int = 0, graphs: bool = True, check: Check = unchecked
+    ) -> None:
         gc.collect()  # a device that is not used any more holds its memory until then: it knows itself
         self.available_bytes = free_gpu_bytes(index)
         self._device, self._index = cuda_device(index), index
         module = load_library(library)
+        self.metadata = module_metadata(module, library)
+        self._tiling = _tiling(self.metadata, index)
+        arrays = parameters_of(map_tensors(weights), self.metadata.param_names).values()
+        self.weights_bytes = sum(array.nbytes for array in arrays)
+        check(self.metadata, self.weights_bytes, self.available_bytes)
+        if self.weights_bytes > self.available_bytes:
+            raise too_large(index, "code and weights")  # before they are read
         with fitting(index, "code and weights"):
             add_device_code(module, read_device_code(library))
             # "pooled": taking memory from the driver stops the GPU.
             self._vm = tvm.runtime.vm.VirtualMachine(module, [self._device], "pooled")
-            self.metadata = read_metadata(self._vm, library)
-            self._tiling = _tiling(self.metadata, index)
-            arrays = parameters_of(map_tensors(weights), self.metadata.param_names).values()
-            self.weights_bytes = sum(array.nbytes for array in arrays)
-            if self.weights_bytes > self.available_bytes:
-                raise too_large(index, "code and weights")  # before they are read
             self._parameters = tensor_list(tvm.runtime.tensor(array, self._device) for array in arrays)
         self._functions = {name: self._vm[name] for name in map(forward_name, self.metadata.kv_dtypes)}
         self._arranged = partial(arranged, groups=len(self.model.layer_groups))

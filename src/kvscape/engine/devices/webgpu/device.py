@@ -16,6 +16,7 @@ from kvscape.artifact.shaders import part_rows
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks
+from kvscape.engine.devices.check import Check, unchecked
 from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
 from kvscape.engine.devices.library import load_library, read_metadata, read_shaders
 from kvscape.engine.devices.parameters import parameters_of
@@ -56,13 +57,13 @@ class WebgpuPools:
 
 
 class WebgpuDevice:
-    """A loaded library with its weights.
+    """A loaded library with its weights; ``check`` judges before these are copied.
 
     Raises DeviceError where the GPU does not start, ArtifactError when library and weights do not belong together,
     CapacityError for what is larger than a limit of the GPU.
     """
 
-    def __init__(self, library: Path, weights: Path, adapter: Adapter) -> None:
+    def __init__(self, library: Path, weights: Path, adapter: Adapter, check: Check = unchecked) -> None:
         self._memory = WebgpuMemory(WebgpuGpu(adapter))
         self._recorder = WebgpuRecorder(self._memory, read_shaders(library).of)
         self._player = WebgpuPlayer(self._memory)
@@ -72,6 +73,7 @@ class WebgpuDevice:
         self._tiling = Tiling(self.metadata.query_tile_tokens, self.metadata.key_range_tokens, heads, _THREADS)
         arrays = parameters_of(map_tensors(weights), self.metadata.param_names)
         self.weights_bytes = sum(array.nbytes for array in arrays.values())
+        check(self.metadata, self.weights_bytes, self.available_bytes)
         self._parameters = tensor_list(self._uploaded(name, arrays) for name in arrays)
         self._functions = {name: self._vm[name] for name in map(forward_name, self.metadata.kv_dtypes)}
         self._step = WebgpuInts(self._memory, partial(arranged, groups=len(self.model.layer_groups)))
