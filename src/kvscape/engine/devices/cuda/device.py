@@ -19,12 +19,12 @@ from kvscape.artifact import LibraryMetadata
 from kvscape.artifact.tensor_file import map_tensors
 from kvscape.config import ModelConfig
 from kvscape.engine.devices.arguments import arranged, step_blocks, step_sizes
+from kvscape.engine.devices.check import Check, unchecked
 from kvscape.engine.devices.cuda.choices import CudaChoices
 from kvscape.engine.devices.cuda.graph import CudaDriver, CudaRecorder
 from kvscape.engine.devices.cuda.runtime import add_device_code, cuda_device, fitting, too_large
 from kvscape.engine.devices.cuda.scratch import CudaScratch
 from kvscape.engine.devices.cuda.tensors import CudaInts, CudaMemory, empty, fetched
-from kvscape.engine.devices.check import Check, unchecked
 from kvscape.engine.devices.decode_graphs import DecodeGraphs
 from kvscape.engine.devices.decode_numbers import Spare
 from kvscape.engine.devices.device import Asked, Draw, FloatArray, IntArray, KVPools, Logits, StepInput
