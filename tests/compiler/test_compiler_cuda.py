@@ -15,7 +15,8 @@ from kvscape.compiler.build import LibrarySpec, check_sizes, compile_library
 from kvscape.compiler.cuda_target import detect_cuda_target, find_cuda_target
 from kvscape.compiler.device_code import compiled, source
 from kvscape.compiler.export import export_model
-from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
+from kvscape.compiler.kernels.cuda import attention, choices, linear, products, rows
+from kvscape.compiler.kernels.cuda.products import Product
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
 from kvscape.compiler.passes.halve_activations import HalveActivations
@@ -33,16 +34,18 @@ FORMAT_OF = {name: "q4f16_1" for name, shape in canonical_shapes(MODEL).items() 
 # One of each kind of codes.
 FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1")
 # Each precision once for keys and once for values.
+_DYNAMIC = "tirx.use_dyn_shared_memory"
 KV_DTYPES = ("f16", "int8", "int4", "k=f32,v=fp8", "k=fp8,v=f32")
 
 
-def every_kernel() -> list[Any]:
+def every_kernel(architecture: str) -> list[Any]:
     """Each device function in one form at least: formats, KV precisions, gates."""
+    many = products.many(architecture)
     shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in KV_DTYPES]
     return [
-        *(linear.linear_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
-        linear.linear_function(FORMATS["q4f16_1"], 64, 64, "swiglu"),
-        linear.linear_function(FORMATS["f16"], 64, 64, "geglu"),
+        *(linear.linear_function(Product(FORMATS[name], 64, 64), many) for name in FORMAT_NAMES),
+        linear.linear_function(Product(FORMATS["q4f16_1"], 64, 64, "swiglu"), many),
+        linear.linear_function(Product(FORMATS["f16"], 64, 64, "geglu"), many),
         *(linear.embedding_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
         *(attention.rope_append_function(shape, f"append_{shape.precision.identifier}") for shape in shapes),
         *(
@@ -72,7 +75,7 @@ def every_kernel() -> list[Any]:
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 def test_every_kernel_compiles(architecture: str) -> None:
-    code = compiled(every_kernel(), architecture)
+    code = compiled(every_kernel(architecture), architecture)
     functions = json.loads(code.functions)["func_info"]
     assert len(functions) > 30 and all(name.encode() in code.cubin for name in functions)
 
@@ -111,12 +114,13 @@ def test_kernels_begin_early_where_an_architecture_can(
     architecture: str, early: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kvscape.compiler.device_code.compile_cuda", lambda text, name: b"")
-    product = linear.linear_function(FORMATS["q4f16_1"], 64, 64)
+    product = linear.linear_function(Product(FORMATS["q4f16_1"], 64, 64), products.many(architecture))
     functions = json.loads(compiled([product], architecture).functions)["func_info"]
     for launch in functions.values():
         assert ("tirx.use_programtic_dependent_launch" in launch["launch_param_tags"]) == early
     # TVM takes the size of shared memory at the end only.
-    assert functions["linear_q4f16_1_64x64_0"]["launch_param_tags"][-1] == "tirx.use_dyn_shared_memory"
+    shared = [tags for launch in functions.values() if _DYNAMIC in (tags := launch["launch_param_tags"])]
+    assert shared and all(tags[-1] == _DYNAMIC for tags in shared)
 
 
 def test_a_launch_says_how_its_kernel_is_called() -> None:
@@ -194,8 +198,8 @@ def test_heads_that_do_not_fit_into_a_block_are_refused(q_heads: int, head_dim: 
 
 
 def test_every_format_of_weights_has_a_kernel() -> None:
-    assert linear.NAMES.keys() == FORMATS.keys()
-    assert {linear.NAMES[name] for name in FORMAT_NAMES} == set(linear.NAMES.values())
+    assert products.NAMES.keys() == FORMATS.keys()
+    assert {products.NAMES[name] for name in FORMAT_NAMES} == set(products.NAMES.values())
 
 
 def test_a_library_has_all_precisions_but_pairs() -> None:

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -32,19 +31,16 @@ _KERNEL = re.compile(r" (\w+)\(([^)]*)\) \{ ")
 _DYNAMIC = re.compile(r"extern __shared__ (\w+) (\w+)\[\];")
 _HEADERS = ("emulated.h", "emulated_async.h")
 _WARPGROUPS = "#define __CUDA_ARCH_FEAT_SM90_ALL\n"  # what the compiler says of an H100
-_NONE: Mapping[str, str] = MappingProxyType({})
 Launch = Mapping[str, Any]
 
 
 class EmulatedKernels(Kernels):
     """As on a GPU of an architecture, but of functions instead of a library; ``folder`` gets what g++ makes of them."""
 
-    def __init__(
-        self, named: Iterable[Named], folder: Path, architecture: str = "sm_90", instead: Mapping[str, str] = _NONE
-    ) -> None:
+    def __init__(self, named: Iterable[Named], folder: Path, architecture: str = "sm_90") -> None:
         functions = dict(named)
         launches = [launch for function in functions.values() for launch in launches_of(function)]
-        register(launches, folder, architecture, instead)
+        register(launches, folder, architecture)
         mod = tvm.IRModule({name: each.with_attr("global_symbol", name) for name, each in functions.items()})
         self.device, self._tvm = tvm.cpu(), tvm
         self._module = tvm.compile(mod, target=Target({"kind": "llvm"}))
@@ -53,19 +49,19 @@ class EmulatedKernels(Kernels):
         return self._module[name]
 
 
-def register(launches: Iterable[Launch], folder: Path, architecture: str, instead: Mapping[str, str]) -> None:
+def register(launches: Iterable[Launch], folder: Path, architecture: str) -> None:
     """Make every launched function one of TVM's global functions."""
     by_name = {launch["name"]: launch for launch in launches}
-    library = compiled(by_name.values(), folder, architecture, instead)
+    library = compiled(by_name.values(), folder, architecture)
     for name, launch in by_name.items():
         tvm_ffi.register_global_func(name, _Launched(getattr(library, f"run_{name}"), launch), override=True)
 
 
-def compiled(launches: Iterable[Launch], folder: Path, architecture: str, instead: Mapping[str, str]) -> ctypes.CDLL:
-    """The kernels, each with a function that runs it for a grid; ``instead`` has other parts of their text."""
+def compiled(launches: Iterable[Launch], folder: Path, architecture: str) -> ctypes.CDLL:
+    """The kernels, each with a function that runs it for a grid."""
     headers = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in _HEADERS]
     header = "\n".join([_WARPGROUPS if architecture == "sm_90" else "", *headers])
-    text = _DYNAMIC.sub(r"\1* \2 = (\1*)dynamic_memory;", source(launches, {"instructions": header, **instead}))
+    text = _DYNAMIC.sub(r"\1* \2 = (\1*)dynamic_memory;", source(launches, {"instructions": header}))
     place = folder / "kernels.cpp"
     place.write_text("\n".join([text, *map(_runner, launches)]), encoding="utf-8")
     subprocess.run(["g++", *_OPTIONS, str(place), "-o", str(place.with_suffix(".so"))], check=True)

@@ -92,7 +92,7 @@ static void publish() {
 }
 DEVICE void settle(u32&) {}
 
-// Barriers in shared memory, of benchmarks/gpu_products/barriers.cuh: 8 bytes each.
+// Barriers in shared memory: 8 bytes each.
 struct Barrier { u16 arrivals, missing; u32 bytes : 31, phase : 1; };
 struct Copy { u32 to; const void* from; u32 bytes, barrier; };
 static std::vector<Copy> copies;

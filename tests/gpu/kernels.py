@@ -6,11 +6,10 @@ where a token's numbers depend on how many tokens there are.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import attention_checks
@@ -18,14 +17,15 @@ import edit_checks
 import numpy as np
 from checked import Array, Checked, error, report
 
+from kvscape.analysis.cuda import gpus
 from kvscape.quantization.decode import decode
 from kvscape.quantization.encode import encode
 from kvscape.quantization.format import FORMATS
-from kvscape.quantization.layouts.fragments import FragmentLayout
+from kvscape.quantization.layouts.fragments import FragmentLayout, chunks, group_size
 
 FORMAT_NAMES = ("f16", "q8f16_1", "q4f16_1", "q4af16_1", "q3f16_1", "f32", "q8f32_1", "q4f32_1")
 Named: TypeAlias = tuple[str, Any]
-_NONE: Mapping[str, str] = MappingProxyType({})
+Output: TypeAlias = tuple[tuple[int, ...], str]
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,23 @@ class Sizes:
     vocab: int
     draws: int
     steps: tuple[attention_checks.Seen, ...]
+    architecture: str = "sm_90"
+    processors: int = 132
+
+    def scratch(self, name: str, n: int, K: int) -> list[Output]:
+        """What a product of ``n`` tokens takes besides: room for whole tiles and chunks, where warpgroups multiply."""
+        columns = chunks(FORMATS[name], K) * 4 * group_size(FORMATS[name])
+        return [((-(-n // 128) * 128 * columns,), "float16")] if self.architecture == "sm_90" else []
 
     def of(self, name: str) -> tuple[tuple[int, int], ...]:
         return self.shapes[:1] if "f32" in name else self.shapes
 
 
 WHOLE = Sizes(
-    ((576, 576), (320, 1536), (1024, 4096)), (1, 5, 8, 9, 16, 17, 130), 128_256, 4, attention_checks.steps(1000)
+    ((576, 576), (320, 1536), (1024, 4096)), (1, 5, 8, 9, 16, 17, 130, 2200), 128_256, 4, attention_checks.steps(1000)
 )
 # For tools that watch every access: each kernel, each of its paths, not more.
-SMALL = Sizes(((320, 1536),), (1, 9, 17, 130), 9_000, 1, attention_checks.steps(200))
+SMALL = Sizes(((448, 1536),), (1, 9, 130, 300), 9_000, 1, attention_checks.steps(200), processors=3)
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,8 @@ class Part:
     check: Callable[["Kernels", np.random.Generator], Iterator[Checked]]
 
 
-def build(output: Path, architecture: str, chosen: Sequence[Part], instead: Mapping[str, str] = _NONE) -> None:
-    """Compile what these parts call; ``instead`` has other parts of the device code's text."""
+def build(output: Path, architecture: str, chosen: Sequence[Part]) -> None:
+    """Compile what these parts call."""
     import tvm
     from tvm import ir, relax
     from tvm.target import Target
@@ -82,16 +89,16 @@ def build(output: Path, architecture: str, chosen: Sequence[Part], instead: Mapp
         executable = relax.build(
             relax.transform.VMShapeLower()(mod), Target(dict(find_any_target(architecture).tvm)), relax_pipeline=None
         )
-    write_library(executable, output, device_code(mod, architecture, instead))
+    write_library(executable, output, device_code(mod, architecture))
 
 
 def linear_functions(name: str, sizes: Sizes) -> Iterator[Named]:
-    from kvscape.compiler.kernels.cuda import linear
+    from kvscape.compiler.kernels.cuda import linear, products
 
-    fmt = FORMATS[name]
+    fmt, many = FORMATS[name], products.many(sizes.architecture, sizes.processors)
     for N, K in sizes.of(name):
-        yield f"linear_{name}_{N}x{K}", linear.linear_function(fmt, N, K)
-        yield f"linear_swiglu_{name}_{N}x{K}", linear.linear_function(fmt, N, K, "swiglu")
+        yield f"linear_{name}_{N}x{K}", linear.linear_function(products.Product(fmt, N, K), many)
+        yield f"linear_swiglu_{name}_{N}x{K}", linear.linear_function(products.Product(fmt, N, K, "swiglu"), many)
         yield f"embedding_{name}_{N}x{K}", linear.embedding_function(fmt, N, K)
 
 
@@ -140,7 +147,7 @@ class Kernels:
     def function(self, name: str) -> Any:
         return self._module.get_function(name, query_imports=True)
 
-    def __call__(self, name: str, inputs: Sequence[Any], outputs: Sequence[tuple[tuple[int, ...], str]]) -> list[Array]:
+    def __call__(self, name: str, inputs: Sequence[Any], outputs: Sequence[Output]) -> list[Array]:
         garbage = [np.frombuffer(b"\x7b" * (int(np.prod(s)) * np.dtype(d).itemsize), d).reshape(s) for s, d in outputs]
         results = [self.tensor(array.copy()) for array in garbage]
         arguments = [self.tensor(value) if isinstance(value, np.ndarray) else value for value in inputs]
@@ -163,19 +170,20 @@ def check_linear(name: str, sizes: Sizes, kernels: Kernels, rng: np.random.Gener
         x = rng.standard_normal((max(sizes.tokens), K)).astype(np.float16)
         wanted = x.astype(np.float64) @ reference.T
         gates, ups = np.split(wanted, 2, axis=1)
-        yield _products(kernels, sizes.tokens, f"linear_{name}_{N}x{K}", packed, x, wanted, "float32")
         gated = ups * gates / (1 + np.exp(-gates))
-        yield _products(kernels, sizes.tokens, f"linear_swiglu_{name}_{N}x{K}", packed, x, gated, "float16")
+        for key, y, dtype in (("linear", wanted, "float32"), ("linear_swiglu", gated, "float16")):
+            outputs = [[((n, y.shape[1]), dtype), *sizes.scratch(name, n, K)] for n in sizes.tokens]
+            yield _products(kernels, f"{key}_{name}_{N}x{K}", packed, x, y, outputs)
         ids = rng.integers(0, N, 7).astype(np.int32)
         (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])
         yield Checked(f"embedding_{name}_{N}x{K}", error(y, reference[ids]))
 
 
 def _products(
-    kernels: Kernels, tokens: Sequence[int], key: str, packed: list[Array], x: Array, wanted: Array, dtype: str
+    kernels: Kernels, key: str, packed: list[Array], x: Array, wanted: Array, outputs: Sequence[Sequence[Output]]
 ) -> Checked:
     """A product for each number of tokens: of each token there must be the same numbers, to the last bit."""
-    found = [kernels(key, [*packed, x[:n]], [((n, wanted.shape[1]), dtype)])[0] for n in tokens]
+    found = [kernels(key, [*packed, x[: each[0][0][0]]], each)[0] for each in outputs]
     worst = max(error(y, wanted[: len(y)]) for y in found)
     return Checked(key, worst, all(np.array_equal(y, found[-1][: len(y)]) for y in found))
 
@@ -295,8 +303,10 @@ def main() -> int:
     parser.add_argument("--only", default="", help="what is in a part's name, e.g. rows, linear or 'attention int4 64'")
     parser.add_argument("--small", action="store_true", help="few sizes, as for sanitizers: give it to both commands")
     asked = parser.parse_args()
-    found = chosen(asked.only, SMALL if asked.small else WHOLE)
-    if asked.command == "run":
+    is_run, sizes = asked.command == "run", SMALL if asked.small else WHOLE
+    architecture = gpus().found[0].architecture if is_run else asked.architecture
+    found = chosen(asked.only, replace(sizes, architecture=architecture))
+    if is_run:
         return run(asked.file, found)
     build(asked.file, asked.architecture, found)
     return 0

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import NoReturn
@@ -103,7 +103,7 @@ def library(folder: Path, part: str) -> Path:
 
 def build(folder: Path, architecture: str, only: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for part in kernels.chosen(only, kernels.SMALL):
+    for part in kernels.chosen(only, replace(kernels.SMALL, architecture=architecture)):
         kernels.build(library(folder, part.name), architecture, [part])
         print(part.name, flush=True)
 

@@ -31,12 +31,14 @@ SIZES = kernels.Sizes(
 
 @pytest.mark.parametrize("part", ["rows", "choices", "draws", "edits", "linear f16", "linear q", *ATTENTION])
 def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path) -> None:
-    says_what_float64_says(kernels.chosen(part, SIZES), tmp_path, "sm_80")
+    says_what_float64_says(kernels.chosen(part, replace(SIZES, architecture="sm_80")), tmp_path, "sm_80")
 
 
-def test_warpgroups_say_what_single_warps_say(tmp_path: Path) -> None:
-    """Several stages in each range of columns, the last one not whole; rows and tokens that end within a tile."""
-    sizes = replace(SIZES, shapes=((160, 1448),), tokens=(1, 136))
+@pytest.mark.parametrize("processors", [1, 3])
+def test_warpgroups_say_what_single_warps_say(processors: int, tmp_path: Path) -> None:
+    """Several stages in each range of columns, the last one not whole; rows and tokens that end within a tile; wide and
+    narrow tiles, and several for a block."""
+    sizes = replace(SIZES, shapes=((160, 1448),), tokens=(1, 20, 136), processors=processors)
     parts = [part for name in WEIGHTS for part in kernels.chosen(f"linear {name}", sizes)]
     says_what_float64_says(parts, tmp_path, "sm_90")
 

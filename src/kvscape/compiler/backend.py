@@ -13,7 +13,7 @@ from kvscape.compiler.kernels.cpu.load_block import LANES
 from kvscape.compiler.kernels.cpu.pages import TOKENS
 from kvscape.compiler.kernels.cpu.registry import CPU_KERNELS
 from kvscape.compiler.kernels.cuda import attention, choices
-from kvscape.compiler.kernels.cuda.registry import CUDA_KERNELS
+from kvscape.compiler.kernels.cuda.registry import cuda_kernels
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.kernels.webgpu import attention as webgpu_attention
 from kvscape.compiler.kernels.webgpu import choices as webgpu_choices
@@ -64,10 +64,12 @@ def _cpu(target: CpuTarget) -> Backend:
 
 
 def _cuda(target: CudaTarget) -> Backend:
+    kernels = cuda_kernels(target.name)
+
     def dispatch(op: Operator) -> Kernel | None:
         if op.name == "linear" and str(op.tensors[0].ty.dtype) != "float16":
             return None
-        return CUDA_KERNELS[op.name](op) if op.name in CUDA_KERNELS else None
+        return kernels[op.name](op) if op.name in kernels else None
 
     multiples = (("head_dim", 32), ("hidden_size", 8), ("intermediate_size", 8))
     code = lambda mod: device_code(mod, target.name)  # noqa: E731

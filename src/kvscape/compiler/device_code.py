@@ -22,6 +22,8 @@ PARTS = (
     "formats",
     "rows",
     "linear",
+    "products",
+    "warpgroups",
     "choices",
     "draws",
     "edits",
@@ -32,15 +34,15 @@ PARTS = (
 )
 
 
-def device_code(mod: Any, architecture: str, instead: Mapping[str, str] = _NONE) -> DeviceCode:
+def device_code(mod: Any, architecture: str) -> DeviceCode:
     """What the host functions of ``mod`` launch, for ``architecture``."""
-    return compiled([function for _, function in mod.functions_items()], architecture, instead)
+    return compiled([function for _, function in mod.functions_items()], architecture)
 
 
-def compiled(functions: Iterable[Any], architecture: str, instead: Mapping[str, str] = _NONE) -> DeviceCode:
+def compiled(functions: Iterable[Any], architecture: str) -> DeviceCode:
     """What these host functions launch."""
     launches = [launch for function in functions for launch in launches_of(function)]
-    return DeviceCode(compile_cuda(source(launches, instead), architecture), _described(launches, architecture))
+    return DeviceCode(compile_cuda(source(launches), architecture), _described(launches, architecture))
 
 
 def source(launches: Iterable[Mapping[str, Any]], instead: Mapping[str, str] = _NONE) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from kvscape.quantization.format import FORMATS, Format
 
+Scratch = tuple[tuple[Any, ...], str]
+
 
 @dataclass(frozen=True)
 class Operator:
@@ -50,7 +52,7 @@ class Kernel:
     function: Callable[[], Any]
     arguments: tuple[Any, ...]
     inplace: tuple[int, ...] = field(default=())
-    scratch: tuple[tuple[tuple[Any, ...], str], ...] = ()
+    scratch: tuple[Scratch, ...] = ()
 
 
 def _static(dimension: Any) -> Any:

@@ -5,10 +5,11 @@ from typing import Any
 
 from tvm import tirx
 
-from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks, by_size
+from kvscape.compiler.kernels.cuda.host import Argument, Host, by_size
+from kvscape.compiler.kernels.cuda.products import NAMES, THREADS, Many, Product, pointers
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.quantization.format import Format
-from kvscape.quantization.layouts.fragments import FragmentLayout, group_size
+from kvscape.quantization.layouts.fragments import FragmentLayout
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,6 @@ class Few:
     together: int
 
 
-# The C++ name of each format: f32 weights and scales are packed as f16 ones.
-NAMES = {
-    "f32": "F16",
-    "f16": "F16",
-    "q8f32_1": "Q8",
-    "q8f16_1": "Q8",
-    "q4f32_1": "Q4",
-    "q4f16_1": "Q4",
-    "q4af16_1": "Q4A",
-    "q3f16_1": "Q3",
-}
-GATES = {"swiglu": "Silu", "geglu": "Gelu"}
 ROWS = 16  # of a block of the weight
 MATVECS = {
     **dict.fromkeys(((bits, 1) for bits in (3, 4)), Few(chunks=2, blocks=1, together=4)),
@@ -46,18 +35,14 @@ MATVECS = {
 SMALL = {(3, 1): Few(chunks=4, blocks=1, together=3), (4, 1): Few(chunks=4, blocks=1, together=3)}
 """Where all blocks of a weight are there at once: then more of it can be asked for before the last kernel ends."""
 AT_ONCE = 396  # three blocks for each processor of an H100
-TILE = 128  # rows and tokens of a block of the product for many tokens
-THREADS = 256
 
 
-def linear(op: Operator) -> Kernel:
+def linear(op: Operator, many: Many) -> Kernel:
     fmt, (_, N, K), (x, *arrays) = op.format, op.constants, op.tensors
-    return Kernel(f"linear_{fmt.name}_{N}x{K}", lambda: linear_function(fmt, N, K), (*arrays, x))
-
-
-def linear_gated(op: Operator) -> Kernel:
-    fmt, (_, N, K), (x, *arrays), gate = op.format, op.constants, op.tensors, op.name.removeprefix("linear_")
-    return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", lambda: linear_function(fmt, N, K, gate), (*arrays, x))
+    gate = op.name.removeprefix("linear").removeprefix("_")
+    product, n = Product(fmt, N, K, gate), op.shape(0)[0]
+    function = lambda: linear_function(product, many)  # noqa: E731
+    return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", function, (*arrays, x), scratch=many.scratch(product, n))
 
 
 def embedding(op: Operator) -> Kernel:
@@ -65,15 +50,17 @@ def embedding(op: Operator) -> Kernel:
     return Kernel(f"embedding_{fmt.name}_{N}x{K}", lambda: embedding_function(fmt, N, K), (*arrays, ids))
 
 
-def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
-    """Arguments: the packed weight, x f16 [n, K]; y f32 [n, N], or f16 [n, N / 2] of what the ``gate`` lets through."""
-    parts, dtype, end = (2, "float16", f"Gating<{GATES[gate]}>") if gate else (1, "float32", "Plain")
-    host = Host("_".join(["linear", *([gate] if gate else []), fmt.name, f"{N}x{K}"]))
-    weight = _weight(host, fmt, N, K)
+def linear_function(product: Product, many: Many) -> Any:
+    """Arguments: the packed weight, x f16 [n, K]; y f32 [n, N], or f16 [n, N / 2] of what the gate lets through.
+
+    Behind them comes the scratch of ``many``.
+    """
+    fmt, N, K, parts = product.format, product.N, product.K, product.parts
+    host = Host("_".join(["linear", *([product.gate] if product.gate else []), fmt.name, f"{N}x{K}"]))
+    weight, dtype = _weight(host, fmt, N, K), "float16" if product.gate else "float32"
     arguments = [*weight, host.tensor("x", ("n", K), "float16"), host.tensor("y", ("n", N // parts), dtype)]
     arguments.append(Argument("int", "n", host.size("n")))
-    n, name, row_blocks = host.size("n"), NAMES[fmt.name], N // ROWS // parts
-    pointers = f"(const uint4*)codes, (const u32*){weight[-1].name}, x, y, n"
+    n, (name, end), row_blocks = host.size("n"), product.types, N // ROWS // parts
 
     def matvec(tiles: int) -> Any:
         few = MATVECS[fmt.bits, tiles]
@@ -81,13 +68,11 @@ def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
             few = SMALL.get((fmt.bits, tiles), few)
         each = few.blocks if parts == 1 else 1
         depth, too_many = max(1, few.chunks // (each * parts)), few.chunks < each * parts
-        call = f"matvec<{name}, {tiles}, {depth}, {each}, {end}, {N}, {K}>({pointers})"
+        call = f"matvec<{name}, {tiles}, {depth}, {each}, {end}, {N}, {K}>({pointers(weight)}, x, y, n)"
         return host.launch(call, arguments, [-(-row_blocks // each)], THREADS, together=few.together - too_many)
 
-    grid = [-(-N // TILE), blocks(n, TILE)]
-    shared_bytes = 2 * TILE * 4 * group_size(fmt) * 2
-    many = host.launch(f"matmul<{name}, {end}, {N}, {K}>({pointers})", arguments, grid, THREADS, shared_bytes)
-    some = by_size(n, [(8, matvec(1)), (16, matvec(2))], many)
+    whole = many.launch(host, product, arguments)
+    some = by_size(n, [(8, matvec(1)), (16, matvec(2))], whole)
     return host.function(tirx.IfThenElse(n > 0, some, None))
 
 
@@ -96,7 +81,7 @@ def embedding_function(fmt: Format, N: int, K: int) -> Any:
     host = Host(f"embedding_{fmt.name}_{N}x{K}")
     weight = _weight(host, fmt, N, K)
     arguments = [*weight, host.tensor("ids", ("n",), "int32"), host.tensor("y", ("n", K), "float32")]
-    call = f"embedding<{NAMES[fmt.name]}>((const uint4*)codes, (const u32*){weight[-1].name}, ids, y, K)"
+    call = f"embedding<{NAMES[fmt.name]}>({pointers(weight)}, ids, y, K)"
     return host.function(host.launch(call, [*arguments, Argument("int", "K", K)], [host.size("n")], THREADS))
 
 

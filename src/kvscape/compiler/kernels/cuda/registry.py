@@ -1,16 +1,19 @@
-"""Which CUDA kernel runs each operator. Adding a kernel is adding a device function and a line at the end."""
+"""Which CUDA kernel runs each operator. Adding a kernel is adding a device function and a line here."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from functools import partial
 
-from kvscape.compiler.kernels.cuda import attention, choices, linear, rows
+from kvscape.compiler.kernels.cuda import attention, choices, linear, products, rows
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 
-CUDA_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
-    {
-        "linear": linear.linear,
-        "linear_swiglu": linear.linear_gated,
-        "linear_geglu": linear.linear_gated,
+OfOperator = Callable[[Operator], Kernel]
+
+
+def cuda_kernels(architecture: str) -> Mapping[str, OfOperator]:
+    """What finds an operator's kernel, by its name."""
+    product = partial(linear.linear, many=products.many(architecture))
+    return {
+        **dict.fromkeys(("linear", "linear_swiglu", "linear_geglu"), product),
         "embedding": linear.embedding,
         "take_rows": rows.take_rows,
         "rms_norm": rows.rms_norm,
@@ -32,4 +35,3 @@ CUDA_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
         "edit": choices.edit,
         "token_logprobs": choices.token_logprobs,
     }
-)
