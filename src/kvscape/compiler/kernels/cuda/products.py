@@ -85,8 +85,9 @@ class Warpgroups:
     processors: int = H100_PROCESSORS
 
     def scratch(self, product: Product, n: Any) -> tuple[Scratch, ...]:
+        """Whole tiles and chunks, or a little more: memory plans are linear in tokens."""
         columns = chunks(product.format, product.K) * 4 * group_size(product.format)
-        return (((blocks(n, TILE) * (TILE * columns),), "float16"),)
+        return ((((n + (TILE - 1)) * columns,), "float16"),)
 
     def launch(self, host: Host, product: Product, arguments: Sequence[Argument]) -> Any:
         arranged, (*weight, x, y, n) = host.tensor("arranged", ("m",), "float16"), arguments
