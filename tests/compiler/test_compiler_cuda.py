@@ -123,6 +123,15 @@ def test_kernels_begin_early_where_an_architecture_can(
     assert shared and all(tags[-1] == _DYNAMIC for tags in shared)
 
 
+@pytest.mark.parametrize(("n", "tokens"), [(1, 128), (128, 128), (129, 256), (700, 768)])
+def test_scratch_holds_whole_tiles_of_tokens_and_whole_chunks_of_columns(n: int, tokens: int) -> None:
+    """Where warpgroups multiply: 96 columns of 3-bit weights are a chunk of 160."""
+    product = Product(FORMATS["q3f16_1"], 64, 96)
+    (((length,), dtype),) = products.many("sm_90").scratch(product, n)
+    assert tokens * 160 <= length < (tokens + 128) * 160 and dtype == "float16"
+    assert products.many("sm_80").scratch(product, n) == ()
+
+
 def test_a_launch_says_how_its_kernel_is_called() -> None:
     code = rows.rms_norm_function(64, 1e-5, "float16").attrs["kvscape.device_code"]
     (launch,) = json.loads(str(code))
