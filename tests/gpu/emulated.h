@@ -251,16 +251,29 @@ static void forget_writes() {
 }
 DEVICE u32 shared_address(const void* p) { return (u32)((const char*)p - dynamic_memory); }
 DEVICE char* at_shared(u32 address) { return dynamic_memory + (int)address; }
+// Copies are done when they are waited for, no sooner.
+struct PendingCopy { u32 to, bytes; const void* from; };
+static std::vector<std::vector<PendingCopy>> asked_copies[MOST_THREADS];  // groups, the last of which is not committed yet
+DEVICE std::vector<std::vector<PendingCopy>>& own_copies() {
+  auto& groups = asked_copies[current];
+  if (groups.empty()) groups.emplace_back();
+  return groups;
+}
+static void ask_for_copy(u32 to, const void* from, u32 bytes) {
+  if ((uintptr_t)from % bytes || to % bytes) stop("bytes are copied from or to where they may not lie");
+  memset(at_shared(to), 0x7b, bytes);
+  own_copies().back().push_back({to, bytes, from});
+}
 DEVICE void copy_async(u32 to, const void* from, bool there) {
-  if ((uintptr_t)from % 16 || to % 16) stop("16 bytes are copied from or to where they may not lie");
-  there ? memcpy(at_shared(to), from, 16) : memset(at_shared(to), 0, 16);
+  alignas(16) static const char zeros[16] = {};
+  ask_for_copy(to, there ? from : zeros, 16);
 }
-DEVICE void copy_8_async(u32 to, const void* from) {
-  if ((uintptr_t)from % 8 || to % 8) stop("8 bytes are copied from or to where they may not lie");
-  memcpy(at_shared(to), from, 8);
+DEVICE void copy_8_async(u32 to, const void* from) { ask_for_copy(to, from, 8); }
+DEVICE void commit_copies() { own_copies().emplace_back(); }
+template <int PENDING> static void wait_for_copies() {
+  for (auto& groups = own_copies(); groups.size() > PENDING + 1; groups.erase(groups.begin()))
+    for (const PendingCopy& each : groups.front()) memcpy(at_shared(each.to), each.from, each.bytes);
 }
-DEVICE void commit_copies() {}
-template <int PENDING> DEVICE void wait_for_copies() {}
 DEVICE void load_transposed(u32 from, u32* v) {
   const Said* lanes = exchange(&from, 1);
   for (int i = 0; i < 4; ++i) {

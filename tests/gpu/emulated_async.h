@@ -2,7 +2,6 @@
 // waited for with. Each is done as late as the kernel allows, so that a wait or a barrier that is missing shows; and what
 // they read must be published, and may not change under them.
 #include <deque>
-#include <vector>
 
 struct Underway {
   float (*c)[4];
@@ -81,7 +80,7 @@ template <int PENDING> static void wait_for_products() {
 static void check_end_of_thread() {
   for (const auto& group : products[current])
     if (!group.empty()) stop("a thread ends while its products run");
-  products[current].clear();
+  products[current].clear(), asked_copies[current].clear();
 }
 
 // What this thread wrote to shared memory may be read by what runs beside it.

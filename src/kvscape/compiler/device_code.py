@@ -30,6 +30,7 @@ PARTS = (
     "pages",
     "rope",
     "spans",
+    "ranges",
     "attention",
 )
 

@@ -1,4 +1,4 @@
-"""Rotary positions, the step's keys and values, and what queries see of them (source/{rope,spans,attention}.cuh)."""
+"""Rotary positions, the step's keys and values, and what queries see of them (source/{rope,spans,ranges,attention}.cuh)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -214,17 +214,26 @@ def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
     arguments = [*queries, handle, skip, tables, tiles, positions, window, *own, y, ranges, *numbers]
 
     def attend(split: str, parts: int) -> Any:
+        shared_bytes = 0 if split == "true" else 2 * span_bytes(D)
         call = (
+            f"static_assert(2 * sizeof(Span<{D}>) == {2 * span_bytes(D)}, \"two spans\"); "
             f"paged_attention<{kept}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
             f"{'own' if own else 'nullptr'}, y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
         )
         together = 4 if parts == WARPS else 1
-        return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS, together=together)
+        return host.launch(call, arguments, [host.size("t"), shape.heads], 32 * WARPS, shared_bytes, together)
 
     whole, split = attend("false", 1), attend("true", shape.parts)
     call = f"join_ranges<{PRECISIONS[shape.precision.value]}, {D}, {rotation_size(D)}>(ranges, pieces, y)"
     join = host.launch(call, [ranges, pieces, y], [host.size("n"), shape.q_heads], D)
     return host.function(tirx.IfThenElse(host.size("m") > 0, tirx.SeqStmt([split, join]), whole))
+
+
+def span_bytes(D: int) -> int:
+    """Of keys and values in shared memory (struct Span): 16 bytes of padding or more in each row, then the rows' places."""
+    keys, pieces = 64 if D <= 128 else 32, D // 8
+    key_pieces, value_pieces = pieces + (4 if pieces % 8 == 0 else 0), pieces + 1
+    return keys * (16 * (key_pieces + value_pieces) + 20)
 
 
 def _place(host: Host, shape: Shape, layer: Any) -> tuple[Argument, list[Argument]]:

@@ -5,36 +5,6 @@
 // within a tile that has all its ranges as by `join_ranges`, which joins those of tiles that have one each: a query's
 // numbers depend on neither tile nor batch. kernels/cpu/attention.py says what windows and sinks are.
 
-// What rows g and g + 8 have found: the weighted sum of D dimensions, the highest score and the sum of weights.
-template <int D>
-struct Found {
-  float out[D / 8][4];
-  float peak[2], total[2];
-
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int i = 0; i < D / 2; ++i) out[i / 4][i % 4] = 0;
-    for (int h = 0; h < 2; ++h) peak[h] = LOWEST, total[h] = 0;
-  }
-};
-
-DEVICE float joined(float a, float x, float b, float y) { return fmaf(a, x, __fmul_rn(b, y)); }
-
-// The sums of a range, whose weights' sum is still spread over four lanes, join those before it.
-template <int D>
-DEVICE void join(Found<D>& all, Found<D>& range) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const float peak = fmaxf(all.peak[h], range.peak[h]);
-    const float old = exp_2(all.peak[h] - peak), fresh = exp_2(range.peak[h] - peak);
-    all.peak[h] = peak;
-    all.total[h] = joined(all.total[h], old, range.total[h], fresh);
-#pragma unroll
-    for (int i = 0; i < D / 8; ++i)
-      for (int j = 2 * h; j < 2 * h + 2; ++j) all.out[i][j] = joined(all.out[i][j], old, range.out[i][j], fresh);
-  }
-}
-
 // Values of 16 keys by 16 dimensions as the right operand of two products.
 template <int D>
 DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
@@ -165,14 +135,6 @@ DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const*
   }
 }
 
-template <int D>
-DEVICE void sum_total(Found<D>& found) {
-  for (int h = 0; h < 2; ++h) {
-    found.total[h] += __shfl_xor_sync(ALL, found.total[h], 1);
-    found.total[h] += __shfl_xor_sync(ALL, found.total[h], 2);
-  }
-}
-
 // What all threads of a block know of their tile.
 template <class K, class V>
 struct Task {
@@ -180,6 +142,23 @@ struct Task {
   const float* own;
   int head, oldest, first_position, last;
 };
+
+// A span that is there, and keys of its own groups as they were.
+template <class K, class V, int D, int OWN>
+DEVICE void attend_span(Span<D>& span, const Task<K, V>& task, const Scores& how, const Queries<D>& q,
+                        const float* const* sink_q, const int* position, int first, int part, int rows, bool works,
+                        Found<OWN>& found) {
+  const int from = task.first_position / GROUP_TOKENS;
+  const bool has_own = K::GROUPED && first + Span<D>::KEYS > from * GROUP_TOKENS;
+  for (int own = 0; own <= has_own; ++own) {
+    if (own) {
+      __syncthreads();
+      span.load_own_keys(task.own, task.pages.heads, task.head, first, task.last + 1, from);
+      __syncthreads();
+    }
+    if (works) attend<K::GROUPED>(span, q, sink_q, how, first, position, part, own, rows > 8, found);
+  }
+}
 
 // One range of a tile's keys: brings `found` up to date from nothing. The span that begins at `loaded` is there. All
 // threads of the block call it.
@@ -196,18 +175,38 @@ DEVICE void attend_range(Span<D>& span, const Task<K, V>& task, const Scores& ho
       span.load(task.pages, task.head, first, last + 1);
     }
     __syncthreads();
-    const int from = task.first_position / GROUP_TOKENS;
-    const bool has_own = K::GROUPED && first + Span<D>::KEYS > from * GROUP_TOKENS;
-    for (int own = 0; own <= has_own; ++own) {
-      if (own) {
-        __syncthreads();
-        span.load_own_keys(task.own, task.pages.heads, task.head, first, last + 1, from);
-        __syncthreads();
-      }
-      if (works) attend<K::GROUPED>(span, q, sink_q, how, first, position, part, own, rows > 8, found);
-    }
+    attend_span(span, task, how, q, sink_q, position, first, part, rows, works, found);
   }
   sum_total(found);
+}
+
+// All ranges in order; the next of two spans is on its way while one is attended to.
+template <class K, class V, int D>
+DEVICE void attend_ranges(Span<D>* spans, const Task<K, V>& task, const Scores& how, const Queries<D>& q,
+                          const float* const* sink_q, const int* position, int rows, bool works, Found<D>& all) {
+  constexpr int KEYS = Span<D>::KEYS;
+  const auto seen_from = [&](int first) {
+    return first >= how.sinks && first + KEYS <= task.oldest ? task.oldest / KEYS * KEYS : first;
+  };
+  int first = seen_from(0), next = seen_from(first + KEYS);
+  spans[0].locate(task.pages, first, task.last + 1);
+  spans[1].locate(task.pages, next, task.last + 1);
+  __syncthreads();
+  auto of_group = spans[0].ask(task.pages, task.head, first, task.last + 1);
+  Found<D> found;
+  found.clear(), all.clear();
+#pragma unroll 1
+  for (int i = 0; first <= task.last; ++i) {
+    Span<D>& span = spans[i % 2];
+    Span<D>& other = spans[(i + 1) % 2];
+    span.template finish<K, V>(of_group);
+    __syncthreads();  // what was asked for is there, and nobody reads the other span
+    if (next <= task.last) of_group = other.ask(task.pages, task.head, next, task.last + 1);
+    attend_span(span, task, how, q, sink_q, position, first, 0, rows, works, found);
+    if (next > task.last || next / RANGE_TOKENS != first / RANGE_TOKENS) sum_total(found), join(all, found), found.clear();
+    first = next, next = seen_from(next + KEYS);
+    span.locate(task.pages, next, task.last + 1);
+  }
 }
 
 // The Hadamard matrix of `hadamard`, for the rows of the lanes' own dimensions 8 i + 2 t and the next.
@@ -244,7 +243,6 @@ template <class K, class V, int D, int SIZE, bool SPLIT, int PARTS, class Out>
 DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool, const int* tables, const int* tiles,
                             const int* positions, const int* window, const float* own, Out* y, float* ranges, int q_heads,
                             int heads, int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
-  __shared__ Span<D> span;
   const Tile tile = ((const Tile*)tiles)[blockIdx.x];
   const int head = blockIdx.y, group = q_heads / heads, rows = tile.tokens * group;
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, warp = threadIdx.x / WARP, first_row = warp / PARTS * 16;
@@ -258,7 +256,15 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   // Keys of earlier steps are there before the last kernel ends, and most ranges have no others.
   const int begin = tile.range * RANGE_TOKENS;
   const bool ahead = SPLIT && begin + RANGE_TOKENS <= first_position && begin + Span<D>::KEYS > task.oldest;
-  if (ahead) span.load(task.pages, head, begin, last + 1);
+  Span<D>* spans;
+  if constexpr (SPLIT) {
+    __shared__ Span<D> span;
+    spans = &span;
+    if (ahead) span.load(task.pages, head, begin, last + 1);
+  } else {
+    extern __shared__ uint4 stages[];
+    spans = (Span<D>*)stages;
+  }
   after_previous();
   i64 at[2];  // where the rows' queries begin; rows past the last do as the last does
   int position[2];
@@ -273,9 +279,9 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
   const bool works = first_row < rows;
   Queries<D> queries;
   queries.load(q + at[0], q + at[1]);
-  Found<D / PARTS> found;
   if constexpr (SPLIT) {
-    attend_range(span, task, how, queries, meets_sinks, position, tile.range, part, rows, works, ahead ? begin : -1,
+    Found<D / PARTS> found;
+    attend_range(*spans, task, how, queries, meets_sinks, position, tile.range, part, rows, works, ahead ? begin : -1,
                  found);
     for (int h = 0; h < 2; ++h) {
       const int row = first_row + g + 8 * h;
@@ -287,11 +293,7 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
     }
   } else {
     Found<D> all;
-    all.clear();
-    for (int range = 0; range * RANGE_TOKENS <= last; ++range) {
-      attend_range(span, task, how, queries, meets_sinks, position, range, part, rows, works, -1, found);
-      join(all, found);
-    }
+    attend_ranges(spans, task, how, queries, meets_sinks, position, rows, works, all);
     for (int h = 0; h < 2; ++h) {
       const float share = 1.0f / all.total[h];
       for (int i = 0; i < D / 4; ++i) {
@@ -306,60 +308,4 @@ DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool,
         for (int j = 0; j < 2; ++j) store(y, at[h] + 8 * i + 2 * t + j, all.out[i][2 * h + j]);
     }
   }
-}
-
-// Tiles pieces[i] to pieces[i + 1] have the ranges of token i. A block has one query head of a token.
-template <class V, int D, int SIZE, class Out>
-DEVICE void join_ranges(const float* ranges, const int* pieces, Out* y) {
-  constexpr int AT_ONCE = D <= 128 ? 64 : 32, EACH = AT_ONCE / WARP;
-  __shared__ float2 sums[AT_ONCE][D / 2];
-  __shared__ float old[AT_ONCE], fresh[AT_ONCE], totals[AT_ONCE];
-  __shared__ float scratch[D];
-  const int token = blockIdx.x, head = blockIdx.y, q_heads = gridDim.y, d = threadIdx.x, last = pieces[token + 1];
-  const i64 stride = (i64)q_heads * (D + 2);
-  float total = 0, out = 0, carried = LOWEST;
-  int start = pieces[token];
-  after_previous();
-  for (; start < last; start += AT_ONCE) {
-    const int count = min(AT_ONCE, last - start);
-    const float* from = ranges + start * stride + head * (D + 2);
-    __syncthreads();
-#pragma unroll 8
-    for (int i = d; i < count * (D / 2); i += D)
-      copy_8_async(shared_address(&sums[i / (D / 2)][i % (D / 2)]), from + i / (D / 2) * stride + i % (D / 2) * 2);
-    commit_copies();
-    if (d < WARP) {  // what each range's sums and those before them are multiplied by
-      float peaks[EACH], peak = LOWEST;
-#pragma unroll
-      for (int j = 0; j < EACH; ++j) {
-        const int r = EACH * d + j;
-        peaks[j] = r < count ? from[r * stride + D] : LOWEST;
-        totals[r] = r < count ? from[r * stride + D + 1] : 0.0f;
-        peak = fmaxf(peak, peaks[j]);
-      }
-      for (int i = 1; i < WARP; i *= 2) {
-        const float other = __shfl_up_sync(ALL, peak, i);
-        if (d >= i) peak = fmaxf(peak, other);
-      }
-      const float before = __shfl_up_sync(ALL, peak, 1), all = __shfl_sync(ALL, peak, WARP - 1);
-      float highest = d == 0 ? carried : fmaxf(before, carried);
-#pragma unroll
-      for (int j = 0; j < EACH; ++j) {
-        const float lower = highest;
-        highest = fmaxf(lower, peaks[j]);
-        old[EACH * d + j] = exp_2(lower - highest), fresh[EACH * d + j] = exp_2(peaks[j] - highest);
-      }
-      carried = fmaxf(carried, all);
-    }
-    wait_for_copies<0>();
-    __syncthreads();
-#pragma unroll 8
-    for (int i = 0; i < count; ++i) {
-      total = joined(total, old[i], totals[i], fresh[i]);
-      out = joined(out, old[i], ((const float*)sums[i])[d], fresh[i]);
-    }
-  }
-  out = __fmul_rn(out, 1.0f / total);
-  if constexpr (V::VALUES_TURNED) out = hadamard<D, SIZE>(scratch, out);
-  store(y, ((i64)token * q_heads + head) * D + d, out);
 }

@@ -38,14 +38,28 @@ struct Span {
   int places[KEYS];       // of the tokens in their pages
   u32 scales[2][KEYS];    // what is beside keys and values
 
+  // Scales and minima of a group in the dimensions of one piece.
+  struct GroupScales {
+    uint4 step, low;
+  };
+
   template <class K, class V>
   __device__ __forceinline__ void load(const Pages<K, V>& from, int head, int first, int keys_there) {
-    if (threadIdx.x < KEYS) {
-      const int token = first + threadIdx.x;
-      pages[threadIdx.x] = token < keys_there ? from.page(token) : nullptr;
-      places[threadIdx.x] = token % from.page_size;
-    }
+    locate(from, first, keys_there);
     __syncthreads();
+    finish<K, V>(ask(from, head, first, keys_there));
+  }
+  // Where the tokens from `first` on lie.
+  template <class K, class V>
+  __device__ __forceinline__ void locate(const Pages<K, V>& from, int first, int keys_there) {
+    if (threadIdx.x >= KEYS) return;
+    const int token = first + threadIdx.x;
+    pages[threadIdx.x] = token < keys_there ? from.page(token) : nullptr;
+    places[threadIdx.x] = token % from.page_size;
+  }
+  // Asks for the tokens that were located before; `finish` waits for them, and all threads for each other then.
+  template <class K, class V>
+  __device__ __forceinline__ GroupScales ask(const Pages<K, V>& from, int head, int first, int keys_there) {
     if constexpr (K::PLAIN || K::STAGED)
       copy<KEY_STRIDE, K::code_bytes(D) / 16>(keys, from.layer, [&](int r) { return from.key(head, places[r]); });
     if constexpr (V::PLAIN || V::STAGED)
@@ -55,12 +69,16 @@ struct Span {
       note<K::key_scale_bytes(D)>(scales[0], [&](int r) { return from.key_scale(head, places[r]); });
     if constexpr (V::STAGED && V::value_scale_bytes() > 0)
       note<V::value_scale_bytes()>(scales[1], [&](int r) { return from.value_scale(head, places[r]); });
-    GroupScales of_group;
+    GroupScales of_group = {};
     if constexpr (K::GROUPED) of_group = group_scales(from, head);
     if constexpr (!K::PLAIN && !K::STAGED)
       make<KEY_STRIDE>(keys, keys_there - first, [&](int r, int c) { return from.read_key(head, first + r, c); });
     if constexpr (!V::PLAIN && !V::STAGED)
       make<VALUE_STRIDE>(values, keys_there - first, [&](int r, int c) { return from.read_value(head, first + r, c); });
+    return of_group;
+  }
+  template <class K, class V>
+  __device__ __forceinline__ void finish(const GroupScales& of_group) {
     wait_for_copies<0>();
     if constexpr (K::GROUPED) expand_groups<K>(of_group);
     else if constexpr (K::STAGED) expand<K, KEY_STRIDE>(keys, scales[0]);
@@ -104,11 +122,8 @@ struct Span {
       rows[i / PIECES * STRIDE + i % PIECES] = numbers[j];
     }
   }
-  // Scales and minima of a group in the dimensions of one piece: a thread has a piece of half a group's tokens. The minima
-  // of a group that is not complete are not there, and nobody sees its keys.
-  struct GroupScales {
-    uint4 step, low;
-  };
+  // A thread has a piece of half a group's tokens. The minima of a group that is not complete are not there, and nobody
+  // sees its keys.
   static constexpr int HALF = GROUP_TOKENS / 2;
   template <class K, class V>
   __device__ __forceinline__ GroupScales group_scales(const Pages<K, V>& from, int head) const {
