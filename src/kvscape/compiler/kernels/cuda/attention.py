@@ -1,4 +1,7 @@
-"""Rotary positions, the step's keys and values, and what queries see of them (source/{rope,spans,ranges,attention}.cuh)."""
+"""Rotary positions, the step's keys and values, and what queries see of them.
+
+The kernels are in source/{rope,spans,ranges,attention}.cuh.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -230,7 +233,7 @@ def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
 
 
 def span_bytes(D: int) -> int:
-    """Of keys and values in shared memory (struct Span): 16 bytes of padding or more in each row, then the rows' places."""
+    """Of keys and values in shared memory, as struct Span has them: padded rows, and where each lies in memory."""
     keys, pieces = 64 if D <= 128 else 32, D // 8
     key_pieces, value_pieces = pieces + (4 if pieces % 8 == 0 else 0), pieces + 1
     return keys * (16 * (key_pieces + value_pieces) + 20)
