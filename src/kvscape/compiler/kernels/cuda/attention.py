@@ -219,7 +219,7 @@ def paged_attention_function(shape: Shape, dtype: str, key: str) -> Any:
     def attend(split: str, parts: int) -> Any:
         shared_bytes = 0 if split == "true" else 2 * span_bytes(D)
         call = (
-            f"static_assert(2 * sizeof(Span<{D}>) == {2 * span_bytes(D)}, \"two spans\"); "
+            f'static_assert(2 * sizeof(Span<{D}>) == {2 * span_bytes(D)}, "two spans"); '
             f"paged_attention<{kept}, {split}, {parts}>(q, sink_q, pool + skip, tables, tiles, positions, window, "
             f"{'own' if own else 'nullptr'}, y, ranges, q_heads, heads, page_size, page_bytes, width, scale, soft_cap)"
         )
