@@ -8,6 +8,7 @@ from math import prod
 from kvscape.analysis.roofline import DeviceRates
 
 _MATRIX = re.compile(r"_(\d+)x(\d+)")
+_WITH_SCRATCH = ("linear_", "paged_attention_")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Cost:
 
 
 def kernel_cost(name: str, arrays: Sequence[Array], step: StepFacts) -> Cost:
-    """Cost of one call: every argument moves once; of a KV pool what is present or new, of an embedding its rows."""
+    """Cost of one call: every argument moves once; of a KV pool what is present or new, of an embedding its rows.
+
+    Scratch memory, which products and attention of a GPU have behind their results, need not move at all.
+    """
+    if name.startswith(_WITH_SCRATCH) and len(arrays[-1].shape) == 1:
+        arrays = arrays[:-1]
     return Cost(sum(_moved_bytes(name, array, step) for array in arrays), _operations(name, arrays, step))
 
 
