@@ -1,7 +1,6 @@
 """Products of WebGPU against float64, for every format, few and many tokens; parts of a large weight."""
 
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import numpy as np
 import pytest
@@ -17,13 +16,11 @@ from shader_kernels import Array, ShaderKernels, error, needs_adapter
 pytestmark = needs_adapter
 N, K = 96, 1100  # neither whole tiles nor whole groups, and of most formats two groups in a range
 TOKENS = (1, 3, 5, 17, 70)
-GATES = ("swiglu", "geglu")
 
 
 @cache
 def kernels() -> ShaderKernels:
     functions = {f"linear {name}": linear_function(fmt, N, K) for name, fmt in FORMATS.items()}
-    functions |= {f"{gate} q4af16_1": linear_function(FORMATS["q4af16_1"], N, K, gate) for gate in GATES}
     return ShaderKernels(functions | {f"rows {name}": embedding_function(fmt, N, K) for name, fmt in FORMATS.items()})
 
 
@@ -46,27 +43,6 @@ def test_products_are_right_and_do_not_depend_on_how_many_tokens_there_are(name:
         np.testing.assert_array_equal(y, found[-1][: len(y)])
 
 
-def gated(gate: str, product: Array) -> Array:
-    """What the first half of the rows lets through of the second."""
-    x, through = np.split(product, 2, axis=1)
-    weights = 1 / (1 + np.exp(-x))
-    if gate == "geglu":
-        weights = 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    result: Array = x * weights * through
-    return result
-
-
-@pytest.mark.parametrize("gate", GATES)
-def test_gates_inside_a_product(gate: str) -> None:
-    packed, reference = weight("q4af16_1")
-    x = np.random.default_rng(1).standard_normal((max(TOKENS), K)).astype(np.float32)
-    shapes = [((n, N // 2), "float32") for n in TOKENS]
-    found = [kernels()(f"{gate} q4af16_1", [*packed, x[: shape[0][0]]], [shape])[0] for shape in shapes]
-    assert max(error(y, gated(gate, x[: len(y)] @ reference.T)) for y in found) < 2e-6
-    for y in found:
-        np.testing.assert_array_equal(y, found[-1][: len(y)])
-
-
 @pytest.mark.parametrize("name", FORMATS)
 def test_rows_of_a_weight(name: str) -> None:
     packed, reference = weight(name)
@@ -79,16 +55,13 @@ def test_a_large_weight_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     packed, reference = weight("q8f16_1")
     row_bytes, scale_bytes = (array.nbytes // len(array) for array in packed)
     monkeypatch.setattr(shaders, "PART_BYTES", 4 * row_bytes + 16)
-    parts: dict[str, Any] = {"linear": linear_function, "rows": embedding_function}
-    parts["gates"] = partial(linear_function, gate="swiglu")
+    parts = {"linear": linear_function, "rows": embedding_function}
     cut = ShaderKernels({name: function(FORMATS["q8f16_1"], N, K) for name, function in parts.items()})
     tensors = [cut.tensor(packed[0], 4 * row_bytes), cut.tensor(packed[1], 4 * scale_bytes)]
     x = np.random.default_rng(1).standard_normal((20, K)).astype(np.float32)
     for n in (1, 20):
         (y,) = cut("linear", [*tensors, x[:n]], [((n, N), "float32")])
         assert error(y, x[:n] @ reference.T) < 2e-6
-        (through, _) = cut("gates", [*tensors, x[:n]], [((n, N // 2), "float32"), ((n, N), "float32")])
-        assert error(through, gated("swiglu", x[:n] @ reference.T)) < 2e-6
     ids = np.array([95, 0, 64, 63], np.int32)
     (y,) = cut("rows", [*tensors, ids], [((4, K), "float32")])
     np.testing.assert_allclose(y, reference[ids], rtol=1e-5, atol=1e-6)

@@ -101,5 +101,4 @@ def _webgpu() -> Backend:
         pages,
         library_shaders,
         webgpu_choices.draw_ints,
-        gated_dtype="float32",
     )

@@ -1,12 +1,10 @@
 """Products with packed weights, and rows of them."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.compiler.kernels.webgpu.host import Binding, Host, Tensor, blocks, by_size, in_order
-from kvscape.compiler.kernels.webgpu.rows import gating
 from kvscape.compiler.kernels.webgpu.weights import (
     TILE,
     TILES,
@@ -25,44 +23,31 @@ def linear(op: Operator) -> Kernel:
     return Kernel(f"linear_{fmt.name}_{N}x{K}", lambda: linear_function(fmt, N, K), (*arrays, x))
 
 
-def linear_gated(op: Operator) -> Kernel:
-    """Of a weight in parts the product is written, since gates and what they let through lie in different ones."""
-    fmt, (_, N, K), (x, *arrays), gate = op.format, op.constants, op.tensors, op.name.removeprefix("linear_")
-    scratch = (((op.shape(0)[0], N), "float32"),) if len(parts(fmt, N, K)) > 1 else ()
-    name = f"{op.name}_{fmt.name}_{N}x{K}"
-    return Kernel(name, lambda: linear_function(fmt, N, K, gate), (*arrays, x), scratch=scratch)
-
-
 def embedding(op: Operator) -> Kernel:
     fmt, (_, N, K), (ids, *arrays) = op.format, op.constants, op.tensors
     return Kernel(f"embedding_{fmt.name}_{N}x{K}", lambda: embedding_function(fmt, N, K), (*arrays, ids))
 
 
-def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
-    """Arguments: the packed weight, x f32 [n, K]; y f32 [n, N], or f32 [n, N / 2] of what the ``gate`` lets through,
-    and then, of a weight in parts, the product f32 [n, N]."""
-    host = Host("_".join(["linear", *([gate] if gate else []), fmt.name, f"{N}x{K}"]))
+def linear_function(fmt: Format, N: int, K: int) -> Any:
+    """Arguments: the packed weight, x f32 [n, K]; y f32 [n, N]."""
+    host = Host(f"linear_{fmt.name}_{N}x{K}")
     weight = _weight(host, fmt, N, K)
-    x, n, cut = host.tensor("x", ("n", K), "float32"), host.size("n"), len(parts(fmt, N, K)) > 1
-    y = host.tensor("y", ("n", N // 2 if gate else N), "float32")
-    written = host.tensor("product", ("n", N), "float32") if gate and cut else y
-    inner = "" if cut else gate
+    x, y, n = host.tensor("x", ("n", K), "float32"), host.tensor("y", ("n", N), "float32"), host.size("n")
 
     def bindings(part: Part) -> list[Binding]:
-        last = replace(written, name="y").write("f32")
-        return [*_bound(weight, fmt, part, "vec4<u32>"), x.read("vec4<f32>"), last]
+        return [*_bound(weight, fmt, part, "vec4<u32>"), x.read("vec4<f32>"), y.write("f32")]
 
     def matvec(tokens: int) -> Callable[[Part], Any]:
         def launch(part: Part) -> Any:
-            grid = [part.blocks // 2 if inner else part.blocks, blocks(n, tokens)]
-            return host.launch(matvec_text(fmt, N, K, part, tokens, inner), bindings(part), [("n", n)], grid)
+            grid = [part.blocks, blocks(n, tokens)]
+            return host.launch(matvec_text(fmt, N, K, part, tokens), bindings(part), [("n", n)], grid)
 
         return launch
 
     def matmul(row_tiles: int, token_tiles: int) -> Callable[[Part], Any]:
         def launch(part: Part) -> Any:
             grid = [blocks(part.blocks * ROWS, TILE * row_tiles), blocks(n, TILE * token_tiles)]
-            source = matmul_text(fmt, N, K, part, row_tiles, token_tiles, inner)
+            source = matmul_text(fmt, N, K, part, row_tiles, token_tiles)
             return host.launch(source, bindings(part), [("n", n)], grid)
 
         return launch
@@ -72,8 +57,7 @@ def linear_function(fmt: Format, N: int, K: int, gate: str = "") -> Any:
 
     few = [(limit, all_parts(matvec(tokens))) for limit, tokens in ((1, 1), (4, 4), (16, 8))]
     some, many = all_parts(matmul(1, 1)), all_parts(matmul(*TILES))
-    behind = [gating(host, gate, N // 2, written, y)] if gate and cut else []
-    return host.function(by_size(n, [*few, (TILE, some)], many), *behind)
+    return host.function(by_size(n, [*few, (TILE, some)], many))
 
 
 def embedding_function(fmt: Format, N: int, K: int) -> Any:

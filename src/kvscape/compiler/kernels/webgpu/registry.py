@@ -9,8 +9,6 @@ from kvscape.compiler.kernels.webgpu import attention, choices, linear, rope, ro
 WEBGPU_KERNELS: Mapping[str, Callable[[Operator], Kernel]] = MappingProxyType(
     {
         "linear": linear.linear,
-        "linear_swiglu": linear.linear_gated,
-        "linear_geglu": linear.linear_gated,
         "embedding": linear.embedding,
         "take_rows": rows.take_rows,
         "rms_norm": rows.rms_norm,

@@ -1,10 +1,9 @@
 """Norms, gates and what else is done to rows (source/*.wgsl)."""
 
-from dataclasses import replace
 from typing import Any
 
 from kvscape.compiler.kernels.kernel import Kernel, Operator
-from kvscape.compiler.kernels.webgpu.host import Host, Tensor, blocks
+from kvscape.compiler.kernels.webgpu.host import Host, blocks
 from kvscape.compiler.kernels.webgpu.text import text
 
 THREADS = 256
@@ -93,14 +92,12 @@ def _norm_text(K: int, eps: float, value: str, kept: str = "") -> str:
 def gated_function(name: str, K: int) -> Any:
     """Arguments: x f32 [n, 2 K], gates and what they let through; y f32 [n, K]."""
     host = Host(f"{name}_{K}")
-    x, y = host.tensor("x", ("n", 2 * K), "float32"), host.tensor("y", ("n", K), "float32")
-    return host.function(gating(host, name, K, x, y))
-
-
-def gating(host: Host, name: str, K: int, x: Tensor, y: Tensor) -> Any:
-    """The launch that lets through what the gates of x f32 [n, 2 K] do."""
-    grid, bindings = [blocks(K, THREADS), host.size("n")], [replace(x, name="x").read("f32"), y.write("f32")]
-    return host.launch(text("tanh", "gates", "gated", K=K, gate=name), bindings, [], grid)
+    bindings = [
+        host.tensor("x", ("n", 2 * K), "float32").read("f32"),
+        host.tensor("y", ("n", K), "float32").write("f32"),
+    ]
+    source, grid = text("tanh", "gated", K=K, gate=name), [blocks(K, THREADS), host.size("n")]
+    return host.function(host.launch(source, bindings, [], grid))
 
 
 def head_norm_function(q_heads: int, heads: int, D: int, eps: float) -> Any:

@@ -34,43 +34,23 @@ def parts(fmt: Format, N: int, K: int) -> list[Part]:
     return [Part(first, min(step, rows - first), rows) for first in range(0, rows, step)]
 
 
-def matvec_text(fmt: Format, N: int, K: int, part: Part, tokens: int, gate: str = "") -> str:
-    """With a ``gate`` the weight's second half is what the first one lets through."""
-    each, there = list(product(_HALVES, range(tokens))), range(2 if gate else 1)
-    sums = [f"var sum{block}_{half}_{t} = 0.0;" for block in there for half, t in each]
-    kept = [
-        "\n  ".join(
-            [*(f"parts[({t}u * 32u + range) * 16u + row + {half}u] = sum{block}_{half}_{t};" for half, t in each)]
-        )
-        for block in there
-    ]
-    stored = [kept[0], "workgroupBarrier();"]
-    if gate:
-        stored += ["var gate = 0.0;", "if (is_there) { gate = total_of(thread); }", "workgroupBarrier();", kept[1]]
-        stored += ["workgroupBarrier();", f"if (is_there) {{ y[to] = {gate}(gate) * total_of(thread); }}"]
-    else:
-        stored.append("if (is_there) { y[to] = total_of(thread); }")
+def matvec_text(fmt: Format, N: int, K: int, part: Part, tokens: int) -> str:
+    each = list(product(_HALVES, range(tokens)))
+    stored = [f"parts[({t}u * 32u + range) * 16u + row + {half}u] = sum{half}_{t};" for half, t in each]
     return text(
-        *_gates(gate),
         "weights",
         "matvec",
         **_texts(fmt),
         **_sizes(fmt, N, K, part),
-        WIDTH=N // len(there),
         TOKENS=tokens,
-        declared="\n  ".join(sums),
-        product="\n    ".join(_product(fmt, K, tokens, len(there))),
+        declared="\n  ".join(f"var sum{half}_{t} = 0.0;" for half, t in each),
+        product="\n    ".join(_product(fmt, K, tokens)),
         stored="\n  ".join(stored),
     )
 
 
-def _gates(gate: str) -> list[str]:
-    return ["tanh", "gates"] if gate else []
-
-
-def matmul_text(fmt: Format, N: int, K: int, part: Part, row_tiles: int, token_tiles: int, gate: str = "") -> str:
-    """Each of 16 by 16 threads has every 16th row and every 16th token of the tile; with a ``gate`` half of the rows
-    are what the others let through."""
+def matmul_text(fmt: Format, N: int, K: int, part: Part, row_tiles: int, token_tiles: int) -> str:
+    """Each of 16 by 16 threads has every 16th row and every 16th token of the tile."""
     rows, tokens = range(4 * row_tiles), range(4 * token_tiles)
     texts: dict[str, list[str]] = {"declared": [], "joined": [], "stored": []}
     texts["product"] = [f"let w{i} = weights[q * TILE_ROWS + across + {16 * i}u];" for i in rows]
@@ -80,14 +60,10 @@ def matmul_text(fmt: Format, N: int, K: int, part: Part, row_tiles: int, token_t
         texts["declared"].append(f"var sum{name} = 0.0; var total{name} = 0.0;")
         texts["product"].append(f"sum{name} = {_chain(f'w{i}', f'v{j}', f'sum{name}')};")
         texts["joined"].append(f"total{name} += sum{name}; sum{name} = 0.0;")
-        if not gate or i < 2 * row_tiles:
-            value = f"{gate}(total{name}) * total{i + 2 * row_tiles}_{j}" if gate else f"total{name}"
-            texts["stored"].append(f"store(first_row + across + {16 * i}u, first_token + down + {16 * j}u, {value});")
+        texts["stored"].append(f"store(first_row + across + {16 * i}u, first_token + down + {16 * j}u, total{name});")
     lines = {name: "\n".join(each) for name, each in texts.items()}
     tiles = {"ROW_TILES": row_tiles, "TOKEN_TILES": token_tiles, "STEP": _step(fmt, row_tiles + token_tiles)}
-    count = 2 if gate else 1
-    tiles |= {"WIDTH": N // count, "ROWS": part.blocks * ROWS // count, "ROWS_WRITTEN": TILE * row_tiles // count}
-    return text(*_gates(gate), "weights", "matmul", **_texts(fmt), **_sizes(fmt, N, K, part), **tiles, **lines)
+    return text("weights", "matmul", **_texts(fmt), **_sizes(fmt, N, K, part), **tiles, **lines)
 
 
 def _step(fmt: Format, tiles: int) -> int:
@@ -103,34 +79,29 @@ def _chain(w: str, v: str, start: str) -> str:
     return start
 
 
-def _product(fmt: Format, K: int, tokens: int, of: int) -> Iterator[str]:
-    """One group of columns of a thread's two rows, of one block or two, four at a time; of the last group some may not
-    be there."""
+def _product(fmt: Format, K: int, tokens: int) -> Iterator[str]:
+    """One group of columns of a thread's two rows, four at a time; of the last group some may not be there."""
     count = loads(fmt)
     quads = group_size(fmt) // 4 // count
     partial = K % group_size(fmt) != 0
-    rows = list(product(range(of), _HALVES))
-    for block in range(of):
-        yield f"let place{block} = (group.x + {block}u * BLOCKS / 2u) * GROUPS + g;"
-        yield f"let at{block} = place{block} * LOADS * 16u + row;"
-    for (block, half), load in product(rows, range(count)):
-        yield f"let words{block}_{half}_{load} = codes[at{block} + {load * ROWS + half}u];"
-    for block, half in rows:
-        yield f"let scale{block}_{half} = constants(place{block}, row + {half}u);"
+    yield "let place = group.x * GROUPS + g;"
+    yield "let at = place * LOADS * 16u + row;"
+    for half, load in product(_HALVES, range(count)):
+        yield f"let words{half}_{load} = codes[at + {load * ROWS + half}u];"
+    for half in _HALVES:
+        yield f"let scale{half} = constants(place, row + {half}u);"
     for load, j in product(range(count), range(quads)):
         column = f"column + {load * quads + j}u"
         yield "{"
-        for block, half in rows:
-            name = f"{block}_{half}"
-            each = ", ".join(f"number(words{name}_{load}.{axis}, {j}u)" for axis in _NAMES)
-            yield f"let w{name} = fma(vec4({each}), vec4(scale{name}.x), vec4(scale{name}.y));"
+        for half in _HALVES:
+            each = ", ".join(f"number(words{half}_{load}.{axis}, {j}u)" for axis in _NAMES)
+            yield f"let w{half} = fma(vec4({each}), vec4(scale{half}.x), vec4(scale{half}.y));"
         for t in range(tokens):
             place = f"min(token + {t}u, numbers.n - 1u) * {K // 4}u + {column}" if tokens > 1 else column
             value = f"x[{place}]"
             if partial:
                 value = f"select(vec4(0.0), x[min({place}, numbers.n * {K // 4}u - 1u)], {column} < {K // 4}u)"
-            names = [f"{block}_{half}" for block, half in rows]
-            sums = " ".join(f"sum{name}_{t} = {_chain(f'w{name}', 'v', f'sum{name}_{t}')};" for name in names)
+            sums = " ".join(f"sum{half}_{t} = {_chain(f'w{half}', 'v', f'sum{half}_{t}')};" for half in _HALVES)
             yield f"{{ let v = {value}; {sums} }}"
         yield "}"
 

@@ -1,5 +1,5 @@
-// Many tokens: 64 rows times ROW_TILES, half of them gates where there are any, by 64 tokens times TOKEN_TILES a workgroup; STEP times four columns of both at a time lie in
-// shared memory, four in each place. Sums are made and added in the order of matvec.wgsl.
+// Many tokens: 64 rows times ROW_TILES by 64 tokens times TOKEN_TILES a workgroup; STEP times four columns of both at a time lie in shared
+// memory, four in each place. Sums are made and added in the order of matvec.wgsl.
 const TILE_ROWS = 64u * ROW_TILES;
 const TILE_TOKENS = 64u * TOKEN_TILES;
 var<workgroup> weights: array<vec4<f32>, STEP * TILE_ROWS>;
@@ -21,14 +21,14 @@ fn input(token: u32, quad: u32) -> vec4<f32> {
 }
 
 fn store(row: u32, token: u32, value: f32) {
-  if (row < ROWS && token < numbers.n) {
-    y[token * WIDTH + FIRST * 16u + row] = value;
+  if (row < BLOCKS * 16u && token < numbers.n) {
+    y[token * N + FIRST * 16u + row] = value;
   }
 }
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) thread: u32) {
-  let first_row = group.x * ROWS_WRITTEN;
+  let first_row = group.x * TILE_ROWS;
   let first_token = group.y * TILE_TOKENS;
   let across = thread % 16u;
   let down = thread / 16u;
@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var first = 0u; first < QUADS; first += STEP) {
       workgroupBarrier();
       for (var i = thread; i < STEP * TILE_ROWS; i += 256u) {
-        weights[i] = weight(first_row + i % TILE_ROWS / ROWS_WRITTEN * WIDTH + i % ROWS_WRITTEN, g, first + i / TILE_ROWS);
+        weights[i] = weight(first_row + i % TILE_ROWS, g, first + i / TILE_ROWS);
       }
       for (var i = thread; i < STEP * TILE_TOKENS; i += 256u) {
         inputs[i % STEP * TILE_TOKENS + i / STEP] = input(first_token + i / STEP, g * QUADS + first + i % STEP);
