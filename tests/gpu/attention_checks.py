@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from checked import Array, Checked, error
+from checked import LIMIT, Array, Checked, error
 
 from kvscape.config import KEY_GROUP, KVPrecision
 from kvscape.engine.devices.device import StepInput
@@ -55,11 +55,16 @@ class Heads:
 HEADS = (
     *(Heads(kv_dtype, 9, 3, 64) for kv_dtype in ("f32", "f16", "fp8", "int8", "int4")),
     *(Heads(kv_dtype, 32, 8, 128) for kv_dtype in ("f16", "fp8", "int8", "int4")),
+    *(Heads(kv_dtype, 6, 2, 32) for kv_dtype in ("f16", "int4")),
     *(Heads(kv_dtype, 4, 4, 32, rotary=24, cap=20.0) for kv_dtype in ("f16", "int8", "int4")),
     *(Heads(kv_dtype, 6, 2, 96, rotary=72) for kv_dtype in ("f16", "int8", "int4")),
     *(Heads(kv_dtype, 4, 1, 256, cap=5.0) for kv_dtype in ("f16", "int8", "int4")),
     *(Heads(kv_dtype, 14, 2, 64) for kv_dtype in ("k=int8,v=int4", "k=int4,v=fp8", "k=f16,v=int8")),
 )
+
+
+TIE_LIMIT = 5e-3
+"""Of 4-bit codes one in a million is rounded another way in f32 than in f64, by a fifteenth of what its group spans."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def _checked(heads: Heads, run: Run, rng: np.random.Generator, seen: Seen) -> Ch
         found.append(run(f"attention_{heads.name}", [q, sink_q, *places, *own, LAYER], shapes)[0])
     wanted = np.concatenate([case.reference(i, new, seen) for i, new in enumerate(seen.new)])
     is_same = all(np.array_equal(one, found[0]) for one in found)
-    return Checked(f"{heads.title} {seen.name}", error(found[-1].reshape(wanted.shape), wanted), is_same)
+    limit = TIE_LIMIT if "int4" in heads.precision.identifier else LIMIT
+    return Checked(f"{heads.title} {seen.name}", error(found[-1].reshape(wanted.shape), wanted), is_same, limit)
 
 
 class _Case:

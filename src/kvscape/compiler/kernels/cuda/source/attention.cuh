@@ -12,29 +12,32 @@ DEVICE void load_values(const Span<D>& span, int block, int piece, u32* v) {
   load_transposed(shared_address(span.values + row * Span<D>::VALUE_STRIDE + piece + lane / 16), v);
 }
 
-// The scores of TILES times 8 keys of a span, which begin at `first`.
+// The scores of TILES times 8 keys of a span, which begin at `first`; `all_seen` where every query sees all of them.
 template <bool GROUPED, int D, int TILES>
 DEVICE void score(const uint4* keys, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
-                  const int* position, bool own, float (*s)[4]) {
+                  const int* position, bool own, bool all_seen, float (*s)[4]) {
   const int t = threadIdx.x % 4;
 #pragma unroll
-  for (int i = 0; i < TILES; ++i) {
-    for (int j = 0; j < 4; ++j) s[i][j] = 0;
-    q.multiply(keys + i * 8 * Span<D>::KEY_STRIDE, s[i]);
+  for (int i = 0; i < 4 * TILES; ++i) s[i / 4][i % 4] = 0;
+  q.template multiply<TILES>(keys, 8 * Span<D>::KEY_STRIDE, s);
+  if (all_seen && how.soft_cap <= 0) {
+#pragma unroll
+    for (int i = 0; i < 4 * TILES; ++i) s[i / 4][i % 4] = s[i / 4][i % 4] * how.scale * LOG2_E;
+    return;
   }
   if (first < how.sinks) {
 #pragma unroll
     for (int i = 0; i < TILES; ++i) {
       if (first + i * 8 >= how.sinks) break;
-      float sink_s[4] = {};
+      float sink_s[1][4] = {};
 #pragma unroll 1
       for (int c = 0; c < D / 32; ++c) {  // all at once would leave no registers
         Queries<32> other;
         other.load(sink_q[0] + 32 * c, sink_q[1] + 32 * c);
-        other.multiply(keys + i * 8 * Span<D>::KEY_STRIDE + 4 * c, sink_s);
+        other.template multiply<1>(keys + i * 8 * Span<D>::KEY_STRIDE + 4 * c, 0, sink_s);
       }
       for (int j = 0; j < 4; ++j)
-        if (first + i * 8 + 2 * t + j % 2 < how.sinks) s[i][j] = sink_s[j];
+        if (first + i * 8 + 2 * t + j % 2 < how.sinks) s[i][j] = sink_s[0][j];
     }
   }
 #pragma unroll
@@ -62,7 +65,7 @@ DEVICE void weigh(const Span<D>& span, const Queries<D>& q, const float* const* 
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
   const uint4* keys = span.keys + g * Span<D>::KEY_STRIDE + t;
   if constexpr (PARTS < WARPS) {
-    score<GROUPED, D, TILES>(keys, q, sink_q, how, first, position, own, s);
+    score<GROUPED, D, TILES>(keys, q, sink_q, how, first, position, own, false, s);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       peaks[h] = highest<TILES>(s, h, peaks[h]);
@@ -75,7 +78,7 @@ DEVICE void weigh(const Span<D>& span, const Queries<D>& q, const float* const* 
     __shared__ float peaks_of[PARTS][16], weights[16][TILES * 8 + 8];
     float few[EACH][4];
     const int skip = part * EACH * 8;
-    score<GROUPED, D, EACH>(keys + skip * Span<D>::KEY_STRIDE, q, sink_q, how, first + skip, position, own, few);
+    score<GROUPED, D, EACH>(keys + skip * Span<D>::KEY_STRIDE, q, sink_q, how, first + skip, position, own, false, few);
 #pragma unroll
     for (int h = 0; h < 2; ++h)
       if (h == 0 || upper) {
@@ -131,6 +134,49 @@ DEVICE void attend(const Span<D>& span, const Queries<D>& q, const float* const*
       load_values(span, block, part * (OWN / 8) + 2 * i, v);
       multiply_add(found.out[2 * i], p, v[0], v[1]);
       multiply_add(found.out[2 * i + 1], p, v[2], v[3]);
+    }
+  }
+}
+
+// A span that is a range: what is found in it joins `all` piece by piece, so that registers are left. The numbers are those
+// of `attend` and `join`.
+template <bool GROUPED, int D>
+DEVICE void attend_and_join(const Span<D>& span, const Queries<D>& q, const float* const* sink_q, const Scores& how, int first,
+                            const int* position, bool all_seen, Found<D>& all) {
+  constexpr int TILES = Span<D>::KEYS / 8, PIECES = 2;
+  const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+  float s[TILES][4], old[2], fresh[2];
+  score<GROUPED, D, TILES>(span.keys + g * Span<D>::KEY_STRIDE + t, q, sink_q, how, first, position, false, all_seen, s);
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const float own_peak = highest<TILES>(s, h, LOWEST), peak = fmaxf(all.peak[h], own_peak);
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < TILES; ++i)
+      for (int j = 2 * h; j < 2 * h + 2; ++j) s[i][j] = weight(s[i][j], own_peak), sum += s[i][j];
+    old[h] = exp_2(all.peak[h] - peak), fresh[h] = exp_2(own_peak - peak);
+    all.peak[h] = peak;
+    all.total[h] = joined(all.total[h], old[h], sum_of_row(sum), fresh[h]);
+  }
+  u32 p[TILES / 2][4];
+#pragma unroll
+  for (int i = 0; i < 2 * TILES; ++i) p[i / 4][i % 4] = halves(s[i / 2][i % 2 * 2], s[i / 2][i % 2 * 2 + 1]);
+#pragma unroll
+  for (int piece = 0; piece < D / 16; piece += PIECES) {
+    float out[2 * PIECES][4] = {};
+#pragma unroll
+    for (int block = 0; block < TILES / 2; ++block)
+#pragma unroll
+      for (int i = 0; i < PIECES; ++i) {
+        u32 v[4];
+        load_values(span, block, 2 * (piece + i), v);
+        multiply_add(out[2 * i], p[block], v[0], v[1]);
+        multiply_add(out[2 * i + 1], p[block], v[2], v[3]);
+      }
+#pragma unroll
+    for (int i = 0; i < 8 * PIECES; ++i) {
+      float& sum = all.out[2 * piece + i / 4][i % 4];
+      sum = joined(sum, old[i % 4 / 2], out[i / 4][i % 4], fresh[i % 4 / 2]);
     }
   }
 }
@@ -193,8 +239,11 @@ DEVICE void attend_ranges(Span<D>* spans, const Task<K, V>& task, const Scores& 
   spans[1].locate(task.pages, next, task.last + 1);
   __syncthreads();
   auto of_group = spans[0].ask(task.pages, task.head, first, task.last + 1);
+  constexpr int EACH = RANGE_TOKENS / KEYS;
+  const int own_from = task.first_position / GROUP_TOKENS * GROUP_TOKENS;
   Found<D> found;
-  found.clear(), all.clear();
+  int range = -1;
+  all.clear();
 #pragma unroll 1
   for (int i = 0; first <= task.last; ++i) {
     Span<D>& span = spans[i % 2];
@@ -202,8 +251,15 @@ DEVICE void attend_ranges(Span<D>* spans, const Task<K, V>& task, const Scores& 
     span.template finish<K, V>(of_group);
     __syncthreads();  // what was asked for is there, and nobody reads the other span
     if (next <= task.last) of_group = other.ask(task.pages, task.head, next, task.last + 1);
-    attend_span(span, task, how, q, sink_q, position, first, 0, rows, works, found);
-    if (next > task.last || next / RANGE_TOKENS != first / RANGE_TOKENS) sum_total(found), join(all, found), found.clear();
+    if (EACH == 1 && (!K::GROUPED || first + KEYS <= own_from)) {
+      // Where all are seen no window is full, and queries meet the sinks as they are.
+      const bool all_seen = first + KEYS - 1 <= task.first_position && first > task.last - how.recent;
+      if (works) attend_and_join<K::GROUPED>(span, q, sink_q, how, first, position, all_seen, all);
+    } else {
+      if (EACH == 1 || first / RANGE_TOKENS != range) found.clear(), range = first / RANGE_TOKENS;
+      attend_span(span, task, how, q, sink_q, position, first, 0, rows, works, found);
+      if (EACH == 1 || next > task.last || next / RANGE_TOKENS != range) sum_total(found), join(all, found);
+    }
     first = next, next = seen_from(next + KEYS);
     span.locate(task.pages, next, task.last + 1);
   }
@@ -243,7 +299,8 @@ template <class K, class V, int D, int SIZE, bool SPLIT, int PARTS, class Out>
 DEVICE void paged_attention(const float* q, const float* sink_q, const u8* pool, const int* tables, const int* tiles,
                             const int* positions, const int* window, const float* own, Out* y, float* ranges, int q_heads,
                             int heads, int page_size, i64 page_bytes, int width, float scale, float soft_cap) {
-  const Tile tile = ((const Tile*)tiles)[blockIdx.x];
+  // The last tiles of a sequence take longest: they come first, lest others wait for them.
+  const Tile tile = ((const Tile*)tiles)[SPLIT ? blockIdx.x : gridDim.x - 1 - blockIdx.x];
   const int head = blockIdx.y, group = q_heads / heads, rows = tile.tokens * group;
   const int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4, warp = threadIdx.x / WARP, first_row = warp / PARTS * 16;
   const int part = warp % PARTS;

@@ -30,12 +30,13 @@ DEVICE void join(Found<D>& all, Found<D>& range) {
   }
 }
 
+DEVICE float sum_of_row(float x) {  // over its four lanes
+  x += __shfl_xor_sync(ALL, x, 1);
+  return x + __shfl_xor_sync(ALL, x, 2);
+}
 template <int D>
 DEVICE void sum_total(Found<D>& found) {
-  for (int h = 0; h < 2; ++h) {
-    found.total[h] += __shfl_xor_sync(ALL, found.total[h], 1);
-    found.total[h] += __shfl_xor_sync(ALL, found.total[h], 2);
-  }
+  for (int h = 0; h < 2; ++h) found.total[h] = sum_of_row(found.total[h]);
 }
 
 // Tiles pieces[i] to pieces[i + 1] have the ranges of token i. A block has one query head of a token.

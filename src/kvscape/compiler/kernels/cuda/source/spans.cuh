@@ -186,15 +186,24 @@ struct Queries {
         pieces[i][h][2] = halves(b.x, b.y), pieces[i][h][3] = halves(b.z, b.w);
       }
   }
-  // `keys` are the lane's pieces of one of 8 keys.
-  __device__ __forceinline__ void multiply(const uint4* keys, float* products) const {
+  // `keys` are the lane's pieces of one of 8 keys, those of the next tile are `stride` behind. A product waits for the last
+  // one of its tile, so those of four tiles take turns.
+  template <int TILES>
+  __device__ __forceinline__ void multiply(const uint4* keys, int stride, float (*products)[4]) const {
+    constexpr int TURN = TILES < 4 ? TILES : 4;
 #pragma unroll
-    for (int i = 0; i < D / 32; ++i) {
-      const uint4 key = keys[4 * i];
-      const u32 a[4] = {pieces[i][0][0], pieces[i][1][0], pieces[i][0][1], pieces[i][1][1]};
-      const u32 b[4] = {pieces[i][0][2], pieces[i][1][2], pieces[i][0][3], pieces[i][1][3]};
-      multiply_add(products, a, key.x, key.y);
-      multiply_add(products, b, key.z, key.w);
-    }
+    for (int first = 0; first < TILES; first += TURN)
+#pragma unroll
+      for (int i = 0; i < D / 32; ++i) {
+        uint4 key[TURN];
+#pragma unroll
+        for (int j = 0; j < TURN; ++j) key[j] = keys[(first + j) * stride + 4 * i];
+        const u32 a[4] = {pieces[i][0][0], pieces[i][1][0], pieces[i][0][1], pieces[i][1][1]};
+        const u32 b[4] = {pieces[i][0][2], pieces[i][1][2], pieces[i][0][3], pieces[i][1][3]};
+#pragma unroll
+        for (int j = 0; j < TURN; ++j) multiply_add(products[first + j], a, key[j].x, key[j].y);
+#pragma unroll
+        for (int j = 0; j < TURN; ++j) multiply_add(products[first + j], b, key[j].z, key[j].w);
+      }
   }
 };
