@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import attention_checks
+import draw_checks
 import edit_checks
 import numpy as np
 from checked import Array, Checked, error, report
@@ -122,12 +123,6 @@ def choice_functions() -> Iterator[Named]:
     yield "greedy", choices.greedy_function(5000)
 
 
-def draw_functions(sizes: Sizes) -> Iterator[Named]:
-    from kvscape.compiler.kernels.cuda import choices
-
-    yield "sample", choices.sample_function(sizes.vocab)
-
-
 class Kernels:
     """``kernels(name, inputs, outputs)`` runs one on the GPU; outputs hold garbage before."""
 
@@ -222,37 +217,6 @@ def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     yield Checked("rope_table", error(y, 1.5 * np.concatenate([np.cos(angle), np.sin(angle)], 1)))
 
 
-def check_draws(sizes: Sizes, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
-    """Flat and peaked rows, ties, tokens that cannot be; every shape of a distribution."""
-    from kvscape.engine.devices.cuda.tensors import CudaDraws
-    from kvscape.engine.devices.device import Draw
-    from kvscape.engine.draws import sampled
-
-    vocab, scales = sizes.vocab, np.array([0.0, 0.01, 1, 3, 12])[:, None]
-    rows = [*(scales * rng.standard_normal((len(scales), vocab))), rng.integers(-6, 6, vocab).astype(np.float64)]
-    rows.append(np.where(rng.random(vocab) < 0.999, -np.inf, rows[2]))
-    logits = np.array(rows, np.float32)
-    for top_k, top_p, min_p in (
-        (0, 1, 0),
-        (40, 1, 0),
-        (0, 0.95, 0),
-        (0, 0.5, 0),
-        (20_000, 0.5, 0),
-        (50, 0.9, 0.02),
-        (0, 1, 0.1),
-    ):
-        draws = [
-            Draw(row, top_k, temperature, top_p, min_p, float(rng.random()))
-            for row in range(len(logits))
-            for temperature in (0.0, 0.6, 1.0, 2.0)
-            for _ in range(sizes.draws)
-        ]
-        tensor = CudaDraws(kernels.device).fill(draws)
-        (y,) = kernels("sample", [logits, tensor], [((len(draws),), "int32")])
-        wrong = np.count_nonzero(y != np.array(sampled(logits, draws)))
-        yield Checked(f"sample top_k {top_k} top_p {top_p} min_p {min_p}: {wrong} differ", 0.0, not wrong)
-
-
 def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     logits = (rng.standard_normal((4, 5000)) * 5).astype(np.float32)
     logits[2, [77, 4000]] = 99
@@ -269,7 +233,7 @@ def parts(sizes: Sizes = WHOLE) -> list[Part]:
     return [
         Part("rows", row_functions, check_rows),
         Part("choices", choice_functions, check_choices),
-        Part("draws", partial(draw_functions, sizes), partial(check_draws, sizes)),
+        Part("draws", partial(draw_checks.functions, sizes.vocab), partial(draw_checks.check, sizes.vocab, sizes.draws)),
         Part("edits", partial(edit_checks.functions, sizes.vocab), partial(edit_checks.check, sizes.vocab)),
         *(
             Part(f"linear {name}", partial(linear_functions, name, sizes), partial(check_linear, name, sizes))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from emulated import EmulatedKernels, needs_emulation
 
@@ -58,7 +59,13 @@ def own_choices(device: CpuDevice | CudaDevice, kernels: EmulatedKernels) -> Cud
     names = ("greedy", "sample", "edit", "token_logprobs")
     functions: dict[str, Any] = {name: kernels.function(name) for name in names}
     functions["logprobs"] = device.__dict__["_vm"]["logprobs"]
+    functions["sample"] = lambda logits, draws, y: kernels.function("sample")(logits, draws, y, rooms(int(y.shape[0])))
     return CudaChoices(functions, tvm.runtime.device("cpu", 0), device.model.vocab_size)
+
+
+def rooms(draws: int) -> Any:
+    """What the machine gives the kernel besides; it holds anything."""
+    return tvm.runtime.tensor(np.full((draws, choices.ROOM_INTS), 0x7B7B7B7B, np.int32))
 
 
 def test_the_answers_are_worth_comparing(wanted: Answers) -> None:

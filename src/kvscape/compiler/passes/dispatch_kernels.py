@@ -38,18 +38,18 @@ class _Mutator(relax.PyExprMutator):  # type: ignore[misc]
             self.missing.append(op.name)
             return call
         arguments, gvar = relax.Tuple([argument(value) for value in kernel.arguments]), self._gvar(kernel, op)
+        types = [*out_types(call), *(relax.TensorType(shape, dtype) for shape, dtype in kernel.scratch)]
         if kernel.inplace:
-            return relax.op.call_tir_inplace(gvar, arguments, list(kernel.inplace), out_types(call))
-        if kernel.scratch:
-            return self._with_scratch(kernel, gvar, arguments, out_types(call))
-        return relax.call_tir(gvar, arguments, out_types(call))
+            aliased = [*kernel.inplace, *[-1] * len(kernel.scratch)]
+            called = relax.op.call_tir_inplace(gvar, arguments, aliased, types)
+        else:
+            called = relax.call_tir(gvar, arguments, types)
+        return self._first(called, len(types) - len(kernel.scratch)) if kernel.scratch else called
 
-    def _with_scratch(self, kernel: Kernel, gvar: Any, arguments: Any, types: list[Any]) -> Any:
+    def _first(self, called: Any, results: int) -> Any:
         """The kernel's one result, without what it needed besides."""
-        assert len(types) == 1
-        scratch = [relax.TensorType(shape, dtype) for shape, dtype in kernel.scratch]
-        found = self.builder_.emit(relax.call_tir(gvar, arguments, [*types, *scratch]))
-        return relax.TupleGetItem(found, 0)
+        assert results == 1
+        return relax.TupleGetItem(self.builder_.emit(called), 0)
 
     def _gvar(self, kernel: Kernel, op: Operator) -> Any:
         """The kernel's function in the module; building one takes much longer than looking it up."""

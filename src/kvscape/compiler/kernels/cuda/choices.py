@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from kvscape.compiler.kernels.cuda.host import Argument, Host
+from tvm import tirx
+
+from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 
 THREADS = 1024
 DRAW_INTS = 10  # of struct Draw
 MOST_DRAWN_FROM = 1 << 18  # tokens: the weights of more would not fit into 64 bits
-_CANDIDATES_BYTES = 7680 * 12
+ROOM_INTS = 6472  # of struct Room
+_ROOMS = 64  # are taken at once, so that few sizes of memory are kept
+_PART = 4096  # tokens of a row that one block reads
 _BLOCKS_OF_ROW = 16
 
 
@@ -28,8 +32,9 @@ def draw_ints(V: int) -> int:
 
 
 def sample(op: Operator) -> Kernel:
-    V = op.shape(0)[-1]
-    return Kernel("sample", lambda: sample_function(V), op.tensors, inplace=(2,))
+    V, c = op.shape(0)[-1], op.shape(1)[0]
+    rooms = ((blocks(c, _ROOMS) * _ROOMS, ROOM_INTS), "int32")
+    return Kernel("sample", lambda: sample_function(V), op.tensors, inplace=(2,), scratch=(rooms,))
 
 
 def edit(op: Operator) -> Kernel:
@@ -58,14 +63,20 @@ def greedy_function(V: int) -> Any:
     return host.function(host.launch("greedy(logits, y, V)", arguments, [host.size("r")], THREADS))
 
 
-def sample_function(V: int) -> Any:
-    """Arguments: logits f32 [r, V], draws int32 [c, 10]: row, top_k, then f64 numbers; y int32 [c]."""
-    host = Host("sample")
+def sample_function(V: int, name: str = "sample") -> Any:
+    """Arguments: logits f32 [r, V], draws int32 [c, 10]: row, top_k, then f64 numbers; y int32 [c]; a room for each."""
+    host = Host(name)
     logits = host.tensor("logits", ("r", V), "float32")
     draws, y = host.tensor("draws", ("c", DRAW_INTS), "int32"), host.tensor("y", ("c",), "int32")
-    arguments = [logits, draws, y, Argument("int", "V", V)]
-    call = "sample(logits, draws, y, V)"
-    return host.function(host.launch(call, arguments, [host.size("c")], THREADS, _CANDIDATES_BYTES))
+    inputs, size = [logits, draws, host.tensor("rooms", ("rooms", ROOM_INTS), "int32")], Argument("int", "V", V)
+    room, c = f"room_of<{4 * ROOM_INTS}>(rooms)", host.size("c")
+    parts, one = [c, -(-V // _PART)], [c]
+    stages = (("peaks", parts), ("bins", parts), ("candidates", parts), ("edge", one), ("sums", parts))
+    launches = [
+        host.launch(f"draw_{stage}(logits, draws, {room}, V)", [*inputs, size], grid, THREADS) for stage, grid in stages
+    ]
+    token = host.launch(f"draw_token(logits, draws, {room}, y, V)", [*inputs, y, size], one, THREADS)
+    return host.function(tirx.SeqStmt([*launches, token]))
 
 
 def edit_function(V: int) -> Any:

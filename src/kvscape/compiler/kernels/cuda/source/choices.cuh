@@ -1,4 +1,30 @@
 // What is asked of logits. A block of 1024 threads has one row.
+typedef unsigned long long u64;
+
+// Numbers of which the larger belongs to the larger logit; 0 and -0 are equal, and what is no number comes last.
+DEVICE u32 place_in_order(float x) {
+  const u32 bits = x == 0 ? 0 : __float_as_uint(x);
+  return x != x ? 0 : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+DEVICE float logit_at(u32 place) { return __uint_as_float(place & 0x80000000u ? place ^ 0x80000000u : ~place); }
+
+// The larger logit has the larger number, of equals the first. 0 is less than all.
+DEVICE u64 rank_of(float x, int place) { return (u64)place_in_order(x) << 32 | (u32)~place; }
+DEVICE int place_of(u64 rank) { return (int)~(u32)rank; }
+DEVICE float logit_of(u64 rank) { return logit_at((u32)(rank >> 32)); }
+
+// What all threads of a block have, joined in an order of its own; every thread gets it.
+template <class T, class Join>
+DEVICE T joined_of_block(T x, const Join& join) {
+  __shared__ T parts[WARP];
+  for (int i = 16; i > 0; i /= 2) x = join(x, __shfl_xor_sync(ALL, x, i));
+  __syncthreads();
+  if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = x;
+  __syncthreads();
+  x = parts[threadIdx.x % WARP];
+  for (int i = 16; i > 0; i /= 2) x = join(x, __shfl_xor_sync(ALL, x, i));
+  return x;
+}
 
 DEVICE bool is_better(float a, int place_a, float b, int place_b) { return a > b || (a == b && place_a < place_b); }
 

@@ -32,23 +32,6 @@ DEVICE void edit(const float* logits, const int* rows, const int* changes, const
   }
 }
 
-// What all threads of a block have, joined in an order of its own; every thread gets it.
-template <class T, class Join>
-DEVICE T joined_of_block(T x, const Join& join) {
-  __shared__ T parts[WARP];
-  for (int i = 16; i > 0; i /= 2) x = join(x, __shfl_xor_sync(ALL, x, i));
-  __syncthreads();
-  if (threadIdx.x % WARP == 0) parts[threadIdx.x / WARP] = x;
-  __syncthreads();
-  x = parts[threadIdx.x % WARP];
-  for (int i = 16; i > 0; i /= 2) x = join(x, __shfl_xor_sync(ALL, x, i));
-  return x;
-}
-
-// The larger logit has the larger number; of equals the first. 0 is less than all.
-DEVICE u64 rank_of(float x, int place) { return (u64)place_in_order(x) << 32 | (u32)~place; }
-DEVICE int place_of(u64 rank) { return (int)~(u32)rank; }
-
 // Log-probabilities of a token and of the likeliest ones of its row. A block of 1024 threads has one row; y is the token's,
 // then tokens, then theirs. Each thread knows the best of its own tokens; when that is taken, all look for its next one.
 DEVICE void token_logprobs(const float* logits, const int* asked, int* y, int V, int width) {
