@@ -230,10 +230,11 @@ def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checke
 
 
 def parts(sizes: Sizes = WHOLE) -> list[Part]:
+    draws = partial(draw_checks.check, sizes.vocab, sizes.draws)
     return [
         Part("rows", row_functions, check_rows),
         Part("choices", choice_functions, check_choices),
-        Part("draws", partial(draw_checks.functions, sizes.vocab), partial(draw_checks.check, sizes.vocab, sizes.draws)),
+        Part("draws", partial(draw_checks.functions, sizes.vocab), draws),
         Part("edits", partial(edit_checks.functions, sizes.vocab), partial(edit_checks.check, sizes.vocab)),
         *(
             Part(f"linear {name}", partial(linear_functions, name, sizes), partial(check_linear, name, sizes))

@@ -1,6 +1,5 @@
-"""The kernel ``sample`` as a library has it: the virtual machine gives it what it needs besides, of several sizes in turn."""
+"""The kernel ``sample`` as a library has it: the virtual machine gives it what it needs besides, in several sizes."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ def lowered() -> Any:
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Any:
     mod, folder = lowered(), tmp_path_factory.mktemp("emulated")
     launches = [launch for _, function in mod.functions_items() for launch in launches_of(function)]
-    register(launches, Path(folder), "sm_90", {})
+    register(launches, folder, "sm_90")
     executable = relax.build(mod, "llvm", relax_pipeline=None)
     return tvm.runtime.vm.VirtualMachine(executable, [tvm.cpu()], "pooled")["sample"]
 
