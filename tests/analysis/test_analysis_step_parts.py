@@ -7,7 +7,7 @@ from kvscape.analysis.roofline import attention_operations, head_parameters, lay
 from kvscape.analysis.schedule import SUMS
 from kvscape.analysis.step_parts import PARTS, part_seconds
 
-DEVICE = Device("here", 2, 1e10, 4e11, 1e11, 2e-6)
+DEVICE = Device("here", 2, 1e10, 4e11, 1e11, 2e-6, 1e-5)
 
 
 def parts(is_float: bool = False, threads: int = 2, **sums: float) -> dict[str, float]:
@@ -23,6 +23,7 @@ def test_each_sum_has_its_parts() -> None:
     assert parts(logit_rows=2)["head"] == pytest.approx(2 * 2 * head_parameters(SMOLLM2) / 4e11)
     assert parts(keys_read=100)["kv_reading"] == pytest.approx(100 * 23040 / 1e10)
     assert parts(keys_seen=100)["attention"] == pytest.approx(attention_operations(SMOLLM2, 100) / 1e11)
+    assert parts(logit_rows=2)["host"] == pytest.approx(2e-5)
     both = parts(passes=1, logit_passes=1)["passes"]
     assert both == pytest.approx(2 * (layer_parameters(SMOLLM2) + head_parameters(SMOLLM2)) / 4e11)
     assert sum(value > 0 for value in parts(tokens=5).values()) == 1

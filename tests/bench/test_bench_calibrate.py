@@ -24,7 +24,7 @@ def test_every_limit_is_one_that_a_processor_can_have(device: Device) -> None:
     assert 1e8 < device.memory_bytes_per_s < 1e13
     assert 1e9 < device.integer_operations_per_s < 1e14
     assert 1e8 < device.float_operations_per_s < 1e14
-    assert 1e-7 < device.call_s < 1e-2
+    assert 1e-7 < device.call_s < 1e-2 and 1e-7 < device.token_s < 1e-2
 
 
 def test_a_short_call_is_what_it_usually_is_though_some_wait_for_their_core(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,7 @@ def test_it_is_calibrated(capsys: pytest.CaptureFixture[str], command: Command) 
     assert run(["doctor", "--calibrate", "--device", "cuda:0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["calibration"]
     assert found["integer_operations_per_s"] == found["float_operations_per_s"] and found["threads"] == 1
+    assert 1e-7 < found["token_s"] < 1e-2
     assert run(["doctor", "--device", "cuda:0"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("calibration of cuda:0"))
     assert "GB/s" in line and "thread" not in line

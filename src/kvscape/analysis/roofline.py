@@ -13,12 +13,13 @@ _LAYER_CALLS, _OTHER_CALLS = 10, 8
 class DeviceRates:
     """Measured limits of a device with the threads in use; one multiply-add is two operations.
 
-    ``call_s`` is the least time of a kernel, where that counts.
+    ``call_s`` is the least time of a kernel, ``token_s`` the engine's own for a sequence of a step, where they count.
     """
 
     memory_bytes_per_s: float
     operations_per_s: float
     call_s: float = 0.0
+    token_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,14 @@ def predict_step(
 ) -> float:
     """Seconds of one step of ``tokens`` tokens that each see ``kv_tokens`` keys; ``logit_rows`` is also the sequences.
 
-    The slower of reading weights and cache once, and of computing; besides what each kernel takes at least.
+    The slower of reading weights and cache once, and of computing; besides what each kernel and
+    the host take at least.
     """
     read = step_weights_bytes(model, memory.weights_bytes) + memory.kv_bytes_per_token * kv_tokens * logit_rows
     operations = 2.0 * (layer_parameters(model) * tokens + head_parameters(model) * logit_rows)
     operations += attention_operations(model, kv_tokens) * tokens
     work_s = max(read / rates.memory_bytes_per_s, operations / rates.operations_per_s)
-    return step_calls(model) * rates.call_s + work_s
+    return step_calls(model) * rates.call_s + logit_rows * rates.token_s + work_s
 
 
 def predict_speed(

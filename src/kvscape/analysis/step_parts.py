@@ -14,7 +14,7 @@ from kvscape.analysis.roofline import (
 from kvscape.analysis.schedule import FloatArray
 from kvscape.config import ModelConfig
 
-PARTS = ("calls", "weights", "passes", "products", "head", "kv_reading", "attention")
+PARTS = ("calls", "weights", "passes", "products", "head", "kv_reading", "attention", "host")
 
 
 def part_seconds(
@@ -23,7 +23,8 @@ def part_seconds(
     """Seconds [..., PARTS] of what is done in ``sums`` [..., SUMS].
 
     A step calls kernels, reads the weights and multiplies each token with them; a pass unpacks codes, which is taken to
-    be as long as multiplying one row. Rates grow with threads as far as the device was measured with them.
+    be as long as multiplying one row. Rates grow with threads as far as the device was measured with them. The host
+    works for each row of logits before and behind the device.
     """
     steps, tokens, logit_rows, passes, logit_passes, keys_read, keys_seen = np.moveaxis(sums, -1, 0)
     share = min(threads, device.threads) / device.threads
@@ -39,6 +40,7 @@ def part_seconds(
             logit_rows * head,
             keys_read * memory.kv_bytes_per_token / memory_rate,
             keys_seen * attention_operations(model, 1) / float_rate,
+            logit_rows * device.token_s,
         ],
         axis=-1,
     )

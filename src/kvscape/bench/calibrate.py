@@ -10,6 +10,7 @@ from kvscape.analysis.cpu import usable_threads
 from kvscape.analysis.device import Device
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
+from kvscape.bench.host_probe import token_s
 from kvscape.bench.probe import best_rate, memory_bytes_per_s, usual_s
 from kvscape.bench.webgpu_probe import WebgpuProbe
 from kvscape.compiler.cuda_target import detect_cuda_target
@@ -40,14 +41,16 @@ def _gpu(name: str, index: int) -> Device:
     detect_cuda_target(name, index)
     probe = GpuProbe(GpuDriver(index))
     rate = probe.operations_per_s()
-    return Device(current_environment(name).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s())
+    machine = current_environment(name).machine
+    return Device(machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s(), token_s())
 
 
 def _adapter(device: str, name: AdapterName) -> Device:
     """All its products are of f32 numbers."""
     probe = WebgpuProbe(device, name)
     rate = probe.operations_per_s()
-    return Device(current_environment(device).machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s())
+    machine = current_environment(device).machine
+    return Device(machine, 1, probe.copied_bytes_per_s(), rate, rate, probe.call_s(), token_s())
 
 
 def _processor(threads: int | None) -> Device:
@@ -62,6 +65,7 @@ def _processor(threads: int | None) -> Device:
         integer_operations_per_s=products * best_rate(kernels["integer"]),
         float_operations_per_s=products * best_rate(kernels["float"]),
         call_s=usual_s(kernels["call"]),
+        token_s=token_s(),
     )
 
 

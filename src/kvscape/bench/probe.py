@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from kvscape.analysis.roofline import DeviceRates
 from kvscape.bench.gpu_driver import GpuDriver
 from kvscape.bench.gpu_probe import GpuProbe
+from kvscape.bench.host_probe import token_s
 from kvscape.bench.webgpu_probe import WebgpuProbe
 from kvscape.config import adapter_name, cuda_index
 from kvscape.results import current_environment
@@ -27,10 +28,10 @@ def measure_rates(nbytes: int, threads: int | None = None, device: str = "cpu") 
     """
     if (name := adapter_name(device)) is not None:
         adapter = WebgpuProbe(device, name)
-        return DeviceRates(adapter.copied_bytes_per_s(), adapter.operations_per_s(), adapter.call_s())
+        return DeviceRates(adapter.copied_bytes_per_s(), adapter.operations_per_s(), adapter.call_s(), token_s())
     if (index := cuda_index(device)) is not None:
         gpu = GpuProbe(GpuDriver(index))
-        return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s(), gpu.call_s())
+        return DeviceRates(gpu.copied_bytes_per_s(), gpu.operations_per_s(), gpu.call_s(), token_s())
     cores = current_environment().cores
     share = min(1.0, (threads or cores) / cores)  # BLAS takes all cores
     return DeviceRates(memory_bytes_per_s(nbytes, threads or cores), share * _operations_per_s())

@@ -62,6 +62,7 @@ def _limits(device: "Limits | None", name: str) -> list[str] | str:
         f"{device.integer_operations_per_s / 1e9:.0f} integer GOP/s",
         f"{device.float_operations_per_s / 1e9:.0f} float GOP/s",
         f"{device.call_s * 1e6:.1f} us a call",
+        f"{device.token_s * 1e6:.1f} us of the host a token",
     ]
 
 
