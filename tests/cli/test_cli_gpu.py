@@ -80,7 +80,7 @@ def test_a_host_without_the_packages_of_the_page_prints_its_profile(
     assert run(["profile", str(long_gguf), *flags]) == 0
     assert "decode step, 1 token" in capsys.readouterr().out
     assert run(["profile", str(long_gguf), *flags, "--out", "profile.png"]) == 2
-    assert "it takes altair and vl_convert, which this host lacks" in capsys.readouterr().err
+    assert "it takes altair, vl_convert, which this host lacks" in capsys.readouterr().err
 
 
 def test_its_memory_is_what_a_plan_may_take(command: Command) -> None:

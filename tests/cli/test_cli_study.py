@@ -156,6 +156,26 @@ def test_a_host_that_measures_needs_no_package_of_the_page(
     assert "1 of 1 points" in capsys.readouterr().out
 
 
+def test_a_host_that_draws_nothing_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr("kvscape.cli.study._run", lambda space, flags: pytest.fail("it is measured"))
+    for name in PAGE_PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(["study", "--axis", "seed=0", "--out", str(tmp_path)]) == 2
+    line = "error: no page can be made here: it takes polars, altair, vl_convert, which this host lacks; add "
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_a_command_that_draws_says_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (tmp_path / "load.csv").write_text("a\n1\n")
+    for name in [name for name in sys.modules if name.startswith("kvscape.report.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "altair", None)
+    assert run(["plot", "load", "--csv", str(tmp_path / "load.csv"), "--out-dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "error: the package altair is missing; install it, or draw on another host\n"
+
+
 def test_no_command_that_measures_imports_a_package_of_the_page() -> None:
     names = ("bench", "bench.profile", "quality", "subjects", "llm", "study.run", "study.executor", "study.export")
     code = f"""

@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from kvscape.cli import plot
+from kvscape.cli.drawing import PAGES
 from kvscape.errors import KvscapeError, NotMetError, near_match
 from kvscape.version import __version__
 
@@ -71,6 +72,11 @@ def run(arguments: list[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help has been shown
             return EXPECTED
         return _say(_usage(error), EXPECTED)
+    except ModuleNotFoundError as error:
+        if error.name not in PAGES:
+            traceback.print_exc()
+            return BUG
+        return _say(f"the package {error.name} is missing; install it, or draw on another host", EXPECTED)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", INTERRUPTED)
     except (BrokenPipeError, SystemExit):  # typer exits by itself when a pipe breaks inside a command

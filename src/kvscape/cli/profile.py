@@ -1,7 +1,6 @@
 """``kvscape profile``: where the time of one prefill and one decode step goes."""
 
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from kvscape.cli import options
 from kvscape.cli.chosen import build_config, engine_fields, workload
+from kvscape.cli.drawing import FIGURES, check_packages
 from kvscape.cli.loading import built_point, done_jit, open_llm
 from kvscape.cli.output import console, print_json
 from kvscape.cli.turn import own_turn
@@ -19,7 +19,6 @@ from kvscape.files import check_writable
 if TYPE_CHECKING:
     from kvscape.results.profile import Profile
 
-_DRAWING = ("altair", "vl_convert")
 Out = Annotated[Path | None, typer.Option("--out", help="Picture to write: .png, .svg or .html.")]
 
 
@@ -64,15 +63,8 @@ def _check_out(out: Path | None) -> None:
     if out is not None and out.suffix.lower() not in formats:
         raise ConfigError(f"unknown figure format {out.suffix!r}", "", near_match(out.suffix, formats))
     if out is not None:
-        _check_packages()
+        check_packages("picture", FIGURES, "leave out --out, for the table or --json")
         check_writable(out)
-
-
-def _check_packages() -> None:
-    missing = [name for name in _DRAWING if find_spec(name) is None]
-    if missing:
-        why = f"it takes {' and '.join(missing)}, which this host lacks"
-        raise ConfigError("no picture can be drawn here", why, "leave out --out, for the table or --json")
 
 
 def _profile(flags: dict[str, Any]) -> "Profile":

@@ -8,6 +8,7 @@ import typer
 
 from kvscape.cli import options, study_space
 from kvscape.cli.chosen import Flags
+from kvscape.cli.drawing import PAGES, check_packages
 from kvscape.cli.outlook import print_outlook
 from kvscape.cli.output import console, print_facts, print_json
 from kvscape.cli.recommendation import print_recommendation
@@ -84,6 +85,8 @@ def command(
             return
     space = chosen_space(context.params)
     check_budget(context.params, space)
+    if report and not dry_run:
+        check_packages("page", PAGES, "add --no-report, and make it elsewhere by 'kvscape report'")
     if dry_run:
         from kvscape.study.store import Store
 
