@@ -42,6 +42,7 @@ from kvscape.results import current_environment
 
 DECODED = 64
 SHORT = ((1, 512, "f16"), (4, 512, "f16"), (16, 512, "f16"))
+WIDE = ((32, 512, "f16"), (64, 512, "f16"))  # where they are asked for
 LONG = tuple((1, 8000, kv_dtype) for kv_dtype in ("f16", "int8", "int4", "fp8"))
 
 Point = tuple[int, int, str]
@@ -207,13 +208,13 @@ def _end(number: int, frame: object) -> NoReturn:
 
 def chosen(arguments: argparse.Namespace) -> list[Point]:
     """Rows by their labels, or those that were asked for in kind."""
-    rows = [Row(OURS, "", *point) for point in SHORT + LONG]
+    rows = [Row(OURS, "", *point) for point in SHORT + LONG + WIDE]
     if arguments.only:
         rows = [row for row in rows if any(text in row.label for text in arguments.only)]
     elif arguments.peer:
         rows = [row for row in rows if row.peer]
-    elif not arguments.long:
-        rows = rows[: len(SHORT)]
+    else:
+        rows = rows[: len(SHORT + LONG) if arguments.long else len(SHORT)]
     return [row[2:] for row in rows]
 
 

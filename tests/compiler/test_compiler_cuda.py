@@ -17,6 +17,7 @@ from kvscape.compiler.device_code import compiled, source
 from kvscape.compiler.export import export_model
 from kvscape.compiler.kernels.cuda import attention, choices, linear, products, rows
 from kvscape.compiler.kernels.cuda.products import Product
+from kvscape.compiler.kernels.cuda.some import Some, some
 from kvscape.compiler.key import library_key
 from kvscape.compiler.passes.dispatch_kernels import DispatchKernels
 from kvscape.compiler.passes.halve_activations import HalveActivations
@@ -44,8 +45,8 @@ def every_kernel(architecture: str) -> list[Any]:
     shapes = [attention.Shape(kv_dtype, 4, 2, 32, 32, 32**-0.5, 0.0) for kv_dtype in KV_DTYPES]
     return [
         *(linear.linear_function(Product(FORMATS[name], 64, 64), many) for name in FORMAT_NAMES),
-        linear.linear_function(Product(FORMATS["q4f16_1"], 64, 64, "swiglu"), many),
-        linear.linear_function(Product(FORMATS["f16"], 64, 64, "geglu"), many),
+        linear.linear_function(Product(FORMATS["q4f16_1"], 64, 64, "swiglu"), many, Some(4)),
+        linear.linear_function(Product(FORMATS["f16"], 64, 64, "geglu"), many, Some(4, is_split=True)),
         *(linear.embedding_function(FORMATS[name], 64, 64) for name in FORMAT_NAMES),
         *(attention.rope_append_function(shape, f"append_{shape.precision.identifier}") for shape in shapes),
         *(
@@ -130,6 +131,26 @@ def test_scratch_holds_whole_tiles_of_tokens_and_whole_chunks_of_columns(n: int,
     (((length,), dtype),) = products.many("sm_90").scratch(product, n)
     assert tokens * 160 <= length < (tokens + 128) * 160 and dtype == "float16"
     assert products.many("sm_80").scratch(product, n) == ()
+
+
+@pytest.mark.parametrize(
+    ("N", "K", "way"),
+    [
+        (2048, 2048, None),
+        (128_256, 4096, "whole"),
+        (16384, 2048, "whole"),
+        (4096, 4096, "split"),
+        (4096, 14336, "split"),
+    ],
+)
+def test_some_tokens_keep_all_processors_busy(N: int, K: int, way: str | None) -> None:
+    """By blocks of whole rows where these are many, else by a block for each range of columns; small weights are read
+    again. A block's sums are room for 64 tokens in 8 ranges."""
+    chosen = some(product := Product(FORMATS["q4f16_1"], N, K))
+    assert way == (chosen and ("split" if chosen.is_split else "whole"))
+    if chosen:
+        assert chosen.is_split or N / (32 * chosen.warps) >= 100
+        assert chosen.scratch(product) == ((((8 * 64 * N,), "float32"),) if chosen.is_split else ())
 
 
 def test_a_launch_says_how_its_kernel_is_called() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import attention_checks
 import draw_checks
@@ -29,14 +29,22 @@ Named: TypeAlias = tuple[str, Any]
 Output: TypeAlias = tuple[tuple[int, ...], str]
 
 
+class Shape(NamedTuple):
+    """A weight [N, K]; ``way`` is how some tokens are multiplied: 16 in ``passes``, ``whole`` or ``split`` rows."""
+
+    N: int
+    K: int
+    way: str = "passes"
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """How much is checked: ``shapes`` of weights [N, K], those of f32 numbers or scales in the first one alone.
+    """How much is checked: ``shapes`` of weights, those of f32 numbers or scales in the first one alone.
 
     ``tokens`` of products, tokens to draw from and ``draws`` from each distribution, and the steps of attention.
     """
 
-    shapes: tuple[tuple[int, int], ...]
+    shapes: tuple[Shape, ...]
     tokens: tuple[int, ...]
     vocab: int
     draws: int
@@ -44,20 +52,34 @@ class Sizes:
     architecture: str = "sm_90"
     processors: int = 132
 
-    def scratch(self, name: str, n: int, K: int) -> list[Output]:
-        """What a product of ``n`` tokens takes besides: room for whole tiles and chunks, where warpgroups multiply."""
-        columns = chunks(FORMATS[name], K) * 4 * group_size(FORMATS[name])
-        return [((-(-n // 128) * 128 * columns,), "float16")] if self.architecture == "sm_90" else []
+    def scratch(self, name: str, n: int, shape: Shape) -> list[Output]:
+        """What a product of ``n`` tokens takes besides: room for whole tiles and chunks, where warpgroups multiply, and
+        for 64 tokens' sums in 8 ranges."""
+        columns = chunks(FORMATS[name], shape.K) * 4 * group_size(FORMATS[name])
+        arranged: list[Output] = [((-(-n // 128) * 128 * columns,), "float16")]
+        partials: list[Output] = [((8 * 64 * shape.N,), "float32")]
+        return arranged * (self.architecture == "sm_90") + partials * (shape.way == "split")
 
-    def of(self, name: str) -> tuple[tuple[int, int], ...]:
+    def of(self, name: str) -> tuple[Shape, ...]:
         return self.shapes[:1] if "f32" in name else self.shapes
 
 
 WHOLE = Sizes(
-    ((576, 576), (320, 1536), (1024, 4096)), (1, 5, 8, 9, 16, 17, 130, 2200), 128_256, 4, attention_checks.steps(1000)
+    (Shape(576, 576), Shape(320, 1536, "whole"), Shape(1024, 4096, "split")),
+    (1, 5, 8, 9, 16, 17, 24, 25, 32, 33, 64, 65, 130, 2200),
+    128_256,
+    4,
+    attention_checks.steps(1000),
 )
 # For tools that watch every access: each kernel, each of its paths, not more.
-SMALL = Sizes(((448, 1536),), (1, 9, 130, 300), 9_000, 1, attention_checks.steps(200), processors=3)
+SMALL = Sizes(
+    (Shape(448, 1536), Shape(96, 1536, "whole"), Shape(160, 1536, "split")),
+    (1, 9, 17, 33, 130, 300),
+    9_000,
+    1,
+    attention_checks.steps(200),
+    processors=3,
+)
 
 
 @dataclass(frozen=True)
@@ -95,11 +117,14 @@ def build(output: Path, architecture: str, chosen: Sequence[Part]) -> None:
 
 def linear_functions(name: str, sizes: Sizes) -> Iterator[Named]:
     from kvscape.compiler.kernels.cuda import linear, products
+    from kvscape.compiler.kernels.cuda.some import Some
 
     fmt, many = FORMATS[name], products.many(sizes.architecture, sizes.processors)
-    for N, K in sizes.of(name):
-        yield f"linear_{name}_{N}x{K}", linear.linear_function(products.Product(fmt, N, K), many)
-        yield f"linear_swiglu_{name}_{N}x{K}", linear.linear_function(products.Product(fmt, N, K, "swiglu"), many)
+    ways = {"whole": Some(4), "split": Some(4, is_split=True)}
+    for N, K, way in sizes.of(name):
+        for key, gate in (("linear", ""), ("linear_swiglu", "swiglu")):
+            product = products.Product(fmt, N, K, gate)
+            yield f"{key}_{name}_{N}x{K}", linear.linear_function(product, many, ways.get(way))
         yield f"embedding_{name}_{N}x{K}", linear.embedding_function(fmt, N, K)
 
 
@@ -160,14 +185,15 @@ def weights(name: str, N: int, K: int, rng: np.random.Generator) -> tuple[list[A
 
 
 def check_linear(name: str, sizes: Sizes, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
-    for N, K in sizes.of(name):
+    for shape in sizes.of(name):
+        N, K, _ = shape
         packed, reference = weights(name, N, K, rng)
         x = rng.standard_normal((max(sizes.tokens), K)).astype(np.float16)
         wanted = x.astype(np.float64) @ reference.T
         gates, ups = np.split(wanted, 2, axis=1)
         gated = ups * gates / (1 + np.exp(-gates))
         for key, y, dtype in (("linear", wanted, "float32"), ("linear_swiglu", gated, "float16")):
-            outputs = [[((n, y.shape[1]), dtype), *sizes.scratch(name, n, K)] for n in sizes.tokens]
+            outputs = [[((n, y.shape[1]), dtype), *sizes.scratch(name, n, shape)] for n in sizes.tokens]
             yield _products(kernels, f"{key}_{name}_{N}x{K}", packed, x, y, outputs)
         ids = rng.integers(0, N, 7).astype(np.int32)
         (y,) = kernels(f"embedding_{name}_{N}x{K}", [*packed, ids], [((7, K), "float32")])

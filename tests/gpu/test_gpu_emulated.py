@@ -18,7 +18,7 @@ ATTENTION = [heads.title for heads in attention_checks.HEADS if heads.D == 32]
 
 
 SIZES = kernels.Sizes(
-    shapes=((96, 96),),
+    shapes=(kernels.Shape(96, 96),),
     tokens=(1, 9, 20),
     vocab=9_000,  # more tokens than are gathered
     draws=1,
@@ -38,9 +38,17 @@ def test_kernels_say_on_a_processor_what_float64_says(part: str, tmp_path: Path)
 def test_warpgroups_say_what_single_warps_say(processors: int, tmp_path: Path) -> None:
     """Several stages in each range of columns, the last one not whole; rows and tokens that end within a tile; wide and
     narrow tiles, and several for a block."""
-    sizes = replace(SIZES, shapes=((160, 1448),), tokens=(1, 20, 136), processors=processors)
+    sizes = replace(SIZES, shapes=(kernels.Shape(160, 1448),), tokens=(1, 20, 136), processors=processors)
     parts = [part for name in WEIGHTS for part in kernels.chosen(f"linear {name}", sizes)]
     says_what_float64_says(parts, tmp_path, "sm_90")
+
+
+def test_some_tokens_say_what_few_say(tmp_path: Path) -> None:
+    """Rows that end within a block, several chunks in each range, more of them than are under way at once."""
+    shapes = kernels.Shape(96, 1448, "whole"), kernels.Shape(64, 1448, "split")
+    sizes = replace(SIZES, shapes=shapes, tokens=(1, 17, 40), architecture="sm_80")
+    parts = [part for name in ("f16", "q3f16_1") for part in kernels.chosen(f"linear {name}", sizes)]
+    says_what_float64_says(parts, tmp_path, "sm_80")
 
 
 def says_what_float64_says(parts: Sequence[kernels.Part], folder: Path, architecture: str) -> None:

@@ -56,7 +56,7 @@ def kernel_cost(name: str, arrays: Sequence[Array], step: StepFacts) -> Cost:
 
     Scratch memory, which products and attention of a GPU have behind their results, need not move at all.
     """
-    if name.startswith(_WITH_SCRATCH) and len(arrays[-1].shape) == 1:
+    while name.startswith(_WITH_SCRATCH) and len(arrays[-1].shape) == 1:
         arrays = arrays[:-1]
     return Cost(sum(_moved_bytes(name, array, step) for array in arrays), _operations(name, arrays, step))
 

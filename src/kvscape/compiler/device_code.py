@@ -22,6 +22,7 @@ PARTS = (
     "formats",
     "rows",
     "linear",
+    "some",
     "products",
     "warpgroups",
     "choices",

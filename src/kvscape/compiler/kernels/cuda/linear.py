@@ -1,12 +1,14 @@
 """Products with packed weights, and rows of them (source/linear.cuh, rows.cuh; layouts/fragments.py)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
 
-from kvscape.compiler.kernels.cuda.host import Argument, Host, by_size
+from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks, by_size
 from kvscape.compiler.kernels.cuda.products import NAMES, THREADS, Many, Product, pointers
+from kvscape.compiler.kernels.cuda.some import MOST_TOKENS, Some, some
 from kvscape.compiler.kernels.kernel import Kernel, Operator
 from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.fragments import FragmentLayout
@@ -41,8 +43,10 @@ def linear(op: Operator, many: Many) -> Kernel:
     fmt, (_, N, K), (x, *arrays) = op.format, op.constants, op.tensors
     gate = op.name.removeprefix("linear").removeprefix("_")
     product, n = Product(fmt, N, K, gate), op.shape(0)[0]
-    function = lambda: linear_function(product, many)  # noqa: E731
-    return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", function, (*arrays, x), scratch=many.scratch(product, n))
+    way = some(product)
+    scratch = (*many.scratch(product, n), *(way.scratch(product) if way else ()))
+    function = lambda: linear_function(product, many, way)  # noqa: E731
+    return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", function, (*arrays, x), scratch=scratch)
 
 
 def embedding(op: Operator) -> Kernel:
@@ -50,10 +54,11 @@ def embedding(op: Operator) -> Kernel:
     return Kernel(f"embedding_{fmt.name}_{N}x{K}", lambda: embedding_function(fmt, N, K), (*arrays, ids))
 
 
-def linear_function(product: Product, many: Many) -> Any:
+def linear_function(product: Product, many: Many, way: Some | None = None) -> Any:
     """Arguments: the packed weight, x f16 [n, K]; y f32 [n, N], or f16 [n, N / 2] of what the gate lets through.
 
-    Behind them comes the scratch of ``many``.
+    Some tokens, 17 to 64, go the ``way`` that is given, or 16 at a time. Behind y comes the scratch of ``many``, then
+    that of the way.
     """
     fmt, N, K, parts = product.format, product.N, product.K, product.parts
     host = Host("_".join(["linear", *([product.gate] if product.gate else []), fmt.name, f"{N}x{K}"]))
@@ -62,18 +67,22 @@ def linear_function(product: Product, many: Many) -> Any:
     arguments.append(Argument("int", "n", host.size("n")))
     n, (name, end), row_blocks = host.size("n"), product.types, N // ROWS // parts
 
-    def matvec(tiles: int) -> Any:
+    def matvec(tiles: int, passes: Sequence[Any] = ()) -> Any:
         few = MATVECS[fmt.bits, tiles]
         if row_blocks <= AT_ONCE:
             few = SMALL.get((fmt.bits, tiles), few)
         each = few.blocks if parts == 1 else 1
         depth, too_many = max(1, few.chunks // (each * parts)), few.chunks < each * parts
         call = f"matvec<{name}, {tiles}, {depth}, {each}, {end}, {N}, {K}>({pointers(weight)}, x, y, n)"
-        return host.launch(call, arguments, [-(-row_blocks // each)], THREADS, together=few.together - too_many)
+        grid = [-(-row_blocks // each), *passes]
+        return host.launch(call, arguments, grid, THREADS, together=few.together - too_many)
 
     whole = many.launch(host, product, arguments)
-    some = by_size(n, [(8, matvec(1)), (16, matvec(2))], whole)
-    return host.function(tirx.IfThenElse(n > 0, some, None))
+    if way is None:
+        choices = [(8, matvec(1)), (MOST_TOKENS, matvec(2, [blocks(n, 16)]))]
+    else:
+        choices = [(8, matvec(1)), (16, matvec(2)), (MOST_TOKENS, way.launch(host, product, arguments))]
+    return host.function(tirx.IfThenElse(n > 0, by_size(n, choices, whole), None))
 
 
 def embedding_function(fmt: Format, N: int, K: int) -> Any:

@@ -34,13 +34,15 @@ struct Columns {
 };
 
 // Up to 8 TILES tokens; a block has 16 BLOCKS rows of each of the weight's parts, each warp a range of their columns, of
-// which DEPTH chunks are under way. Where there are fewer tokens the last one stands for those that are not there.
+// which DEPTH chunks are under way. Where there are fewer tokens the last one stands for those that are not there; where
+// there are more, blocks behind each other take 8 TILES each.
 template <class F, int TILES, int DEPTH, int BLOCKS, class End, int N, int K>
 DEVICE void matvec(const uint4* codes, const u32* scales, const u16* x, typename End::Out* y, int n) {
   using C = Columns<F, K>;
   constexpr int PARTS = End::PARTS, OWN = PARTS * BLOCKS, ROW_BLOCKS = N / 16 / PARTS;
   constexpr bool EVEN = C::CHUNKS % RANGES == 0;
   const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+  const int first_token = blockIdx.y * 8 * TILES;
   const int first = warp * C::LENGTH, count = EVEN ? C::LENGTH : max(0, min(C::LENGTH, C::CHUNKS - first));
   const auto packed = [&](int j) {
     const int block = min((int)blockIdx.x * BLOCKS + j / PARTS, ROW_BLOCKS - 1) + j % PARTS * ROW_BLOCKS;
@@ -58,7 +60,7 @@ DEVICE void matvec(const uint4* codes, const u32* scales, const u16* x, typename
   int column = (first * 4 + lane % 4) * F::GROUP;
   const u16* rows[TILES];
 #pragma unroll
-  for (int i = 0; i < TILES; ++i) rows[i] = x + (i64)min(i * 8 + lane / 4, n - 1) * K;
+  for (int i = 0; i < TILES; ++i) rows[i] = x + (i64)min(first_token + i * 8 + lane / 4, n - 1) * K;
   float sums[OWN][TILES][4] = {};
 #pragma unroll 1
   for (int base = 0; base < count; base += DEPTH) {
@@ -97,13 +99,13 @@ DEVICE void matvec(const uint4* codes, const u32* scales, const u16* x, typename
   for (int i = threadIdx.x; i < BLOCKS * TILES * 128; i += THREADS) {
     // 16 threads with consecutive rows share a token, so that they write side by side
     const int r = i % 16, token = i / 16 % (8 * TILES), b = i / (128 * TILES), own = blockIdx.x * BLOCKS + b;
-    if (token >= n || own >= ROW_BLOCKS) continue;
+    if (first_token + token >= n || own >= ROW_BLOCKS) continue;
     const int from = r % 8 * 4 + token % 8 / 2, which = r / 8 * 2 + token % 2;
     float totals[PARTS] = {};
 #pragma unroll
     for (int j = 0; j < PARTS; ++j)
       for (int k = 0; k < RANGES; ++k)
         totals[j] += ((const float*)&parts[k][(b * PARTS + j) * TILES + token / 8][from])[which];
-    store(y, (i64)token * (N / PARTS) + own * 16 + r, End::of(totals));
+    store(y, (i64)(first_token + token) * (N / PARTS) + own * 16 + r, End::of(totals));
   }
 }
