@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from checked import Array, Checked
+from draw_checks import ODD
 
 from kvscape.engine.devices.device import CHANGE, Asked, Draw, Edits
 from kvscape.engine.draws import edited
@@ -20,6 +21,7 @@ def functions(vocab: int) -> Iterator[tuple[str, Any]]:
 
     yield "edit", choices.edit_function(vocab)
     yield "token_logprobs", choices.token_logprobs_function(vocab)
+    yield "token_logprobs_odd", choices.token_logprobs_function(ODD, "token_logprobs_odd")
 
 
 def some_edits(vocab: int, number: int, allowed: float, rng: np.random.Generator) -> Edits:
@@ -42,25 +44,33 @@ def some_draws(vocab: int, rng: np.random.Generator) -> list[Draw]:
 def some_logits(vocab: int, rng: np.random.Generator) -> Array:
     """A row of made up numbers, one of few different ones, and one with both zeros."""
     rows = rng.standard_normal((3, vocab)).astype(np.float32) * 5
+    rows[0, -1], rows[0, -2], rows[2, [5, 1029]] = 40, 39, 30  # more than all
     rows[1], rows[2, ::2] = rng.integers(-3, 4, vocab), np.where(rng.random(len(rows[2, ::2])) < 0.5, 0.0, -0.0)
     return rows
 
 
 def check(vocab: int, kernels: Run, rng: np.random.Generator) -> Iterator[Checked]:
     # It loads TVM's runtime alone, with which nothing can be built.
-    from kvscape.engine.devices.edit_arrays import asked_block, edit_arrays, told, width_told
+    from kvscape.engine.devices.edit_arrays import edit_arrays
 
     logits, draws = some_logits(vocab, rng), some_draws(vocab, rng)
     wanted = np.stack([edited(logits[one.row], one.edits) if one.edits else logits[one.row] for one in draws])
     (y,) = kernels("edit", [logits, *edit_arrays(draws, vocab)], [((len(draws), vocab), "float32")])
     yield Checked("edit", 0.0, bool(np.array_equal(y, wanted)))
     for number in (0, 1, 20):
-        asked = [Asked(row, token, number) for row, token in ((2, 0), (0, vocab - 1), (1, 77), (0, vocab // 2))]
-        shape, numbers = asked_block(asked)
-        told_shape = (len(asked), width_told(asked, vocab))
-        inputs = [logits, np.array(numbers, np.int32).reshape(shape)]
-        (found,) = kernels("token_logprobs", inputs, [(told_shape, "int32")])
-        yield _compared(f"token_logprobs {number}", told(found, asked), token_logprobs(logits, asked))
+        yield _told("token_logprobs", logits, number, kernels)
+    yield _told("token_logprobs_odd", some_logits(ODD, rng), 9, kernels)
+
+
+def _told(name: str, logits: Array, number: int, kernels: Run) -> Checked:
+    from kvscape.engine.devices.edit_arrays import asked_block, told, width_told
+
+    vocab = logits.shape[1]
+    asked = [Asked(row, token, number) for row, token in ((2, 0), (0, vocab - 1), (1, 77), (0, vocab // 2))]
+    shape, numbers = asked_block(asked)
+    inputs = [logits, np.array(numbers, np.int32).reshape(shape)]
+    (found,) = kernels(name, inputs, [((len(asked), width_told(asked, vocab)), "int32")])
+    return _compared(f"{name} {number}", told(found, asked), token_logprobs(logits, asked))
 
 
 def _compared(name: str, found: Sequence[TokenLogprob], wanted: Sequence[TokenLogprob]) -> Checked:

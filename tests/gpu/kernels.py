@@ -141,11 +141,12 @@ def row_functions() -> Iterator[Named]:
     yield "take_rows", rows.take_rows_function(576)
 
 
-def choice_functions() -> Iterator[Named]:
+def choice_functions(sizes: Sizes) -> Iterator[Named]:
     from kvscape.compiler.kernels.cuda import choices
 
-    yield "logprobs", choices.logprobs_function(5000)
-    yield "greedy", choices.greedy_function(5000)
+    yield "logprobs", choices.logprobs_function(sizes.vocab)
+    yield "greedy", choices.greedy_function(sizes.vocab)
+    yield "greedy_odd", choices.greedy_function(draw_checks.ODD, "greedy_odd")
 
 
 class Kernels:
@@ -243,12 +244,13 @@ def check_rows(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
     yield Checked("rope_table", error(y, 1.5 * np.concatenate([np.cos(angle), np.sin(angle)], 1)))
 
 
-def check_choices(kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
-    logits = (rng.standard_normal((4, 5000)) * 5).astype(np.float32)
-    logits[2, [77, 4000]] = 99
-    (y,) = kernels("greedy", [logits], [((4,), "int32")])
-    yield Checked("greedy", 0.0, bool(np.array_equal(y, logits.argmax(1))))
-    ids = np.array([0, 17, 77, 4999], np.int32)
+def check_choices(sizes: Sizes, kernels: Kernels, rng: np.random.Generator) -> Iterator[Checked]:
+    for name, vocab in (("greedy", sizes.vocab), ("greedy_odd", draw_checks.ODD)):
+        logits = draw_checks.rare_logits(vocab, rng)
+        logits[1, [77, 4000]] = 99
+        (y,) = kernels(name, [logits], [((len(logits),), "int32")])
+        yield Checked(name, 0.0, bool(np.array_equal(y, np.where(np.isnan(logits), -np.inf, logits).argmax(1))))
+    logits, ids = (rng.standard_normal((4, sizes.vocab)) * 5).astype(np.float32), np.array([0, 17, 77, 4999], np.int32)
     (y,) = kernels("logprobs", [logits, ids], [((4,), "float32")])
     wide = logits.astype(np.float64)
     shifted = wide - wide.max(1, keepdims=True)
@@ -259,7 +261,7 @@ def parts(sizes: Sizes = WHOLE) -> list[Part]:
     draws = partial(draw_checks.check, sizes.vocab, sizes.draws)
     return [
         Part("rows", row_functions, check_rows),
-        Part("choices", choice_functions, check_choices),
+        Part("choices", partial(choice_functions, sizes), partial(check_choices, sizes)),
         Part("draws", partial(draw_checks.functions, sizes.vocab), draws),
         Part("edits", partial(edit_checks.functions, sizes.vocab), partial(edit_checks.check, sizes.vocab)),
         *(

@@ -55,9 +55,9 @@ def logprobs_function(V: int) -> Any:
     return host.function(host.launch("logprobs(logits, ids, y, V)", arguments, [host.size("r")], THREADS))
 
 
-def greedy_function(V: int) -> Any:
+def greedy_function(V: int, name: str = "greedy") -> Any:
     """Arguments: logits f32 [r, V]; y int32 [r], the first of the largest."""
-    host = Host("greedy")
+    host = Host(name)
     logits, y = host.tensor("logits", ("r", V), "float32"), host.tensor("y", ("r",), "int32")
     arguments = [logits, y, Argument("int", "V", V)]
     return host.function(host.launch("greedy(logits, y, V)", arguments, [host.size("r")], THREADS))
@@ -91,11 +91,11 @@ def edit_function(V: int) -> Any:
     return host.function(host.launch(call, arguments, [host.size("c"), _BLOCKS_OF_ROW], THREADS))
 
 
-def token_logprobs_function(V: int) -> Any:
+def token_logprobs_function(V: int, name: str = "token_logprobs") -> Any:
     """Arguments: logits f32 [r, V]; asked int32 [c, 2]: row, token; y int32 [c, 1 + 2 n]: the bits of the token's f32
     log-probability, the n likeliest tokens, best first, and theirs.
     """
-    host = Host("token_logprobs")
+    host = Host(name)
     logits, asked = host.tensor("logits", ("r", V), "float32"), host.tensor("asked", ("c", 2), "int32")
     y, width = host.tensor("y", ("c", "width"), "int32"), Argument("int", "width", host.size("width"))
     arguments = [logits, asked, y, Argument("int", "V", V), width]

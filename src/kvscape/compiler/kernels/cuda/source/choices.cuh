@@ -26,6 +26,37 @@ DEVICE T joined_of_block(T x, const Join& join) {
   return x;
 }
 
+// What a block's threads see of a row: fours of neighbours first, as far as they may be loaded at once, then single tokens.
+struct Shares {
+  int V, fours;
+
+  __device__ __forceinline__ int owner(int i) const { return (i < 4 * fours ? i / 4 : i - 4 * fours) % (int)blockDim.x; }
+  // The n-th of an owner's fours, token by token, and its n-th single token; what is behind its last ones is V or more.
+  __device__ __forceinline__ int of_fours(int owner, int n) const {
+    const int four = n / 4 * (int)blockDim.x + owner;
+    return four < fours ? 4 * four + n % 4 : V;
+  }
+  __device__ __forceinline__ int single(int owner, int n) const { return 4 * fours + n * (int)blockDim.x + owner; }
+};
+DEVICE Shares shares_of(const float* row, int V) { return {V, (u64)row % 16 ? 0 : V / 4}; }
+
+// A block is alone with its row: eight large loads of each thread are under way at once.
+template <class See>
+DEVICE void each_of_row(const float* row, const Shares& shares, const See& see) {
+  const int step = blockDim.x, fours = shares.fours;
+  for (int first = threadIdx.x; first < fours; first += 8 * step) {
+    float4 x[8];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) x[k] = ((const float4*)row)[min(first + k * step, fours - 1)];
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const int i = 4 * (first + k * step);
+      if (i < 4 * fours) see(x[k].x, i), see(x[k].y, i + 1), see(x[k].z, i + 2), see(x[k].w, i + 3);
+    }
+  }
+  for (int i = 4 * fours + threadIdx.x; i < shares.V; i += step) see(row[i], i);
+}
+
 DEVICE bool is_better(float a, int place_a, float b, int place_b) { return a > b || (a == b && place_a < place_b); }
 
 // Every thread gets the first of the largest; of a row that is not numbers, the first.
@@ -34,22 +65,9 @@ DEVICE int place_of_largest(const float* row, int V) {
   __shared__ int places[WARP];
   float peak = -__int_as_float(0x7f800000);
   int place = 0x7fffffff;
-  const auto see = [&](float x, int i) {
+  each_of_row(row, shares_of(row, V), [&](float x, int i) {
     if (is_better(x, i, peak, place)) peak = x, place = i;
-  };
-  const int fours = (unsigned long long)row % 16 ? 0 : V / 4;
-  // A block is alone with its row: eight large loads of each thread are under way at once.
-  for (int first = threadIdx.x; first < fours; first += 8 * blockDim.x) {
-    float4 x[8];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) x[k] = ((const float4*)row)[min(first + k * (int)blockDim.x, fours - 1)];
-#pragma unroll
-    for (int k = 0; k < 8; ++k) {  // what is there twice changes nothing
-      const int i = 4 * min(first + k * (int)blockDim.x, fours - 1);
-      see(x[k].x, i), see(x[k].y, i + 1), see(x[k].z, i + 2), see(x[k].w, i + 3);
-    }
-  }
-  for (int i = 4 * fours + threadIdx.x; i < V; i += blockDim.x) see(row[i], i);
+  });
   for (int level = 0; level < 2; ++level) {
     for (int i = 16; i > 0; i /= 2) {
       const float other = __shfl_xor_sync(ALL, peak, i);

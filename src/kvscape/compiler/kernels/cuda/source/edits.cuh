@@ -37,26 +37,29 @@ DEVICE void edit(const float* logits, const int* rows, const int* changes, const
 DEVICE void token_logprobs(const float* logits, const int* asked, int* y, int V, int width) {
   after_previous();
   const float* row = logits + (i64)asked[2 * blockIdx.x] * V;
+  const Shares shares = shares_of(row, V);
   const int number = width / 2;
   const auto larger = [](u64 a, u64 b) { return a > b ? a : b; };
   u64 best = 0;
-  for (int i = threadIdx.x; i < V; i += blockDim.x) best = larger(best, rank_of(row[i], i));
+  each_of_row(row, shares, [&](float x, int i) { best = larger(best, rank_of(x, i)); });
   u64 found = joined_of_block(best, larger);
   const float highest = row[place_of(found)];
   double sum = 0;
-  for (int i = threadIdx.x; i < V; i += blockDim.x) sum += expf(row[i] - highest);
+  each_of_row(row, shares, [&](float x, int) { sum += expf(x - highest); });
   const double weight = log(joined_of_block(sum, [](double a, double b) { return a + b; }));
   const auto logprob = [&](int i) { return __float_as_int((float)((double)row[i] - highest - weight)); };
   y += (i64)blockIdx.x * width;
   if (threadIdx.x == 0) y[0] = logprob(asked[2 * blockIdx.x + 1]);
   for (int k = 0; k < number; ++k) {
-    const int place = place_of(found), owner = place % blockDim.x;
+    const int place = place_of(found), owner = shares.owner(place);
     if (threadIdx.x == 0) y[1 + k] = place, y[1 + number + k] = logprob(place);
     u64 next = 0;
-    for (i64 i = owner + (i64)threadIdx.x * blockDim.x; i < V; i += (i64)blockDim.x * blockDim.x) {
-      const u64 rank = rank_of(row[i], (int)i);
+    const auto see = [&](int i) {
+      const u64 rank = i < V ? rank_of(row[i], i) : 0;
       if (rank < found) next = larger(next, rank);
-    }
+    };
+    for (int n = threadIdx.x; n < V / (int)blockDim.x + 4; n += blockDim.x)
+      see(shares.of_fours(owner, n)), see(shares.single(owner, n));
     next = joined_of_block(next, larger);
     if (threadIdx.x == owner) best = next;
     found = joined_of_block(best, larger);
