@@ -69,6 +69,7 @@ def speeds(
     benchmark = import_module("gpu")
     monkeypatch.setattr(benchmark, "DECODED", 3)
     monkeypatch.setattr(benchmark, "LONG", ((1, 600, "f16"), (1, 600, "fp8")))
+    monkeypatch.setattr(benchmark, "WIDE", ((20, 512, "f16"),))
     monkeypatch.setattr(benchmark.signal, "signal", lambda *_: None)
 
     def done(*flags: str) -> str:
@@ -114,6 +115,10 @@ def test_rows_are_those_the_library_has_a_cache_for(speeds: Speeds, tmp_path: Pa
     assert rows == [*f16, ["q4f16_1", "1", "600", "f16"]]
     assert all(len(row["metrics"]["step_s"]) == 2 for row in kept(tmp_path)["rows"])
     assert GPU.name in printed and kept(tmp_path)["facts"]["gpu"] == GPU.name
+
+
+def test_prompts_of_more_than_one_step_are_measured_where_they_are_asked_for(speeds: Speeds) -> None:
+    assert [row[1:4] for row in table(speeds("--only", "20x512"))[2:]] == [["20", "512", "f16"]]
 
 
 def test_rows_are_chosen(speeds: Speeds) -> None:
