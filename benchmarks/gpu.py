@@ -11,6 +11,7 @@ tables of what there is come last. ``gpu_tables.py`` makes them again from the f
 """
 
 import argparse
+import re
 import signal
 import sys
 import time
@@ -206,11 +207,16 @@ def _end(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
 
 
+def is_in(text: str, label: str) -> bool:
+    """``4x512`` is no part of ``64x512``."""
+    return re.search(rf"(?<!\d){re.escape(text)}", label) is not None
+
+
 def chosen(arguments: argparse.Namespace) -> list[Point]:
     """Rows by their labels, or those that were asked for in kind."""
     rows = [Row(OURS, "", *point) for point in SHORT + LONG + WIDE]
     if arguments.only:
-        rows = [row for row in rows if any(text in row.label for text in arguments.only)]
+        rows = [row for row in rows if any(is_in(text, row.label) for text in arguments.only)]
     elif arguments.peer:
         rows = [row for row in rows if row.peer]
     else:

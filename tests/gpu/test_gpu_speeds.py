@@ -69,7 +69,7 @@ def speeds(
     benchmark = import_module("gpu")
     monkeypatch.setattr(benchmark, "DECODED", 3)
     monkeypatch.setattr(benchmark, "LONG", ((1, 600, "f16"), (1, 600, "fp8")))
-    monkeypatch.setattr(benchmark, "WIDE", ((20, 512, "f16"),))
+    monkeypatch.setattr(benchmark, "WIDE", ((20, 512, "f16"), (64, 512, "f16")))
     monkeypatch.setattr(benchmark.signal, "signal", lambda *_: None)
 
     def done(*flags: str) -> str:
