@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -45,7 +46,7 @@ def linear(op: Operator, many: Many) -> Kernel:
     product, n = Product(fmt, N, K, gate), op.shape(0)[0]
     way = some(product)
     scratch = (*many.scratch(product, n), *(way.scratch(product) if way else ()))
-    function = lambda: linear_function(product, many, way)  # noqa: E731
+    function = partial(linear_function, product, many, way)
     return Kernel(f"{op.name}_{fmt.name}_{N}x{K}", function, (*arrays, x), scratch=scratch)
 
 

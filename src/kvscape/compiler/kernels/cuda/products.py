@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from tvm import tirx
 
 from kvscape.compiler.kernels.cuda.host import Argument, Host, blocks
+from kvscape.compiler.kernels.cuda.rows import GATES
 from kvscape.compiler.kernels.kernel import Scratch
 from kvscape.quantization.format import Format
 from kvscape.quantization.layouts.fragments import chunks, group_size
@@ -22,7 +23,6 @@ NAMES = {
     "q4af16_1": "Q4A",
     "q3f16_1": "Q3",
 }
-GATES = {"swiglu": "Silu", "geglu": "Gelu"}
 TILE = 128  # rows and tokens
 THREADS = 256
 H100_PROCESSORS = 132

@@ -42,7 +42,7 @@ class Some:
         sums = by_size(n, [(MOST_TOKENS // 2, half)], whole)
         if not self.is_split:
             return sums
-        call = f"join_ranges<{name}, {end}, {product.N}, {product.K}>(partials, y, n)"
+        call = f"join_partials<{name}, {end}, {product.N}, {product.K}>(partials, y, n)"
         grid = [blocks(n * (product.N // product.parts // 4), THREADS)]
         return tirx.SeqStmt([sums, host.launch(call, given[-3:], grid, THREADS)])
 

@@ -3,7 +3,7 @@
 // A block has 32 WARPS rows of the weight, 32 for each warp, and all tokens, TOKENS at most, whose numbers pass through
 // shared memory, STAGES chunks of columns at a time, while DEPTH chunks of weights are under way. Where a weight has so
 // few rows that their blocks would not keep the memory busy, a block has one range of columns (SPLIT), and
-// `join_ranges` adds what they leave in `partials` [RANGES, n, N]. Else it has them all, and its totals in shared memory.
+// `join_partials` adds what they leave in `partials` [RANGES, n, N]. Else it has them all, and its totals in shared memory.
 
 // A stage: 16 bytes for each token, lane of four and piece of a group, in the order in which warps read them.
 template <class F, int K, int TOKENS, int BLOCK>
@@ -119,7 +119,7 @@ DEVICE void multiply_some(const uint4* codes, const u32* scales, const u16* x, t
 
 // Four rows for each thread.
 template <class F, class End, int N, int K>
-DEVICE void join_ranges(const float* partials, typename End::Out* y, int n) {
+DEVICE void join_partials(const float* partials, typename End::Out* y, int n) {
   using C = Columns<F, K>;
   constexpr int PARTS = End::PARTS, ROWS = N / PARTS, COUNT = (C::CHUNKS + C::LENGTH - 1) / C::LENGTH;
   after_previous();
